@@ -1,0 +1,77 @@
+"""How far layers move in an epoch: Zeiler & Fergus 2013, section 4, where the lower ones settle first."""
+
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from classic_cnn.figures import writer
+
+
+class LayerConvergence(Callback):
+    """Logs the relative change |w - w'| / |w'| of each layer's weights over an epoch, and all of it as one heat map.
+
+    The scalars are convergence/LAYER, the figure comes at the end of the fit. Nothing is computed during an epoch. The
+    first epoch after a run was resumed in its middle is only what was left of it.
+    """
+
+    def __init__(self) -> None:
+        self.before: list[Tensor] = []  # the weights at the start of the epoch
+        self.changes: dict[int, list[float]] = {}  # of each epoch, the layers in their order
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"changes": self.changes}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.changes = state_dict["changes"]
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.before = [weight.detach().clone() for weight in weights(pl_module).values()]
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._compare(trainer, pl_module)  # before the checkpoint is written
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._compare(trainer, pl_module)
+        scalars = dict(zip(weights(pl_module), self.changes[trainer.current_epoch], strict=True))
+        for logger in trainer.loggers:
+            logger.log_metrics({f"convergence/{name}": change for name, change in scalars.items()}, trainer.global_step)
+
+    @torch.no_grad()
+    def _compare(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.before:
+            pairs = zip(weights(pl_module).values(), self.before, strict=True)
+            ratios = [(now - before).norm() / before.norm().clamp_min(1e-12) for now, before in pairs]
+            self.changes[trainer.current_epoch] = torch.stack(ratios).tolist()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.before = []
+        if self.changes and (board := writer(trainer)) is not None:
+            figure = convergence_figure(self.changes, list(weights(pl_module)))
+            board.add_figure("convergence/relative change of the weights", figure, trainer.global_step)
+
+
+def weights(net: nn.Module) -> dict[str, Tensor]:
+    """The weights of each layer that connects maps or units, not of normalizations, by the layer's name.
+
+    >>> list(weights(nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 2))))
+    ['0', '3']
+    """
+    found = {name: getattr(module, "weight", None) for name, module in net.named_modules()}
+    return {name: weight for name, weight in found.items() if isinstance(weight, nn.Parameter) and weight.dim() > 1}
+
+
+def convergence_figure(changes: dict[int, list[float]], names: list[str]) -> Figure:
+    """Layers (rows, the lowest at the bottom) by epochs, in shades of the logarithm."""
+    figure = Figure(figsize=(3 + 0.25 * min(len(changes), 40), 1.5 + 0.2 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    epochs = sorted(changes)
+    table = torch.tensor([changes[epoch] for epoch in epochs]).T.clamp_min(1e-9).log10().numpy()
+    extent = (epochs[0] + 0.5, epochs[-1] + 1.5, -0.5, len(names) - 0.5)  # the first epoch is number 1
+    image = axes.imshow(table, aspect="auto", origin="lower", extent=extent)
+    axes.set_yticks(range(len(names)), names, fontsize=7)
+    axes.set(xlabel="epoch", title="relative change of the weights")
+    figure.colorbar(image, label="power of ten")
+    return figure

@@ -1,0 +1,132 @@
+"""What a classifier shows in TensorBoard: the images it reads, its graph, and, once at the end, where it errs."""
+
+import warnings
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+from torchvision.utils import make_grid
+
+
+class ClassifierFigures(Callback):
+    """Draws a training batch and the graph at the start, and at the end confusion matrix, mistakes and PR curves.
+
+    The end is the test or, for a set without test images, the validation of the chosen checkpoint. Both together take
+    one to three seconds a run, nothing during an epoch.
+
+    Args:
+        batch: images shown of the first training batch.
+        mistakes: images shown in the gallery of the worst mistakes.
+    """
+
+    def __init__(self, batch: int = 64, mistakes: int = 36) -> None:
+        self.batch = batch
+        self.mistakes = mistakes
+        self.outputs: list[dict[str, Tensor]] = []
+        self.started = False
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self.started or (board := writer(trainer)) is None:
+            return
+        self.started = True
+        images = batch[0][: self.batch].float().cpu()
+        board.add_image("train/batch as the net reads it", to_unit(make_grid(images, nrow=16)), trainer.global_step)
+        with warnings.catch_warnings(action="ignore"):  # torch.jit.trace is on its way out, TensorBoard still needs it
+            assert isinstance(pl_module.example_input_array, Tensor)
+            pl_module.eval()
+            board.add_graph(Forward(pl_module), pl_module.example_input_array.to(pl_module.device))
+            pl_module.train()
+
+    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        self.outputs.append(outputs)
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self.outputs.append(outputs)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._draw_end(trainer, "test")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._draw_end(trainer, "val")
+
+    def _draw_end(self, trainer: Trainer, stage: str) -> None:
+        board, outputs, self.outputs = writer(trainer), self.outputs, []
+        if board is None or trainer.world_size > 1:  # a process sees only its part
+            return
+        probabilities = torch.cat([output["logits"] for output in outputs]).float().softmax(1).cpu()
+        labels = torch.cat([output["labels"] for output in outputs]).cpu()
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        images = (data.test_split if stage == "test" else data.val_split).images[: len(labels)]
+        step = trainer.global_step
+        board.add_figure(f"{stage}/confusion matrix", confusion_figure(probabilities, labels, data.class_names), step)
+        gallery = mistakes_figure(images, probabilities, labels, data.class_names, self.mistakes)
+        board.add_figure(f"{stage}/worst mistakes", gallery, step)
+        for number, name in enumerate(data.class_names):
+            board.add_pr_curve(
+                f"{stage}/precision and recall of {name}", labels == number, probabilities[:, number], step
+            )
+
+
+class Forward(nn.Module):
+    """The bare net, without what Lightning adds, for the picture of its graph."""
+
+    def __init__(self, net: LightningModule) -> None:
+        super().__init__()
+        self.net = nn.ModuleDict(dict(net.named_children()))
+        self.forward = net.forward
+
+
+def writer(trainer: Trainer) -> SummaryWriter | None:
+    """TensorBoard's writer in the process that writes, otherwise None."""
+    return (
+        trainer.logger.experiment if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero else None
+    )
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """From a batch's own range to [0, 1], for the eye."""
+    return (images - images.min()) / (images.max() - images.min()).clamp_min(1e-6)
+
+
+def confusion_figure(probabilities: Tensor, labels: Tensor, names: Sequence[str]) -> Figure:
+    """How often each class (row) is taken for each other (column)."""
+    classes = len(names)
+    counts = torch.bincount(labels * classes + probabilities.argmax(1), minlength=classes**2).view(classes, classes)
+    figure = Figure(figsize=(7, 6.5), layout="constrained")
+    axes = figure.subplots()
+    share = counts / counts.sum(1, keepdim=True).clamp_min(1)
+    axes.imshow(share.sqrt().numpy(), cmap="Blues", vmin=0, vmax=1)  # the root lets rare mistakes be seen
+    axes.set_xticks(range(classes), names, rotation=45, ha="right")
+    axes.set_yticks(range(classes), names)
+    axes.set(xlabel="predicted", ylabel="true", title=f"{int(counts.diagonal().sum()):,} of {len(labels):,} right")
+    for row, column in torch.nonzero(counts).tolist():
+        color = "white" if share[row, column] > 0.4 else "black"
+        axes.text(column, row, str(counts[row, column].item()), ha="center", va="center", color=color, fontsize=8)
+    return figure
+
+
+def mistakes_figure(images: Tensor, probabilities: Tensor, labels: Tensor, names: Sequence[str], count: int) -> Figure:
+    """The images whose true class got the least probability, the worst first."""
+    wrong = torch.nonzero(probabilities.argmax(1) != labels).flatten()
+    of_true = probabilities[wrong, labels[wrong]]
+    worst = wrong[of_true.argsort()][:count].tolist()
+    columns = 6
+    rows = max(1, -(-len(worst) // columns))
+    figure = Figure(figsize=(1.7 * columns, 2.0 * rows), layout="constrained")
+    for axes, index in zip_longest(figure.subplots(rows, columns, squeeze=False).flat, worst):
+        axes.axis("off")
+        if index is not None:
+            predicted = int(probabilities[index].argmax())
+            axes.imshow(images[index, 0].numpy(), cmap="gray")
+            probability = float(probabilities[index, predicted])
+            axes.set_title(f"{names[int(labels[index])]} as {names[predicted]}\n{probability:.0%}", fontsize=8)
+    return figure

@@ -1,0 +1,60 @@
+"""A person's own image, made like the images of the data set."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+SIDE, DIGIT = 28, 20  # MNIST's digits are 20x20 pixels in a frame of 28x28
+BLANK = 25  # contrast, of 255, below which there is nothing to see
+
+
+def read_photo(path: str | Path, centred_digits: bool = True) -> Tensor:
+    """An image file of any size, colour or gray, dark on light or light on dark, as uint8 (1, 28, 28), ink at 255.
+
+    Digits are treated as MNIST's were: cut out, fitted into 20x20 pixels, placed by their centre of mass (LeCun et al.
+    1998, section III.A). Other things fill the frame. A 28x28 image on black is taken as it is.
+
+    Raises:
+        ValueError: the file is missing, is no image or shows nothing.
+    """
+    try:
+        with Image.open(path) as file:
+            image: Image.Image = ImageOps.exif_transpose(file)
+            if image.has_transparency_data:  # what one sees through is paper
+                rgba = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+            deep = image.mode.startswith("I;16")  # which Pillow would clip to 8 bits
+            pixels = np.asarray(image, np.float32) / 257 if deep else np.asarray(image.convert("L"), np.float32)
+    except FileNotFoundError as error:
+        raise ValueError(f"input={path}: no such file") from error
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"input={path}: not an image that can be read") from error
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    paper = float(np.median(border))
+    ink = paper - pixels if paper > 127 else pixels - paper
+    if ink.max() < BLANK:
+        raise ValueError(f"input={path}: nothing is to be seen on it")
+    if pixels.shape == (SIDE, SIDE) and paper == 0:
+        return torch.from_numpy(pixels.astype(np.uint8)).unsqueeze(0)
+    ink = np.clip(ink * (255 / ink.max()), 0, 255)
+    rows, columns = np.nonzero(ink > 255 * 0.25)
+    ink = ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    return torch.from_numpy(place(ink, DIGIT if centred_digits else SIDE, centred_digits)).unsqueeze(0)
+
+
+def place(ink: np.ndarray, side: int, by_mass: bool) -> np.ndarray:
+    """`ink` scaled to fit `side` pixels, in the middle of a 28x28 frame: of its mass, or of its box."""
+    scale = side / max(ink.shape)
+    height, width = (max(1, round(length * scale)) for length in ink.shape)
+    small = np.asarray(Image.fromarray(ink.astype(np.uint8)).resize((width, height), Image.Resampling.LANCZOS))
+    centre = np.array([height, width]) / 2
+    if by_mass:
+        # MNIST's digits have it at (14, 14) where the first pixel is 0, half a pixel off the middle of the frame
+        centre = np.array([np.indices(small.shape)[axis].ravel() @ small.ravel() for axis in (0, 1)]) / small.sum()
+    top, left = (int(np.clip(round(SIDE / 2 - c), 0, SIDE - n)) for c, n in zip(centre, small.shape, strict=True))
+    frame = np.zeros((SIDE, SIDE), np.uint8)
+    frame[top : top + height, left : left + width] = small
+    return frame

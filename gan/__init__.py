@@ -1,0 +1,1 @@
+"""Generative adversarial nets: one shared loop (adversarial.py), one paper a file."""

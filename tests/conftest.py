@@ -1,0 +1,89 @@
+"""What the tests share: a folder of their own, and runs built as run.py builds them, on a few real digits."""
+
+import os
+from pathlib import Path
+
+import hydra
+import pytest
+import torch
+from hydra.core.hydra_config import HydraConfig
+from lightning import LightningModule, Trainer, seed_everything
+from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import Tensor, nn
+
+from datamodules.images import ImageData, first_of_each_class
+from run import register_resolvers
+from tasks.build import build
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+MODELS = sorted(file.stem for file in (CONF / "model").glob("*.yaml"))
+
+os.environ.setdefault("DATA_ROOT", str(ROOT / "data"))  # tests run elsewhere; fetched there once where it is empty
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
+torch.set_num_threads(1)  # threads that wait for a busy core make such small nets up to 30 times slower
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test runs in an empty folder, where outputs/ then lies, and from the same random state."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+
+
+def compose(*overrides: str, folder: Path | None = None) -> DictConfig:
+    """The config that `run.py OVERRIDES` composes, for a run in `folder` (the current one)."""
+    register_resolvers()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra.compose("config", list(overrides), return_hydra_config=True)
+    with open_dict(cfg):
+        cfg.hydra.runtime.output_dir = str(folder or Path.cwd())
+        HydraConfig.instance().set_config(cfg.copy())
+        del cfg.hydra
+    return cfg
+
+
+def small_run(*overrides: str, folder: Path | None = None) -> tuple[LightningModule, ImageData, Trainer]:
+    """Model, data and trainer of a run on the CPU: 20 real digits in batches of 8, and 10 to validate."""
+    small = (
+        "data=mnist_5k",
+        "data.limit_train=2",
+        "data.batch_size=8",
+        "trainer.max_epochs=1",
+        "trainer.accelerator=cpu",
+    )
+    quiet = ("~callbacks.progress_bar", "++trainer.enable_progress_bar=false")
+    cfg = compose(*small, *quiet, *overrides, folder=folder)
+    seed_everything(cfg.seed, verbose=False)
+    model, data, trainer = build(cfg)
+    assert isinstance(data, ImageData)
+    data.setup()
+    assert data.val_split is not None
+    data.val_split = first_of_each_class(data.val_split, 1)
+    return model, data, trainer
+
+
+def model_class(name: str) -> type[LightningModule]:
+    return hydra.utils.get_class(OmegaConf.load(CONF / "model" / f"{name}.yaml")._target_)
+
+
+def models_of(family: type) -> list[str]:
+    """The names in conf/model whose class belongs to a family: all of `ImageClassifier`, say."""
+    return [name for name in MODELS if issubclass(model_class(name), family)]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run: LeNet-5 on 4,000 real digits, with everything that is on by default."""
+    from command_line import only_run, run_well
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("trained"))
+        budget = ("data.batch_size=50", "trainer.max_epochs=3", "trainer.log_every_n_steps=16")
+        run_well("model=lenet", "data=mnist_5k", "trainer.accelerator=cpu", *budget)
+        return only_run()
+
+
+def flat(net: nn.Module) -> Tensor:
+    """A copy of all parameters in one row."""
+    return torch.cat([parameter.detach().flatten() for parameter in net.parameters()])

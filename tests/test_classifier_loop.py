@@ -1,0 +1,204 @@
+"""The classifiers' loop against a plain one: what it logs, when it moves the learning rate, in which precision."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import flat, small_run
+from lightning import Callback, LightningModule, Trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD, Adam
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
+
+from classic_cnn.classifier import ImageClassifier
+from datamodules.images import ImageData, Split
+
+BATCHES, EPOCHS = 3, 4  # of 8, 8 and 4 images
+
+
+def lenet_run(*overrides: str, folder: Path | None = None) -> tuple[ImageClassifier, ImageData, Trainer]:
+    epochs = f"trainer.max_epochs={EPOCHS}"
+    model, data, trainer = small_run("model=lenet", "~callbacks.figures", epochs, *overrides, folder=folder)
+    assert isinstance(model, ImageClassifier)
+    return model, data, trainer
+
+
+def batches_by_hand(data: ImageData, epoch: int) -> list[tuple[Tensor, Tensor]]:
+    """The batches of an epoch: every image once, in an order drawn from seed + epoch."""
+    assert data.train_split is not None
+    images, labels = data.train_split
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(data.seed + epoch))
+    return [(images[chosen].float() / 127.5 - 1, labels[chosen]) for chosen in order.split(data.batch_size)]
+
+
+def scalars(trainer: Trainer, name: str) -> list[float]:
+    return [event.value for event in EventAccumulator(trainer.default_root_dir).Reload().Scalars(name)]
+
+
+@pytest.mark.parametrize(("every", "accumulate"), [(1, 1), (2, 1), (5, 1), (1, 2), (3, 2)])
+def test_logged_loss_and_accuracy_are_means_since_the_last_line(every: int, accumulate: int) -> None:
+    model, data, trainer = lenet_run(
+        f"trainer.log_every_n_steps={every}", f"trainer.accumulate_grad_batches={accumulate}"
+    )
+    model.optimizer, model.lr_scheduler = partial(Adam, lr=1e-3), None
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    trainer.fit(model, data)
+    end = {name: value.clone() for name, value in model.state_dict().items()}
+
+    model.load_state_dict(weights)
+    optimizer = Adam(model.parameters(), lr=1e-3)
+    losses, accuracies = [], []
+    since: list[tuple[float, int, int]] = []  # loss, correct, images
+    steps = 0
+    for epoch in range(EPOCHS):
+        for index, (images, labels) in enumerate(batches_by_hand(data, epoch), start=1):
+            logits = model(images)
+            loss = F.cross_entropy(logits, labels)
+            (loss / accumulate).backward()
+            since.append((loss.item() * len(labels), int((logits.argmax(1) == labels).sum()), len(labels)))
+            if index % accumulate == 0 or index == BATCHES:
+                optimizer.step()
+                optimizer.zero_grad()
+                steps += 1
+                if steps % every == 0:
+                    loss_sum, correct, count = (sum(numbers) for numbers in zip(*since, strict=True))
+                    losses.append(loss_sum / count)
+                    accuracies.append(correct / count)
+                    since.clear()
+    assert all(torch.allclose(value, end[name], atol=1e-5) for name, value in model.state_dict().items())
+    assert scalars(trainer, "train/loss") == pytest.approx(losses, rel=1e-4)
+    assert scalars(trainer, "train/accuracy") == pytest.approx(accuracies)
+
+
+def test_nothing_is_logged_in_training_where_nobody_wants_it() -> None:
+    model, data, trainer = lenet_run("trainer.log_every_n_steps=0", "~callbacks.learning_rate")
+    trainer.fit(model, data)
+    assert "train/loss" not in EventAccumulator(trainer.default_root_dir).Reload().Tags()["scalars"]
+
+
+def test_validation_metrics_equal_a_count_by_hand() -> None:
+    """1,300 images: a batch of 1,000 and one of 300, which weighs less."""
+    model, data, trainer = lenet_run("data.limit_train=130", "model.label_smoothing=0.3")
+    assert data.train_split is not None
+    order = torch.randperm(1300)
+    data.val_split = Split(data.train_split.images[order], data.train_split.labels[order])
+    [metrics] = trainer.validate(model, data, verbose=False)
+    model.eval()
+    with torch.no_grad():
+        logits = model(data.val_split.images.float() / 127.5 - 1)
+    correct = sum(
+        int(scores.argmax()) == int(label) for scores, label in zip(logits, data.val_split.labels, strict=True)
+    )
+    of_truth = logits.double().softmax(1)[torch.arange(1300), data.val_split.labels]
+    assert metrics["val/accuracy"] == pytest.approx(correct / 1300)
+    assert metrics["val/loss"] == pytest.approx(-of_truth.log().mean().item(), rel=1e-5)  # smoothing is for training
+
+
+def test_label_smoothing_spreads_the_target_over_all_classes() -> None:
+    model, _, _ = lenet_run("model.label_smoothing=0.3")
+    logits, labels = torch.randn(5, 10), torch.arange(5)
+    target = 0.7 * F.one_hot(labels, 10) + 0.3 / 10
+    torch.testing.assert_close(model.train().loss(logits, labels), -(target * logits.log_softmax(1)).sum(1).mean())
+
+
+class LearningRates(Callback):
+    """The learning rate of each batch."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def learning_rates(scheduler: Callable[..., Any], lr: float = 0.1, *overrides: str) -> list[float]:
+    model, data, trainer = lenet_run(*overrides)
+    model.optimizer, model.lr_scheduler = partial(SGD, lr=lr), scheduler
+    rates = LearningRates()
+    trainer.callbacks.append(rates)  # type: ignore[attr-defined]
+    trainer.fit(model, data)
+    return rates.seen
+
+
+def schedule_by_hand(scheduler: Callable[..., Any], steps: int) -> list[float]:
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule = scheduler(optimizer)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return rates
+
+
+def test_one_cycle_is_stepped_after_every_batch() -> None:
+    expected = schedule_by_hand(partial(OneCycleLR, max_lr=0.1, total_steps=BATCHES * EPOCHS), BATCHES * EPOCHS)
+    rates = learning_rates(partial(OneCycleLR, max_lr=0.1))
+    assert rates == pytest.approx(expected)
+    assert len(set(rates)) > EPOCHS
+
+
+def test_one_cycle_counts_steps_and_not_batches_where_gradients_are_accumulated() -> None:
+    rates = learning_rates(partial(OneCycleLR, max_lr=0.1), 0.1, "trainer.accumulate_grad_batches=2")
+    steps = schedule_by_hand(partial(OneCycleLR, max_lr=0.1, total_steps=2 * EPOCHS), 2 * EPOCHS)
+    assert rates == pytest.approx(
+        [rate for pair in zip(steps[::2], steps[1::2], strict=True) for rate in (pair[0], *pair)]
+    )
+
+
+def test_cosine_annealing_is_stepped_after_every_epoch() -> None:
+    scheduler = partial(CosineAnnealingLR, T_max=EPOCHS)
+    expected = [rate for rate in schedule_by_hand(scheduler, EPOCHS) for _ in range(BATCHES)]
+    assert learning_rates(scheduler) == pytest.approx(expected)
+
+
+def test_reduce_on_plateau_looks_at_the_validation_loss() -> None:
+    """At a rate too small to change the loss, every epoch after the first is one without progress."""
+    rates = learning_rates(partial(ReduceLROnPlateau, factor=0.5, patience=0), lr=1e-12)
+    expected = [rate for rate in (1e-12, 1e-12, 5e-13, 2.5e-13) for _ in range(BATCHES)]
+    assert rates == pytest.approx(expected)
+
+
+def test_channels_last_gives_the_same_result_to_rounding(tmp_path: Path) -> None:
+    ends = []
+    for on in (True, False):
+        model, data, trainer = lenet_run(f"model.channels_last={on}", "trainer.max_epochs=1", folder=tmp_path / str(on))
+        trainer.fit(model, data)
+        kernels = [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)]
+        assert kernels[1].is_contiguous(memory_format=torch.channels_last) == on
+        ends.append(flat(model))
+    torch.testing.assert_close(*ends, atol=1e-4, rtol=1e-3)
+
+
+class Dtypes(Callback):
+    """In which precision the last layer answers."""
+
+    def __init__(self) -> None:
+        self.seen: set[torch.dtype] = set()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        last = list(pl_module.modules())[-1]
+        last.register_forward_hook(lambda _module, _input, output: self.seen.add(output.dtype))
+
+
+def test_mixed_precision_trains_on_a_cpu() -> None:
+    model, data, trainer = lenet_run(
+        "trainer.precision=bf16-mixed", "trainer.max_epochs=1", "trainer.log_every_n_steps=1"
+    )
+    before = flat(model)
+    dtypes = Dtypes()
+    trainer.callbacks.append(dtypes)  # type: ignore[attr-defined]
+    trainer.fit(model, data)
+    after = flat(model)
+    assert dtypes.seen == {torch.bfloat16}
+    assert after.dtype == torch.float32
+    assert after.isfinite().all()
+    assert not torch.equal(before, after)
+    losses = scalars(trainer, "train/loss")
+    assert len(losses) == BATCHES
+    assert losses == pytest.approx([2.3] * BATCHES, abs=0.3)

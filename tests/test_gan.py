@@ -1,0 +1,207 @@
+"""The GANs' loop: who moves in which step, the losses by hand, what a step is, and that a stopped run goes on alike."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from conftest import flat, model_class, models_of, small_run
+from lightning import Callback, LightningModule, Trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor, nn
+
+from datamodules.images import ImageData
+from gan.adversarial import GAN
+
+GANS = models_of(GAN)
+LOSSES = ("discriminator_loss", "generator_loss")
+WITH_THE_FIRST_LOSSES = [name for name in GANS if all(vars(GAN)[f] is getattr(model_class(name), f) for f in LOSSES)]
+
+
+def gan_run(name: str, *overrides: str, folder: Path | None = None) -> tuple[GAN, ImageData, Trainer]:
+    """Three batches an epoch, everything logged."""
+    model, data, trainer = small_run(f"model={name}", "trainer.log_every_n_steps=1", *overrides, folder=folder)
+    assert isinstance(model, GAN)
+    return model, data, trainer
+
+
+class Moment(NamedTuple):
+    """Both nets as they are before a step of `whose` optimizer."""
+
+    whose: str
+    generator: Tensor
+    discriminator: Tensor
+
+
+class Moments(Callback):
+    """Both nets before every step of an optimizer, and at the end."""
+
+    def __init__(self) -> None:
+        self.seen: list[Moment] = []
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        self._look(pl_module, "generator" if optimizer is trainer.optimizers[0] else "discriminator")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._look(pl_module, "")
+
+    def _look(self, model: LightningModule, whose: str) -> None:
+        assert isinstance(model, GAN)
+        self.seen.append(Moment(whose, flat(model.generator), flat(model.discriminator)))
+
+    def count(self, whose: str) -> int:
+        return sum(moment.whose == whose for moment in self.seen)
+
+
+@pytest.mark.parametrize("name", GANS)
+def test_samples_are_images_between_minus_one_and_one(name: str) -> None:
+    model, data, trainer = gan_run(name)
+    trainer.fit(model, data)
+    with torch.no_grad():
+        samples = model(model.latents(64))
+    assert samples.shape == (64, 1, 28, 28)
+    assert -1 <= samples.min() < samples.max() <= 1
+
+
+@pytest.mark.parametrize("name", GANS)
+def test_a_step_of_one_net_leaves_the_other_alone(name: str) -> None:
+    model, data, trainer = gan_run(name, "model.discriminator_steps=2", "trainer.max_epochs=2")
+    moments = Moments()
+    trainer.callbacks.append(moments)  # type: ignore[attr-defined]
+    trainer.fit(model, data)
+    assert {moment.whose for moment in moments.seen} == {"generator", "discriminator", ""}
+    for before, after in pairwise(moments.seen):
+        assert torch.equal(before.generator, after.generator) == (before.whose == "discriminator")
+        assert torch.equal(before.discriminator, after.discriminator) == (before.whose == "generator")
+
+
+class Times(nn.Module):
+    """Takes the logits of a new net, which are all about 0, to where the losses are curved."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return self.factor * logits
+
+
+def softplus(logits: Tensor) -> np.ndarray:
+    """log(1 + exp(x)): -log D where x is minus D's logit, -log(1 - D) where x is its logit."""
+    return np.logaddexp(0.0, logits.double().numpy())
+
+
+@pytest.mark.parametrize("name", WITH_THE_FIRST_LOSSES)
+def test_losses_are_those_of_the_first_paper(name: str) -> None:
+    model, data, _ = gan_run(name)
+    model.eval()
+    assert data.train_split is not None
+    real = data.transform(data.train_split.images)
+    with torch.no_grad():
+        fake = model(model.latents(len(real)))
+        model.discriminator = nn.Sequential(model.discriminator, Times(2 / model.discriminator(real).std().item()))
+        of_real, of_fake = model.discriminator(real), model.discriminator(fake)
+        discriminator_loss, generator_loss = model.discriminator_loss(real, fake), model.generator_loss(fake)
+        model.saturating = True
+        saturating_loss = model.generator_loss(fake)
+    assert discriminator_loss.item() == pytest.approx(softplus(-of_real).mean() + softplus(of_fake).mean(), rel=1e-5)
+    assert generator_loss.item() == pytest.approx(softplus(-of_fake).mean(), rel=1e-5)
+    assert saturating_loss.item() == pytest.approx(-softplus(of_fake).mean(), rel=1e-5)
+
+
+def test_losses_equal_numbers_worked_out_by_hand() -> None:
+    """Images of one pixel, which is at once the discriminator's logit; -log sigmoid(0, 2) = 0.6931, 0.1269."""
+    real, fake = torch.tensor([0.0, 2.0]).view(2, 1, 1, 1), torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1)
+    model = GAN(nn.Identity(), nn.Flatten(0))
+    saturating = GAN(nn.Identity(), nn.Flatten(0), saturating=True)
+    assert model.discriminator_loss(real, fake).item() == pytest.approx((0.693147 + 0.126928) / 2 + 0.813262, abs=1e-5)
+    assert model.generator_loss(fake).item() == pytest.approx((1.313262 + 0.313262) / 2, abs=1e-5)
+    assert saturating.generator_loss(fake).item() == pytest.approx(-0.813262, abs=1e-5)
+
+
+@pytest.mark.parametrize(("discriminator_steps", "generator_steps"), [(1, 6), (2, 3), (4, 1)])
+@pytest.mark.parametrize("name", GANS)
+def test_global_step_counts_generator_steps(name: str, discriminator_steps: int, generator_steps: int) -> None:
+    """Two epochs of three batches: a round of discriminator steps may go over the end of an epoch."""
+    model, data, trainer = gan_run(name, f"model.discriminator_steps={discriminator_steps}", "trainer.max_epochs=2")
+    moments = Moments()
+    trainer.callbacks.append(moments)  # type: ignore[attr-defined]
+    trainer.fit(model, data)
+    assert trainer.global_step == moments.count("generator") == generator_steps
+    assert moments.count("discriminator") == 6
+    board = EventAccumulator(trainer.default_root_dir).Reload()
+    for loss in LOSSES:
+        assert [event.step for event in board.Scalars(f"train/{loss}")] == list(range(1, generator_steps + 1))
+
+
+@pytest.mark.parametrize("name", GANS)
+def test_nothing_is_logged_where_nobody_wants_it(name: str) -> None:
+    model, data, trainer = gan_run(name, "trainer.log_every_n_steps=0", "~callbacks.learning_rate")
+    trainer.fit(model, data)
+    assert trainer.global_step == 3
+    assert EventAccumulator(trainer.default_root_dir).Reload().Tags()["scalars"] == []
+
+
+@pytest.mark.parametrize("name", GANS)
+def test_max_steps_means_generator_steps(name: str) -> None:
+    overrides = ("model.discriminator_steps=2", "trainer.max_epochs=-1", "trainer.max_steps=4")
+    model, data, trainer = gan_run(name, *overrides)
+    moments = Moments()
+    trainer.callbacks.append(moments)  # type: ignore[attr-defined]
+    trainer.fit(model, data)
+    assert (moments.count("generator"), moments.count("discriminator")) == (4, 8)
+
+
+@pytest.mark.parametrize("name", GANS)
+def test_every_step_draws_new_latents(name: str) -> None:
+    model, data, trainer = gan_run(name, "model.discriminator_steps=3")
+    drawn: list[Tensor] = []
+    model.generator.register_forward_pre_hook(lambda _, inputs: drawn.append(inputs[0]))
+    trainer.fit(model, data)
+    first_numbers = [latents[0, 0].item() for latents in drawn if len(latents) != len(model.fixed_latents)]
+    assert len(first_numbers) == 4  # three of the discriminator, one of the generator
+    assert len(set(first_numbers)) == 4
+
+
+@pytest.mark.parametrize("name", GANS)
+def test_checkpoint_holds_the_fixed_latents(name: str) -> None:
+    model, data, trainer = gan_run(name)
+    latents = model.fixed_latents.clone()
+    trainer.fit(model, data)
+    checkpoint = torch.load("checkpoints/last.ckpt", weights_only=True)
+    assert torch.equal(checkpoint["state_dict"]["fixed_latents"], latents)
+    assert torch.equal(model.fixed_latents, latents)
+
+
+class SaveAt(Callback):
+    """Writes a checkpoint after a given number of batches, as a run that is stopped does."""
+
+    def __init__(self, batches: int) -> None:
+        self.batches = batches
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.fit_loop.total_batch_idx + 1 == self.batches:
+            trainer.save_checkpoint("stopped.ckpt")
+
+
+# within an epoch, at its end, within the discriminator's steps
+@pytest.mark.parametrize(("batches", "discriminator_steps"), [(2, 1), (3, 1), (1, 2)])
+@pytest.mark.parametrize("name", GANS)
+def test_a_resumed_run_ends_as_one_that_was_never_stopped(name: str, batches: int, discriminator_steps: int) -> None:
+    overrides = (f"model.discriminator_steps={discriminator_steps}", "trainer.max_epochs=2")
+    model, data, trainer = gan_run(name, *overrides)
+    trainer.callbacks.append(SaveAt(batches))  # type: ignore[attr-defined]
+    trainer.fit(model, data)
+    resumed, data, second_trainer = gan_run(name, *overrides)
+    second_trainer.fit(resumed, data, ckpt_path="stopped.ckpt", weights_only=True)
+    assert second_trainer.global_step == trainer.global_step
+    ends = zip(model.state_dict().items(), resumed.state_dict().items(), strict=True)
+    assert all(name == other and torch.equal(value, same) for (name, value), (other, same) in ends)
+
+
+@pytest.mark.parametrize("argument", ["latent_dim", "discriminator_steps"])
+def test_a_count_below_one_is_refused(argument: str) -> None:
+    with pytest.raises(ValueError, match=f"model.{argument}=0: a whole number above 0"):
+        GAN(nn.Identity(), nn.Flatten(0), **{argument: 0})  # type: ignore[arg-type]

@@ -1,0 +1,168 @@
+"""Every net in conf/model: it builds, trains, is saved and loaded; every classifier learns a few digits by heart."""
+
+import math
+from collections.abc import Iterable
+from functools import partial
+from inspect import signature
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from conftest import MODELS, compose, model_class, models_of, small_run
+from hydra.utils import instantiate
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from classic_cnn.classifier import ImageClassifier
+from datamodules.images import Split
+from gan.adversarial import GAN
+
+CLASSIFIERS = models_of(ImageClassifier)
+FAMILIES = (ImageClassifier, GAN)
+LOSSES = {ImageClassifier: {"train/loss"}, GAN: {"train/generator_loss", "train/discriminator_loss"}}
+METRICS = {ImageClassifier: {"train/accuracy", "val/loss", "val/accuracy"}, GAN: set()}
+
+
+class ReachedByGradient(Callback):
+    """Notes which parameters ever had a gradient other than zero."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        gradients = {name: parameter.grad for name, parameter in pl_module.named_parameters()}
+        self.names |= {name for name, gradient in gradients.items() if gradient is not None and gradient.any()}
+
+
+class Fitted(NamedTuple):
+    """A net after three batches of real digits, and how it was before."""
+
+    name: str
+    model: LightningModule
+    before: dict[str, Tensor]
+    reached: set[str]
+    folder: Path
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    folder = tmp_path_factory.mktemp(request.param)
+    model, data, trainer = small_run(f"model={request.param}", "trainer.log_every_n_steps=1", folder=folder)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    gradients = ReachedByGradient()
+    trainer.callbacks.append(gradients)  # type: ignore[attr-defined]
+    trainer.fit(model, data)
+    return Fitted(request.param, model, before, gradients.names, folder)
+
+
+def build(name: str, *overrides: str) -> LightningModule:
+    return instantiate(compose(f"model={name}", *overrides).model)
+
+
+def some_inputs(model: LightningModule) -> Tensor:
+    """Four inputs of the net: images or latents."""
+    assert isinstance(model.example_input_array, Tensor)
+    return torch.randn(4, *model.example_input_array.shape[1:]).clamp(-1, 1)
+
+
+def outputs(model: LightningModule, inputs: Tensor) -> Tensor:
+    model.eval()
+    with torch.no_grad():
+        return model(inputs)
+
+
+def same(first: Iterable[Tensor], second: Iterable[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_every_model_belongs_to_a_family() -> None:
+    assert sorted(name for family in FAMILIES for name in models_of(family)) == MODELS
+
+
+def test_output_has_a_score_a_class_or_is_an_image(fitted: Fitted) -> None:
+    shape = (4, 10) if isinstance(fitted.model, ImageClassifier) else (4, 1, 28, 28)
+    assert outputs(fitted.model, some_inputs(fitted.model)).shape == shape
+
+
+def test_one_short_fit_moves_every_parameter(fitted: Fitted) -> None:
+    still = [name for name, value in fitted.model.named_parameters() if torch.equal(value, fitted.before[name])]
+    assert not still
+
+
+def test_no_parameter_is_without_a_gradient(fitted: Fitted) -> None:
+    assert fitted.before.keys() == fitted.reached
+
+
+def test_one_short_fit_logs_finite_metrics(fitted: Fitted) -> None:
+    board = EventAccumulator(str(fitted.folder)).Reload()
+    family = next(family for family in FAMILIES if isinstance(fitted.model, family))
+    assert LOSSES[family] | METRICS[family] <= set(board.Tags()["scalars"])
+    for name in board.Tags()["scalars"]:
+        assert all(math.isfinite(event.value) for event in board.Scalars(name)), name
+    assert all(len(board.Scalars(name)) == 3 for name in LOSSES[family])  # batches
+
+
+def test_checkpoint_loads_back_the_same_model(fitted: Fitted) -> None:
+    checkpoint = torch.load(fitted.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    model = build(fitted.name)
+    inputs = some_inputs(fitted.model)
+    assert not torch.equal(outputs(model, inputs), outputs(fitted.model, inputs))
+    model.load_state_dict(checkpoint["state_dict"])
+    model.setup("predict")  # the same memory format, as rounding depends on it
+    assert torch.equal(outputs(model, inputs), outputs(fitted.model, inputs))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_seed_decides_on_the_weights(name: str) -> None:
+    cfg = compose(f"model={name}")
+    weights = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        weights.append(list(instantiate(cfg.model).parameters()))
+    assert same(weights[0], weights[1])
+    assert not same(weights[0], weights[2])
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifier_learns_16_digits_by_heart(name: str) -> None:
+    model, data, trainer = small_run(
+        *(f"model={name}", "data.batch_size=16", "trainer.max_epochs=80", "trainer.check_val_every_n_epoch=100"),
+        *("trainer.log_every_n_steps=1", "~callbacks.figures"),
+    )
+    assert isinstance(model, ImageClassifier)
+    assert data.train_split is not None
+    data.train_split = data.val_split = Split(data.train_split.images[:16], data.train_split.labels[:16])
+    model.optimizer, model.lr_scheduler = partial(Adam, lr=1e-3), None
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.5  # so few steps are too few for a slower mean
+    enough = EarlyStopping("train/loss", stopping_threshold=0.05, patience=1000, check_on_train_epoch_end=True)
+    trainer.callbacks.append(enough)  # type: ignore[attr-defined]
+    trainer.fit(model, data)
+    [metrics] = trainer.validate(model, data, verbose=False)
+    assert trainer.current_epoch < 80
+    assert metrics["val/accuracy"] == 1
+    assert metrics["val/loss"] < 0.2
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in CLASSIFIERS if "as_published" in signature(model_class(name)).parameters]
+)
+def test_published_form_gives_a_score_a_class(name: str) -> None:
+    with torch.device("meta"):  # shapes without values: no time, no memory
+        model = build(name, "model.as_published=true")
+        assert isinstance(model, ImageClassifier)
+        assert model(torch.zeros(1, 1, model.image_size, model.image_size)).shape == (1, 10)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_label_smoothing_out_of_range_is_refused(name: str) -> None:
+    for share in (-0.1, 1.5):
+        with pytest.raises(ValueError, match=rf"label_smoothing={share}: a number from 0 to 1"):
+            model_class(name)(label_smoothing=share)

@@ -1,0 +1,61 @@
+"""What only processes of their own show: how fast run.py answers, two devices, a compiled net."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from command_line import PLAIN, checkpoint_of, finish, only_run, results_of, run_well, start
+from conftest import MODELS
+from omegaconf import OmegaConf
+
+
+def test_config_is_printed_at_once_and_without_torch() -> None:
+    before = os.times()
+    outcome = finish(start("--cfg", "job", "model=resnet", "data=fashion_mnist", before=("-X", "importtime")))
+    after = os.times()
+    assert outcome.status == 0
+    assert OmegaConf.create(outcome.out).model._target_ == "classic_cnn.resnet.ResNet"
+    imported = {line.rpartition("|")[2].strip() for line in outcome.err.splitlines()}
+    assert "omegaconf" in imported
+    assert not imported & {"torch", "lightning", "torchvision", "tensorboard", "matplotlib", "kornia", "numpy"}
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 1.5
+    assert not list(Path().iterdir())
+
+
+def test_help_teaches_groups_tasks_and_examples() -> None:
+    outcome = finish(start("--help"))
+    assert (outcome.status, outcome.err) == (0, "")
+    for name in MODELS:
+        assert name in outcome.out
+    for words in ("task=predict", "task=test", "-m model=", "--cfg job", "outputs/", "experiment="):
+        assert words in outcome.out
+    assert len(outcome.out.splitlines()) < 50
+
+
+def test_run_on_two_devices_is_one_run() -> None:
+    arguments = ("trainer.strategy=ddp", "trainer.devices=2", "trainer.max_epochs=1", "trainer.log_every_n_steps=1")
+    outcome = finish(start("model=lenet", *PLAIN, *arguments))
+    assert outcome.status == 0, outcome.err
+    assert outcome.out.count("model        LeNet5") == outcome.out.count("dashboard  ") == 1
+    results = results_of(only_run())
+    assert results["status"] == "finished"
+    assert results["device"].startswith("2 x cpu")
+    assert checkpoint_of(only_run())["global_step"] == 5  # 400 images, 2 x 40 a step
+    assert results["seconds"] * results["images_per_second"] == pytest.approx(400, rel=1e-4)
+    run_well("task=test", f"ckpt_path={only_run()}/checkpoints/best.ckpt", "trainer.devices=1", "trainer.strategy=auto")
+    tested = max(Path("outputs/lenet/mnist_5k").iterdir())
+    assert results_of(tested)["val/accuracy"] == pytest.approx(results["val/accuracy"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_net_trains_and_leaves_an_ordinary_checkpoint() -> None:
+    outcome = finish(start("model=lenet", *PLAIN, "trainer.max_epochs=1", "compile=true"))
+    assert outcome.status == 0, outcome.err
+    compiled = only_run()
+    assert results_of(compiled)["status"] == "finished"
+    assert "features.0.weight" in checkpoint_of(compiled)["state_dict"]
+    run_well("task=test", f"ckpt_path={compiled}/checkpoints/best.ckpt")
+    tested = max(Path("outputs/lenet/mnist_5k").iterdir())
+    assert results_of(tested)["val/accuracy"] == pytest.approx(results_of(compiled)["val/accuracy"], abs=2e-3)

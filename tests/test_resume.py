@@ -1,0 +1,265 @@
+"""A run that was stopped anywhere and goes on ends with the same weights, to the bit, as one that was never stopped."""
+
+import shlex
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from command_line import PLAIN, Outcome, checkpoint_of, finish, only_run, results_of, run, run_well, start
+from lightning import LightningModule
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from classic_cnn.lenet import LeNet5
+from gan.vanilla import VanillaGAN
+from tasks.train import RunRecord
+
+AUGMENTED = ("data.augment=${augmentations.crop}", "model.optimizer.lr=0.01")  # and a learning rate that goes one cycle
+LENET = ("model=lenet", *PLAIN, "trainer.max_epochs=3", "trainer.log_every_n_steps=4", *AUGMENTED)
+GAN = (  # draws latents and has dropout; a generator step at every second batch, of 4 an epoch
+    *("model=gan", "data=mnist_5k", "data.limit_train=16", "data.batch_size=40", "trainer.accelerator=cpu"),
+    *("trainer.max_epochs=3", "model.discriminator_steps=2"),
+)
+REDUCE_OFTEN = (
+    *("model.lr_scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau", "~model.lr_scheduler.max_lr"),
+    *("+model.lr_scheduler.patience=0", "+model.lr_scheduler.threshold=0.5"),
+)
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+def assert_same_end(folder: Path, reference: Path) -> None:
+    """Two runs end with the same weights, optimizer, schedule and best checkpoint, and say so in their results."""
+    end, expected = checkpoint_of(folder), checkpoint_of(reference)
+    for key in ("state_dict", "epoch", "global_step"):
+        torch.testing.assert_close(end[key], expected[key], rtol=0, atol=0)
+    for mine, other in zip(end["optimizer_states"], expected["optimizer_states"], strict=True):
+        torch.testing.assert_close(mine["state"], other["state"], rtol=0, atol=0)
+        assert mine["param_groups"] == other["param_groups"]
+    assert end["lr_schedulers"] == expected["lr_schedulers"]
+    assert best_score(end) == best_score(expected)
+    best, expected_best = checkpoint_of(folder, "best"), checkpoint_of(reference, "best")
+    torch.testing.assert_close(best["state_dict"], expected_best["state_dict"], rtol=0, atol=0)
+    results, expected_results = results_of(folder), results_of(reference)
+    changing = {"folder", "started", "seconds", "images_per_second", "overrides", "best_checkpoint", "last_checkpoint"}
+    for key in expected_results.keys() - changing:
+        assert results[key] == expected_results[key], key
+    assert [text for text in results["overrides"] if "ckpt_path=" not in text] == expected_results["overrides"]
+    images = [result["seconds"] * result["images_per_second"] for result in (results, expected_results)]
+    assert images[0] == pytest.approx(images[1], rel=1e-4)  # counted through the stop
+
+
+def best_score(checkpoint: dict[str, Any]) -> Any:
+    (state,) = (state for name, state in checkpoint["callbacks"].items() if "ModelCheckpoint" in name)
+    return state["best_model_score"]
+
+
+class Moment(NamedTuple):
+    """Where a signal comes: when `method` of `owner` is called for the `call`-th time."""
+
+    owner: type
+    method: str
+    call: int
+
+    def send(self, patch: pytest.MonkeyPatch, signals: tuple[signal.Signals, ...]) -> None:
+        original: Callable[..., Any] = getattr(self.owner, self.method)
+        calls = 0
+
+        def interrupted(*arguments: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == self.call:
+                for number in signals:
+                    signal.raise_signal(number)
+            return original(*arguments)
+
+        patch.setattr(self.owner, self.method, interrupted)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, ...]], Path]:
+    """Gives the folder of a run with these arguments that nobody stopped."""
+    folders: dict[tuple[str, ...], Path] = {}
+
+    def folder_of(arguments: tuple[str, ...]) -> Path:
+        if arguments not in folders:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.chdir(tmp_path_factory.mktemp("uninterrupted"))
+                run_well(*arguments)
+                folders[arguments] = only_run()
+        return folders[arguments]
+
+    return folder_of
+
+
+def stop(arguments: tuple[str, ...], moment: Moment, *signals: signal.Signals) -> Outcome:
+    """The outcome of a run that gets these signals at this moment."""
+    with pytest.MonkeyPatch.context() as patch:
+        moment.send(patch, signals)
+        return run(*arguments)
+
+
+def training_step(call: int, net: type[LightningModule] = LeNet5) -> Moment:
+    return Moment(net, "training_step", call)
+
+
+ACCUMULATING = (*LENET, "trainer.accumulate_grad_batches=3")
+WITHIN_EPOCHS = (*LENET, "trainer.max_steps=25")
+SPARSE_VALIDATION = (*LENET, "trainer.check_val_every_n_epoch=2")
+PLATEAU = (*LENET, *REDUCE_OFTEN)
+END_OF_EPOCH = Moment(RunRecord, "on_train_epoch_end", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "number", "moment"),
+    [
+        pytest.param(LENET, signal.SIGINT, training_step(1), id="first batch"),
+        pytest.param(LENET, signal.SIGTERM, training_step(14), id="within an epoch"),
+        pytest.param(LENET, signal.SIGINT, training_step(20), id="last batch of an epoch"),
+        pytest.param(LENET, signal.SIGINT, Moment(ModelCheckpoint, "on_train_epoch_end", 2), id="as it saves"),
+        pytest.param(LENET, signal.SIGTERM, training_step(30), id="last batch of all"),
+        pytest.param(ACCUMULATING, signal.SIGINT, training_step(13), id="between two batches of a step"),
+        pytest.param(WITHIN_EPOCHS, signal.SIGINT, training_step(14), id="with max_steps"),
+        pytest.param(WITHIN_EPOCHS, signal.SIGTERM, END_OF_EPOCH, id="with max_steps, end of an epoch"),
+        pytest.param(PLATEAU, signal.SIGINT, training_step(20), id="with a schedule that looks at the loss"),
+        pytest.param(SPARSE_VALIDATION, signal.SIGTERM, training_step(11), id="after an epoch without validation"),
+        pytest.param(GAN, signal.SIGINT, training_step(6, VanillaGAN), id="a GAN"),
+    ],
+)
+def test_stopped_run_goes_on_to_the_same_weights(
+    arguments: tuple[str, ...],
+    number: signal.Signals,
+    moment: Moment,
+    uninterrupted: Callable[[tuple[str, ...]], Path],
+) -> None:
+    outcome = stop(arguments, moment, number)
+    folder = only_run()
+    last = folder.relative_to(Path.cwd()) / "checkpoints" / "last.ckpt"
+    assert outcome.status == STATUS[number]
+    assert outcome.out.splitlines()[-1] == f"Stopped. To go on: python run.py ckpt_path={last}"
+    assert results_of(folder)["status"] == "interrupted"
+    assert results_of(folder)["reason"] == f"stopped by {number.name}"
+    run_well(f"ckpt_path={last}")
+    assert only_run() == folder
+    assert_same_end(folder, uninterrupted(arguments))
+
+
+def test_run_stopped_during_validation_still_picks_the_best_epoch(
+    uninterrupted: Callable[[tuple[str, ...]], Path],
+) -> None:
+    arguments = (*LENET, "data=mnist")  # 5 batches of validation images
+    stop(arguments, Moment(LeNet5, "validation_step", 12), signal.SIGTERM)
+    run_well(f"ckpt_path={only_run()}/checkpoints/last.ckpt")
+    assert_same_end(only_run(), uninterrupted(arguments))
+
+
+@pytest.mark.parametrize("arguments", [LENET, WITHIN_EPOCHS], ids=["to max_epochs", "to max_steps"])
+def test_run_stopped_at_once_goes_on_from_the_last_epoch(
+    arguments: tuple[str, ...], uninterrupted: Callable[[tuple[str, ...]], Path]
+) -> None:
+    outcome = stop(arguments, training_step(23), signal.SIGINT, signal.SIGINT)
+    assert outcome.status == 130
+    assert results_of(only_run())["reason"] == "stopped by SIGINT"
+    assert checkpoint_of(only_run())["epoch"] == 1
+    run_well(f"ckpt_path={only_run()}/checkpoints/last.ckpt")
+    assert_same_end(only_run(), uninterrupted(arguments))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_run_stopped_while_it_is_tested_says_so(number: signal.Signals, trained: Path) -> None:
+    arguments = ("task=test", f"ckpt_path={trained}/checkpoints/best.ckpt", "data=mnist", "~callbacks.figures")
+    outcome = stop(arguments, Moment(LeNet5, "test_step", 2), number)
+    assert outcome.status == STATUS[number]
+    assert results_of(only_run())["reason"] == f"stopped by {number.name}"
+
+
+def test_run_goes_on_in_a_folder_that_was_moved(uninterrupted: Callable[[tuple[str, ...]], Path]) -> None:
+    stop(LENET, training_step(24), signal.SIGTERM)
+    old = only_run()
+    moved = old.rename(Path("moved").resolve())
+    run_well("ckpt_path=moved/checkpoints/last.ckpt")
+    assert not old.exists()
+    assert_same_end(moved, uninterrupted(LENET))
+    assert results_of(moved)["best_checkpoint"] == str(moved / "checkpoints" / "best.ckpt")
+
+
+def test_finished_run_keeps_its_results_when_it_is_asked_to_go_on(
+    uninterrupted: Callable[[tuple[str, ...]], Path],
+) -> None:
+    folder = uninterrupted(LENET)
+    before = results_of(folder)
+    run_well(f"ckpt_path={folder}/checkpoints/last.ckpt")
+    assert {**results_of(folder), "started": before["started"], "overrides": before["overrides"]} == before
+
+
+PROCESS = (
+    *("model=lenet", "data=mnist_5k", "data.limit_train=100", "data.batch_size=8", "trainer.max_epochs=8"),
+    *("trainer.accelerator=cpu", "~callbacks.figures", *AUGMENTED),
+)
+
+
+class Stage(NamedTuple):
+    """How a process ended that got a signal, and what it left."""
+
+    number: signal.Signals
+    outcome: Outcome
+    status: str  # in results.json
+    global_step: int
+
+
+def signalled(place: Path, number: signal.Signals, *arguments: str) -> Stage:
+    """A process that gets a signal within the epoch after the first one that it finished."""
+
+    def written() -> list[int]:
+        return [file.stat().st_mtime_ns for file in place.rglob("last.ckpt")]
+
+    before, deadline = written(), time.monotonic() + 120
+    process = start(*arguments, place=place)
+    while written() == before and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.1)
+    process.send_signal(number)
+    outcome, folder = finish(process), only_run(place)
+    return Stage(number, outcome, results_of(folder)["status"], checkpoint_of(folder)["global_step"])
+
+
+def command_in(outcome: Outcome) -> list[str]:
+    """What a stopped run says how to go on, as arguments of run.py."""
+    advice, _, command = outcome.out.splitlines()[-1].partition("python run.py ")
+    assert advice == "Stopped. To go on: "
+    return shlex.split(command)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Future[list[Stage]]]]:
+    """A run stopped, resumed as it says and stopped again, resumed and killed; meanwhile the other tests go on."""
+    place = tmp_path_factory.mktemp("stages")
+
+    def run_stages() -> list[Stage]:
+        first = signalled(place, signal.SIGINT, *PROCESS)
+        second = signalled(place, signal.SIGTERM, *command_in(first.outcome))
+        return [first, second, signalled(place, signal.SIGKILL, *command_in(second.outcome))]
+
+    with ThreadPoolExecutor(1) as pool:
+        yield place, pool.submit(run_stages)
+
+
+def test_process_that_is_stopped_resumed_and_killed_ends_with_the_same_weights(
+    stages: tuple[Path, Future[list[Stage]]],
+    uninterrupted: Callable[[tuple[str, ...]], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(stages[0])
+    done = stages[1].result()
+    for stage in done[:2]:
+        assert (stage.outcome.status, stage.outcome.err) == (STATUS[stage.number], "")
+        assert stage.status == "interrupted"
+    assert done[2].outcome.status == -signal.SIGKILL
+    steps = [0, *(stage.global_step for stage in done)]
+    assert steps == sorted(set(steps))
+    assert steps[-1] < 8 * 125
+    run_well(*command_in(done[1].outcome))
+    assert_same_end(only_run(), uninterrupted(PROCESS))

@@ -1,0 +1,250 @@
+"""What a run leaves behind, and what its checkpoint is good for: test, predict, and the config that travels with it."""
+
+import csv
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import PLAIN, checkpoint_of, only_run, results_of, run, run_well
+from conftest import compose
+from hydra.utils import get_method
+from omegaconf import OmegaConf
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from torch import Tensor
+
+from datamodules.mnist import MNIST5k
+from tasks.checkpoint import check_targets, complete
+from tasks.folders import new_folder
+
+
+@pytest.fixture(scope="module")
+def board(trained: Path) -> EventAccumulator:
+    events = EventAccumulator(str(trained), size_guidance={"images": 0, "tensors": 0, "scalars": 0})
+    events.Reload()
+    return events
+
+
+def test_run_leaves_its_config_checkpoints_events_and_results_in_a_folder_of_its_own(trained: Path) -> None:
+    assert trained.parts[-4:-1] == ("outputs", "lenet", "mnist_5k")
+    files = {str(file.relative_to(trained)) for file in trained.rglob("*") if file.is_file()}
+    assert files >= {".hydra/config.yaml", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "results.json"}
+    assert any(file.startswith("events.out.tfevents") for file in files)
+    assert OmegaConf.load(trained / ".hydra" / "config.yaml").data.batch_size == 50
+
+
+def test_results_say_what_was_run_and_what_came_out(trained: Path) -> None:
+    results = results_of(trained)
+    expected = {
+        **{"status": "finished", "task": "train", "model": "lenet", "data": "mnist_5k", "experiment": None},
+        **{"parameters": 61706, "macs": 416520, "seed": 0, "precision": "32-true", "epochs": 3},
+        **{"device": "cpu, 1 thread", "folder": str(trained)},
+        **{f"{name}_checkpoint": str(trained / "checkpoints" / f"{name}.ckpt") for name in ("best", "last")},
+    }
+    assert {key: results[key] for key in expected} == expected
+    assert 0.85 < results["val/accuracy"] <= 1
+    assert 0 < results["val/loss"] < 0.6
+    assert results["images_per_second"] == pytest.approx(3 * 4000 / results["seconds"], rel=1e-3)
+    assert "test/accuracy" not in results  # these digits are all from the training set
+
+
+def test_objective_of_a_run_is_the_validation_accuracy_of_its_best_checkpoint(trained: Path) -> None:
+    results = results_of(trained)
+    states = [state for name, state in checkpoint_of(trained)["callbacks"].items() if "ModelCheckpoint" in name]
+    assert results["objective"] == results["val/accuracy"]
+    assert results["objective"] == pytest.approx(states[0]["best_model_score"].item())
+    cfg = compose("model=lenet", *PLAIN, "trainer.max_epochs=1")
+    assert get_method(cfg.task._target_)(cfg) == pytest.approx(results_of(Path.cwd())["val/accuracy"])
+
+
+def test_curves_of_training_and_validation_are_on_the_board(board: EventAccumulator) -> None:
+    steps = {name: [event.step for event in board.Scalars(name)] for name in board.Tags()["scalars"]}
+    assert steps["lr-Adam"] == list(range(15, 240, 16))
+    assert steps["train/loss"] == steps["train/accuracy"] == [*steps["lr-Adam"], 240]  # with hyperparameters
+    assert steps["val/loss"] == steps["val/accuracy"] == [79, 159, 239, 240, 240]  # the last of the best checkpoint
+    losses = [event.value for event in board.Scalars("train/loss")]
+    assert losses[0] > 2 * losses[-1] > 0
+
+
+def test_pictures_of_a_run_are_on_the_board(board: EventAccumulator) -> None:
+    assert set(board.Tags()["images"]) == {
+        "train/batch as the net reads it",
+        "val/confusion matrix",
+        "val/worst mistakes",
+    }
+    for tag in board.Tags()["images"]:
+        (picture,) = board.Images(tag)
+        assert min(picture.width, picture.height) > 100
+
+
+def test_graph_and_precision_recall_curves_are_on_the_board(board: EventAccumulator) -> None:
+    operations = {node.op for node in board.Graph().node}
+    assert "aten::_convolution" in operations
+    curves = [tag for tag in board.Tags()["tensors"] if "precision and recall" in tag]
+    assert curves == [f"val/precision and recall of {digit}" for digit in range(10)]
+
+
+def test_config_is_on_the_board_and_hyperparameters_come_with_final_metrics(
+    board: EventAccumulator, trained: Path
+) -> None:
+    (text,) = board.Tensors("config/text_summary")
+    assert "batch_size: 50" in text.tensor_proto.string_val[0].decode()
+    start = HParamsPluginData.FromString(board.summary_metadata["_hparams_/session_start_info"].plugin_data.content)
+    values = start.session_start_info.hparams
+    assert values["data/batch_size"].number_value == 50
+    assert values["model/optimizer/lr"].number_value > 0
+    assert board.Scalars("val/accuracy")[-1].value == pytest.approx(results_of(trained)["val/accuracy"], abs=1e-5)
+
+
+def test_runs_of_the_same_second_get_folders_of_their_own() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: new_folder(Path("outputs", "lenet")), range(40)))
+    assert len(set(folders)) == 40
+
+
+def test_second_run_overwrites_nothing_of_the_first() -> None:
+    run_well("model=lenet", *PLAIN, "trainer.max_epochs=1")
+    first = only_run()
+    before = {file: file.read_bytes() for file in first.rglob("*") if file.is_file()}
+    run_well("model=lenet", *PLAIN, "trainer.max_epochs=1")
+    assert {file: file.read_bytes() for file in first.rglob("*") if file.is_file()} == before
+    assert len(list(Path("outputs/lenet/mnist_5k").iterdir())) == 2
+
+
+def test_test_gives_the_accuracy_that_training_gave_without_repeating_model_and_data(trained: Path) -> None:
+    run_well("task=test", f"ckpt_path={trained}/checkpoints/best.ckpt", "~callbacks.figures")
+    tested = only_run()
+    assert tested.parts[-4:-1] == ("outputs", "lenet", "mnist_5k")
+    results = results_of(tested)
+    assert results["task"] == "test"
+    assert {key: results[key] for key in ("val/accuracy", "val/loss", "model", "data", "parameters")} == {
+        key: results_of(trained)[key] for key in ("val/accuracy", "val/loss", "model", "data", "parameters")
+    }
+    assert results_of(trained)["task"] == "train"  # nothing changed there
+
+
+def validation_digit(digit: int) -> Tensor:
+    """The first of the validation images that show this digit, uint8 (28, 28)."""
+    data = MNIST5k()
+    data.setup()
+    assert data.val_split is not None
+    return data.val_split.images[data.val_split.labels == digit][0, 0]
+
+
+def as_stored(digit: Tensor) -> Image.Image:
+    return Image.fromarray(digit.numpy())
+
+
+def as_big(digit: Tensor) -> Image.Image:
+    return as_stored(digit).resize((280, 280), Image.Resampling.BICUBIC)
+
+
+def as_black_on_white(digit: Tensor) -> Image.Image:
+    return as_big(255 - digit)
+
+
+def as_blue_on_yellow_in_a_corner(digit: Tensor) -> Image.Image:
+    paper = Image.new("RGB", (400, 300), (250, 240, 160))
+    paper.paste((20, 30, 120), (90, 10), mask=as_stored(digit).resize((150, 150), Image.Resampling.BICUBIC))
+    return paper
+
+
+def predictions_in(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "predictions.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def test_predict_reads_digits_of_any_size_and_colour(trained: Path) -> None:
+    expected = {}
+    for drawn in (as_stored, as_big, as_black_on_white, as_blue_on_yellow_in_a_corner):
+        for digit in (0, 1):
+            file = f"{drawn.__name__}-{digit}.png"
+            drawn(validation_digit(digit)).save(file)
+            expected[file] = str(digit)
+    run_well("task=predict", f"ckpt_path={trained}/checkpoints/best.ckpt", f"input=[{','.join(expected)}]")
+    folder = only_run()
+    rows = predictions_in(folder)
+    assert {row["file"]: row["class_1"] for row in rows} == expected
+    for row in rows:
+        shares = [float(row[f"probability_{n}"]) for n in (1, 2, 3)]
+        assert shares == sorted(shares, reverse=True)
+        assert sum(shares) <= 1.001
+    with Image.open(folder / "predictions.png") as picture:
+        assert picture.height > picture.width > 300
+
+
+def test_predict_takes_a_single_file_and_names_three_classes_on_the_terminal(trained: Path) -> None:
+    as_big(validation_digit(1)).save("one.png")
+    outcome = run_well("task=predict", f"ckpt_path={trained}/checkpoints/best.ckpt", "input=one.png")
+    (row,) = predictions_in(only_run())
+    (line,) = [line for line in outcome.out.splitlines() if "one.png" in line]
+    assert [row[f"class_{n}"] in line for n in (1, 2, 3)] == [True] * 3
+    assert row["class_1"] == "1"
+
+
+@pytest.fixture(scope="module")
+def unusual(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a run whose settings are not the defaults."""
+    changed = ("model.optimizer.lr=0.0123", "trainer.log_every_n_steps=3", "data.augment=${augmentations.crop}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("unusual"))
+        run_well("model=lenet", *PLAIN, "trainer.max_epochs=1", *changed)
+        return only_run() / "checkpoints" / "last.ckpt"
+
+
+def test_settings_of_a_run_travel_with_its_checkpoint(unusual: Path) -> None:
+    cfg = complete(compose("task=test", f"ckpt_path={unusual}"))
+    assert cfg.model.optimizer.lr == 0.0123
+    assert cfg.trainer.log_every_n_steps == 3
+    assert cfg.data._target_ == "datamodules.mnist.MNIST5k"
+    assert cfg.data.augment == compose("data.augment=${augmentations.crop}").data.augment
+    assert "figures" not in cfg.callbacks
+    assert cfg.task == compose("task=test").task
+
+
+def test_what_the_command_line_changes_wins_over_the_checkpoint(unusual: Path) -> None:
+    changes = ("trainer.log_every_n_steps=7", "data=fashion_mnist", "data.batch_size=11", "~callbacks.learning_rate")
+    more = ("+trainer.benchmark=true", "data.augment=${augmentations.crop_flip}")
+    cfg = complete(compose("task=test", f"ckpt_path={unusual}", *changes, *more))
+    assert len(cfg.data.augment) == 2
+    assert cfg.trainer.log_every_n_steps == 7
+    assert cfg.trainer.benchmark
+    assert cfg.trainer.max_epochs == 1  # as before
+    assert cfg.model.optimizer.lr == 0.0123
+    assert (cfg.data._target_, cfg.data.batch_size) == ("datamodules.mnist.FashionMNIST", 11)
+    assert (cfg.choices.model, cfg.choices.data) == ("lenet", "fashion_mnist")
+    assert "learning_rate" not in cfg.callbacks
+
+
+def test_folder_of_a_later_run_holds_the_config_that_was_run(unusual: Path) -> None:
+    run_well("task=test", f"ckpt_path={unusual}", "data.batch_size=11")
+    config = OmegaConf.load(only_run() / ".hydra" / "config.yaml")
+    assert (config.model.optimizer.lr, config.data.batch_size) == (0.0123, 11)
+
+
+STRANGE_TARGETS = (
+    *("torch.load", "os.system", "torch.hub.load", "subprocess.Popen", "builtins.eval", "torch.no_such_thing"),
+    *("lightning.pytorch.trainer.trainer.os.system", "tasks.results.os.kill", "tasks.train.train"),
+    *("datamodules.idx.call", "datamodules.idx.subprocess.Popen"),
+    "torch.distributed.elastic.multiprocessing.subprocess_handler.SubprocessHandler",
+)
+
+
+@pytest.mark.parametrize("target", STRANGE_TARGETS)
+def test_target_that_could_run_anything_is_not_followed_out_of_a_checkpoint(target: str) -> None:
+    with pytest.raises(ValueError, match=f"names {target}"):
+        check_targets({"model": {"layers": [{"_target_": target}]}})
+
+
+def test_checkpoint_of_a_stranger_runs_no_code(unusual: Path) -> None:
+    checkpoint = torch.load(unusual, weights_only=True)
+    trap = {"_target_": "lightning.pytorch.trainer.trainer.os.system", "command": "touch trapped"}
+    checkpoint["config"]["callbacks"]["trap"] = trap
+    torch.save(checkpoint, "strange.ckpt")
+    outcome = run("task=test", "ckpt_path=strange.ckpt")
+    assert outcome.status == 2
+    refusal = f"the checkpoint's config names {trap['_target_']}, which is not followed out of a checkpoint"
+    assert outcome.err == f"Error: {refusal}\n"
+    assert not Path("trapped").exists()

@@ -1,0 +1,132 @@
+"""A sweep goes on after a failing job, says so by its exit status, and ends with one table over all jobs."""
+
+import csv
+import statistics
+import subprocess
+from pathlib import Path
+
+import pytest
+from command_line import PLAIN, Outcome, finish, results_of, run, run_well, start
+from PIL import Image
+
+SHORT = (*PLAIN, "trainer.max_epochs=1", "model.optimizer.lr=0.01")
+
+
+class Sweep:
+    """A finished sweep: what it said, its folder, its jobs and its table."""
+
+    def __init__(self, outcome: Outcome, place: Path) -> None:
+        self.outcome = outcome
+        (self.folder,) = (place / "outputs" / "sweeps").iterdir()
+        self.jobs = sorted(path for path in self.folder.iterdir() if path.is_dir())
+        self.rows = table_in(self.folder)
+
+
+def table_in(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "leaderboard.csv") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_at_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Popen[str], Path]:
+    """A sweep of two jobs at once and its folder, started first: it goes on while the other tests do theirs."""
+    place = tmp_path_factory.mktemp("two_at_once")
+    parallel = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "data.augment=${augmentations.crop},[]")
+    return start("-m", "model=lenet", *SHORT, *parallel, place=place), place
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """Two seeds at two sizes of images; LeNet-5 cannot read the smaller one."""
+    place = tmp_path_factory.mktemp("sweep")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        return Sweep(run("-m", "model=lenet", "data.image_size=12,28", "seed=0,1", *SHORT), place)
+
+
+def test_failing_jobs_do_not_stop_a_sweep_but_give_it_status_1(sweep: Sweep) -> None:
+    statuses = [results_of(job)["status"] for job in sweep.jobs]
+    assert statuses == ["failed", "failed", "finished", "finished"]
+    assert sweep.outcome.status == 1
+    answer = "Error: data.image_size=12: LeNet5 cannot read such images: use data.image_size=28\n"
+    assert sweep.outcome.err == 2 * answer
+
+
+def test_table_has_mean_and_standard_deviation_over_seeds(sweep: Sweep) -> None:
+    (row,) = (row for row in sweep.rows if not row["reason"])
+    results = [results_of(job) for job in sweep.jobs[2:]]
+    accuracies = [result["val/accuracy"] for result in results]
+    assert accuracies[0] != accuracies[1]
+    assert float(row["accuracy"]) == pytest.approx(statistics.fmean(accuracies))
+    assert float(row["accuracy_sd"]) == pytest.approx(statistics.stdev(accuracies))
+    assert float(row["seconds"]) == pytest.approx(statistics.fmean(result["seconds"] for result in results))
+    shown = ("model", "data", "changes", "parameters", "macs", "seeds", "epochs", "measured_on")
+    assert [row[name] for name in shown] == [
+        *("lenet", "mnist_5k", "data.image_size=28", "61706", "416520", "2", "1", "validation")
+    ]
+
+
+def test_table_lists_failed_jobs_with_their_reason(sweep: Sweep) -> None:
+    failed = [row for row in sweep.rows if row["reason"]]
+    assert [(row["model"], row["changes"], row["seeds"]) for row in failed] == [
+        ("lenet", "data.image_size=12", "0"),
+        ("lenet", "data.image_size=12", "1"),
+    ]
+    for row in failed:
+        assert "data.image_size=12: LeNet5 cannot read such images" in row["reason"]
+        assert not row["accuracy"]
+
+
+def test_table_is_also_there_to_read_and_to_look_at(sweep: Sweep) -> None:
+    text = (sweep.folder / "leaderboard.md").read_text()
+    (row,) = (row for row in sweep.rows if not row["reason"])
+    mean, deviation = (100 * float(row[name]) for name in ("accuracy", "accuracy_sd"))
+    assert f"| {mean:.2f} +- {deviation:.2f} (val) |" in text
+    assert "LeNet5 cannot read such images" in text
+    assert "Device: cpu" in text
+    with Image.open(sweep.folder / "leaderboard.png") as picture:
+        assert min(picture.size) > 300
+    assert f"table        outputs/sweeps/{sweep.folder.name}/leaderboard.md" in sweep.outcome.out
+
+
+def test_jobs_of_a_sweep_can_be_tested_and_resumed(sweep: Sweep) -> None:
+    best = sweep.jobs[2] / "checkpoints" / "best.ckpt"
+    run_well("task=test", f"ckpt_path={best}")
+    (tested,) = Path("outputs/lenet/mnist_5k").iterdir()
+    assert results_of(tested)["val/accuracy"] == results_of(sweep.jobs[2])["val/accuracy"]
+    before = results_of(sweep.jobs[2])
+    run_well(f"ckpt_path={best.with_name('last.ckpt')}")
+    assert results_of(sweep.jobs[2])["val/accuracy"] == before["val/accuracy"]
+
+
+def test_leaderboard_over_a_folder_of_runs_gives_the_same_table(sweep: Sweep) -> None:
+    outcome = run_well("task=leaderboard", f"task.folder={sweep.folder}")
+    (table,) = Path("outputs").rglob("leaderboard.csv")
+    assert table_in(table.parent) == table_in(sweep.folder)
+    assert "lenet" in outcome.out
+
+
+def test_job_whose_value_is_refused_before_it_begins_is_in_the_table_too(tmp_path: Path) -> None:
+    refused = Sweep(run("-m", "model=lenet", "compile=perhaps,false", *SHORT), tmp_path)
+    assert refused.outcome.status == 1
+    (reason,) = (row["reason"] for row in refused.rows if row["reason"])
+    assert reason == "failed: ValueError: compile=perhaps: true or false is needed"
+
+
+def test_sweep_without_failures_ends_with_status_0_and_objectives_for_a_sweeper(tmp_path: Path) -> None:
+    done = Sweep(run_well("-m", "model=lenet", "seed=3", *SHORT), tmp_path)
+    (row,) = done.rows
+    assert row["accuracy_sd"] == ""  # of one seed there is none
+    assert float(row["accuracy"]) == pytest.approx(results_of(done.jobs[0])["objective"])
+
+
+def test_two_jobs_at_once_share_a_sweep(two_at_once: tuple[subprocess.Popen[str], Path]) -> None:
+    process, place = two_at_once
+    outcome = finish(process)
+    assert outcome.status == 0, outcome.err
+    done = Sweep(outcome, place)
+    accuracies = {str(results_of(job)["val/accuracy"]) for job in done.jobs}
+    assert len(accuracies) == 2
+    assert {row["accuracy"] for row in done.rows} == accuracies
+    assert {row["changes"] for row in done.rows} == {"data.augment=${augmentations.crop}", "data.augment=[]"}
+    assert {job.name[:19] for job in done.jobs} == {"000_model-lenet_dat", "001_model-lenet_dat"}
