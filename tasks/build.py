@@ -17,6 +17,7 @@ QUIET = (
     r".*does not have many workers|"  # the images lie in memory: nothing to wait for
     r"You're resuming from a checkpoint that ended before the epoch ended|"  # TrainLoader goes on there
     r"Checkpoint directory .* exists and is not empty|"  # of a resumed run; no other run has a folder that exists
+    r"The dirpath has changed from|"  # of a run that goes on in a folder of its own: its best is chosen anew there
     r"`ModelCheckpoint\(monitor=.* could not find the monitored key"  # before the first validation
 )
 
