@@ -10,7 +10,7 @@ test: .venv/installed  ## formatting, lint, types, tests and doctests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 tensorboard: .venv/installed  ## the dashboards of all runs, on localhost
 	$(BIN)/tensorboard --logdir outputs --bind_all=false
