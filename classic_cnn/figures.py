@@ -1,4 +1,7 @@
-"""What a classifier shows in TensorBoard: the images it reads, its graph, and, once at the end, where it errs."""
+"""What a classifier shows in TensorBoard: the images it reads, its graph, and, once at the end, where it errs.
+
+The projector tab gets the features in which the net tells the classes apart, with a thumbnail for each image.
+"""
 
 import warnings
 from collections.abc import Sequence
@@ -11,12 +14,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from matplotlib.figure import Figure
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
 
 class ClassifierFigures(Callback):
-    """Draws a training batch and the graph at the start, and at the end confusion matrix, mistakes and PR curves.
+    """Draws a batch and the graph at the start, and at the end confusion matrix, mistakes, PR curves and features.
 
     The end is the test or, for a set without test images, the validation of the chosen checkpoint. Both together take
     one to three seconds a run, nothing during an epoch.
@@ -24,11 +28,16 @@ class ClassifierFigures(Callback):
     Args:
         batch: images shown of the first training batch.
         mistakes: images shown in the gallery of the worst mistakes.
+        embedded: images, the first ones, whose features are shown in the projector.
     """
 
-    def __init__(self, batch: int = 64, mistakes: int = 36) -> None:
+    def __init__(self, batch: int = 64, mistakes: int = 36, embedded: int = 1000) -> None:
         self.batch = batch
         self.mistakes = mistakes
+        self.embedded = embedded
+        self.features: list[Tensor] = []
+        self.hooks: list[RemovableHandle] = []
+        self.read_last = torch.empty(0)  # by the latest layer with weights, so at a batch's end by the last one
         self.outputs: list[dict[str, Tensor]] = []
         self.started = False
 
@@ -44,12 +53,32 @@ class ClassifierFigures(Callback):
             board.add_graph(Forward(pl_module), pl_module.example_input_array.to(pl_module.device))
             pl_module.train()
 
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._watch_features(pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._watch_features(pl_module)
+
+    def _watch_features(self, net: nn.Module) -> None:
+        def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            self.read_last = inputs[0]
+
+        layers = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+        self.hooks = [layer.register_forward_pre_hook(keep) for layer in layers]
+
     def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-        self.outputs.append(outputs)
+        self._keep(outputs)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         if trainer.state.fn == TrainerFn.VALIDATING:
-            self.outputs.append(outputs)
+            self._keep(outputs)
+
+    def _keep(self, outputs: Any) -> None:
+        self.outputs.append(outputs)
+        if sum(map(len, self.features)) < self.embedded and len(self.read_last) == len(outputs["labels"]):
+            maps = self.read_last.float().cpu()
+            self.features.append(maps.mean((2, 3)) if maps.dim() == 4 else maps)  # (N, features)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._draw_end(trainer, "test")
@@ -60,6 +89,9 @@ class ClassifierFigures(Callback):
 
     def _draw_end(self, trainer: Trainer, stage: str) -> None:
         board, outputs, self.outputs = writer(trainer), self.outputs, []
+        features, self.features, self.read_last = self.features, [], torch.empty(0)
+        while self.hooks:
+            self.hooks.pop().remove()
         if board is None or trainer.world_size > 1:  # a process sees only its part
             return
         probabilities = torch.cat([output["logits"] for output in outputs]).float().softmax(1).cpu()
@@ -74,6 +106,11 @@ class ClassifierFigures(Callback):
             board.add_pr_curve(
                 f"{stage}/precision and recall of {name}", labels == number, probabilities[:, number], step
             )
+        if features:
+            points = torch.cat(features)[: self.embedded]  # (N, features)
+            names = [data.class_names[label] for label in labels[: len(points)].tolist()]
+            thumbnails = images[: len(points)].float() / 255
+            board.add_embedding(points, names, thumbnails, step, f"{stage}/features")
 
 
 class Forward(nn.Module):

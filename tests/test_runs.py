@@ -86,6 +86,15 @@ def test_graph_and_precision_recall_curves_are_on_the_board(board: EventAccumula
     assert curves == [f"val/precision and recall of {digit}" for digit in range(10)]
 
 
+def test_features_of_the_first_images_are_in_the_projector(trained: Path) -> None:
+    assert "tensor_path" in (trained / "projector_config.pbtxt").read_text()
+    (points,) = trained.rglob("tensors.tsv")
+    rows = [line.split("\t") for line in points.read_text().splitlines()]
+    assert {len(row) for row in rows} == {84}  # F6
+    labels = (points.parent / "metadata.tsv").read_text().split()
+    assert labels == [str(digit) for digit in range(10) for _ in range(100)]
+
+
 def test_config_is_on_the_board_and_hyperparameters_come_with_final_metrics(
     board: EventAccumulator, trained: Path
 ) -> None:
