@@ -1,6 +1,7 @@
 """The recurrent nets against slow, literal references of their equations, and what is special about their training."""
 
 import math
+import signal
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -155,13 +156,13 @@ def test_the_same_readout_comes_from_batches_of_any_size() -> None:
     torch.testing.assert_close(readouts[0], readouts[1], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("limit", ["limit_val_batches=0", "max_steps=3"])
-def test_the_readout_is_solved_without_validation_or_before_the_end_of_an_epoch(limit: str) -> None:
+@pytest.mark.parametrize(("limit", "steps"), [("check_val_every_n_epoch=9", 5), ("max_steps=3", 3)])
+def test_the_readout_is_solved_without_validation_and_within_an_epoch(limit: str, steps: int) -> None:
     model, data, trainer = esn_run(f"trainer.{limit}", "model.ridge=[0.1,1.0]")
     trainer.fit(model, data)
     [metrics] = trainer.validate(model, data, verbose=False)
-    assert metrics["val/accuracy"] > 0.6
-    assert trainer.global_step == (3 if limit == "max_steps=3" else 5)
+    assert trainer.global_step == steps
+    assert metrics["val/accuracy"] > 0.4  # chance is 0.1
 
 
 def test_an_echo_state_network_lives_on_in_its_checkpoint() -> None:
@@ -170,7 +171,7 @@ def test_an_echo_state_network_lives_on_in_its_checkpoint() -> None:
     results = results_of(folder)
     checkpoint = checkpoint_of(folder, "best")
     assert results["epochs"] == 1
-    assert results["val/accuracy"] > 0.8
+    assert results["val/accuracy"] > 0.7
     assert results["parameters"] == 4010
     assert "ridge_sums" not in checkpoint
     assert checkpoint["optimizer_states"] == []
@@ -179,18 +180,27 @@ def test_an_echo_state_network_lives_on_in_its_checkpoint() -> None:
     assert results_of(other)["val/accuracy"] == pytest.approx(results["val/accuracy"])
 
 
-def test_a_pass_that_was_stopped_gives_the_same_readout_when_it_goes_on() -> None:
+@pytest.mark.parametrize("batch", [7, 10, 14])  # of 10 an epoch
+def test_a_pass_that_was_stopped_goes_on_to_the_same_readout(batch: int) -> None:
     small = (*PLAIN, "model=esn", "model.units=50", "data.batch_size=40", "data.augment=${augmentations.crop}")
     run_well(*small, "trainer.max_epochs=2")
     straight = only_run()
-    run_well(*small, "trainer.max_epochs=2", "trainer.max_steps=13")  # 10 batches an epoch
+    step = EchoStateNetwork.training_step
+
+    def interrupted(model: EchoStateNetwork, *arguments: Any) -> None:
+        step(model, *arguments)
+        if model.global_step == batch:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EchoStateNetwork, "training_step", interrupted)
+        assert run(*small, "trainer.max_epochs=2").status == 130
     (stopped,) = (path.resolve() for path in straight.parent.iterdir() if path.resolve() != straight)
     assert "ridge_sums" in checkpoint_of(stopped)
-    expected = checkpoint_of(straight)["state_dict"]["readout.weight"]
-    assert not torch.allclose(checkpoint_of(stopped)["state_dict"]["readout.weight"], expected, rtol=1e-3)
-    run_well(f"ckpt_path={stopped}/checkpoints/last.ckpt", "trainer.max_steps=-1")
-    torch.testing.assert_close(checkpoint_of(stopped)["state_dict"]["readout.weight"], expected, rtol=1e-4, atol=1e-4)
-    assert results_of(stopped)["val/accuracy"] == pytest.approx(results_of(straight)["val/accuracy"])
+    run_well(f"ckpt_path={stopped}/checkpoints/last.ckpt")
+    expected = checkpoint_of(straight)["state_dict"]
+    assert torch.equal(checkpoint_of(stopped)["state_dict"]["readout.weight"], expected["readout.weight"])
+    assert results_of(stopped)["val/accuracy"] == results_of(straight)["val/accuracy"]
 
 
 def clockwork_states(net: ClockworkRNN, sequence: Array) -> Array:
