@@ -94,7 +94,8 @@ def test_one_short_fit_moves_every_parameter(fitted: Fitted) -> None:
 
 
 def test_no_parameter_is_without_a_gradient(fitted: Fitted) -> None:
-    assert fitted.before.keys() == fitted.reached
+    by_gradient = fitted.before.keys() if fitted.model.trainer.optimizers else set()  # or solved in closed form
+    assert fitted.reached == by_gradient
 
 
 def test_one_short_fit_logs_finite_metrics(fitted: Fitted) -> None:
@@ -103,7 +104,8 @@ def test_one_short_fit_logs_finite_metrics(fitted: Fitted) -> None:
     assert LOSSES[family] | METRICS[family] <= set(board.Tags()["scalars"])
     for name in board.Tags()["scalars"]:
         assert all(math.isfinite(event.value) for event in board.Scalars(name)), name
-    assert all(len(board.Scalars(name)) == 3 for name in LOSSES[family])  # batches
+    steps = 3 if fitted.model.trainer.optimizers else 1  # batches; a closed form is solved once an epoch
+    assert all(len(board.Scalars(name)) == steps for name in LOSSES[family])
 
 
 def test_checkpoint_loads_back_the_same_model(fitted: Fitted) -> None:
@@ -122,7 +124,7 @@ def test_the_seed_decides_on_the_weights(name: str) -> None:
     weights = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        weights.append(list(instantiate(cfg.model).parameters()))
+        weights.append(list(instantiate(cfg.model).state_dict().values()))  # random layers that stay so, too
     assert same(weights[0], weights[1])
     assert not same(weights[0], weights[2])
 
@@ -161,7 +163,7 @@ def test_published_form_gives_a_score_a_class(name: str) -> None:
         assert model(torch.zeros(1, 1, model.image_size, model.image_size)).shape == (1, 10)
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", [name for name in CLASSIFIERS if "recipe" in signature(model_class(name)).parameters])
 def test_label_smoothing_out_of_range_is_refused(name: str) -> None:
     for share in (-0.1, 1.5):
         with pytest.raises(ValueError, match=rf"label_smoothing={share}: a number from 0 to 1"):

@@ -1,0 +1,312 @@
+"""Echo state network: H. Jaeger, "The 'echo state' approach to analysing and training recurrent neural networks", 2001.
+
+Its practice is that of M. Lukoševičius, "A Practical Guide to Applying Echo State Networks", 2012.
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from scipy.sparse import csr_matrix, identity, spmatrix
+from scipy.sparse.linalg import eigs
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import register_flop_formula
+
+from rnn.reader import SequenceClassifier
+
+FEATURES = {"last": 1, "mean": 1, "snapshots": 4}  # states that the readout sees
+FEW_UNITS = 100  # for so few all eigenvalues are found at once
+SMALLEST_ERROR = 1e-6  # of outputs for 0 and 1: what is learnt by heart must not become infinite logits
+BLOCK = 512  # features that a product of the sums takes at a time
+
+
+class Reservoir(nn.Module):
+    """A random recurrent net that is never trained: sequences (N, T, F) -> features (N, P) of its states.
+
+    x(t) = (1 - a) x(t-1) + a tanh(W_in u(t) + b + W x(t-1)), from x = 0 (Lukoševičius, equations 2 and 3). Each unit
+    reads `connections` others: a sum of so many rows of the states, which `embedding_bag` does 20 to 100 times faster
+    than a dense product. Arguments: see `EchoStateNetwork`.
+    """
+
+    def __init__(
+        self,
+        num_inputs: int,
+        units: int,
+        spectral_radius: float,
+        leaking_rate: float,
+        input_scaling: float,
+        connections: int,
+        washout: int,
+        features: str,
+    ) -> None:
+        super().__init__()
+        self.leaking_rate = leaking_rate
+        self.washout = washout
+        self.features = features
+        sources = torch.randint(units, (units, connections), device="cpu")  # the eigenvalues need numbers, even where
+        weights = torch.rand(units, connections, device="cpu") * 2 - 1  # a default device like "meta" has none
+        weights *= spectral_radius / largest_eigenvalue(as_matrix(sources, weights))
+        self.register_buffer("sources", sources)
+        self.register_buffer("weights", weights)
+        self.register_buffer("input_weights", (torch.rand(units, num_inputs, device="cpu") * 2 - 1) * input_scaling)
+        self.register_buffer("bias", (torch.rand(units, 1, device="cpu") * 2 - 1) * input_scaling)
+        self.sources: Tensor
+        self.weights: Tensor
+        self.input_weights: Tensor
+        self.bias: Tensor
+
+    def effective_radius(self) -> float:
+        """The spectral radius of (1 - a) I + a W: from 1 on, small states do not die out without input."""
+        leak = self.leaking_rate
+        matrix = as_matrix(self.sources, self.weights)
+        return largest_eigenvalue((1 - leak) * identity(len(self.weights)) + leak * matrix)
+
+    def forward(self, sequences: Tensor) -> Tensor:
+        steps = sequences.shape[1]
+        state = sequences.new_zeros(len(self.weights), len(sequences))  # (units, N)
+        states = []
+        for step in range(steps):
+            drive = torch.addmm(self.bias, self.input_weights, sequences[:, step].T)
+            echo = F.embedding_bag(self.sources, state, mode="sum", per_sample_weights=self.weights)
+            state = torch.lerp(state, torch.tanh(drive + echo), self.leaking_rate)
+            states.append(state)
+        if self.features == "mean":
+            return torch.stack(states[self.washout :]).mean(0).T
+        count = FEATURES[self.features]
+        span = steps - self.washout
+        ends = [self.washout + span * number // count - 1 for number in range(1, count + 1)]
+        return torch.cat([states[end] for end in ends]).T  # (N, units) or (N, 4 * units)
+
+
+@register_flop_formula(torch.ops.aten._embedding_bag_forward_only)
+def embedding_bag_flops(table: Sequence[int], indices: Sequence[int], *_: Any, **__: Any) -> int:
+    """Two operations for each row of the table, (rows, N), that a bag sums up; torch counts none by itself."""
+    return 2 * torch.Size(indices).numel() * table[1]
+
+
+def as_matrix(sources: Tensor, weights: Tensor) -> spmatrix:
+    """The square matrix in which row i has weights[i, k] at column sources[i, k]."""
+    units, connections = sources.shape
+    rows = np.arange(units).repeat(connections)
+    values = weights.double().cpu().numpy().ravel()
+    return csr_matrix((values, (rows, sources.cpu().numpy().ravel())), shape=(units, units))
+
+
+def largest_eigenvalue(matrix: spmatrix) -> float:
+    """The absolute value of the largest eigenvalue, the spectral radius.
+
+    >>> round(largest_eigenvalue(csr_matrix([[0.0, 2.0], [-2.0, 0.0]])), 6)  # 2i and -2i
+    2.0
+    """
+    units = matrix.shape[0]
+    if units <= FEW_UNITS:
+        return float(abs(np.linalg.eigvals(matrix.toarray())).max())
+    largest = eigs(matrix, k=1, ncv=60, v0=np.ones(units), return_eigenvectors=False)  # the same start every time
+    return float(abs(largest[0]))
+
+
+def ridge_regression(gram: Tensor, cross: Tensor, strength: float) -> Tensor:
+    """W = Y^T X (X^T X + l I)^-1, (K, P), from the sums X^T X (P, P) and X^T Y (P, K): Lukoševičius, equation 9.
+
+    Raises:
+        ValueError: the strength is too small for the precision of the sums.
+    """
+    try:
+        factor = torch.linalg.cholesky(gram + strength * torch.eye(len(gram), dtype=gram.dtype, device=gram.device))
+    except torch.linalg.LinAlgError as error:
+        raise ValueError(f"model.ridge={strength}: too small for these features, take a larger one") from error
+    return torch.cholesky_solve(cross, factor).T
+
+
+class EchoStateNetwork(SequenceClassifier):
+    """Echo state network that reads an image as a sequence, (N, 1, 28, 28) in [-1, 1] -> (N, 10).
+
+    Only the linear readout is trained: by ridge regression onto one-hot labels in closed form, from X^T X and X^T Y,
+    which one pass over the training images sums up in float64. Later epochs add their images, which pays only with
+    augmentation. Of several ridge strengths, solved from the same sums, the best in validation accuracy is taken.
+    The outputs are divided by their mean squared error, which makes them the logits of Gaussian errors of that size.
+    train/loss and train/accuracy are those of the last batch, once the readout is solved. Differs from the papers:
+    four snapshots of the state in the place of its last or mean value; no direct connections from input to readout.
+
+    Args:
+        units: neurons of the reservoir.
+        spectral_radius: of the recurrent weights.
+        leaking_rate: a in (0, 1], the share of a state that each step renews.
+        input_scaling: input weights and biases are drawn uniformly from +- this.
+        connections: other units that each unit reads, drawn with replacement.
+        washout: steps whose states the readout does not see: `mean` and `snapshots` start behind them.
+        features: what the readout sees: the `last` state, the `mean` state, or four evenly spaced `snapshots`.
+        ridge: the strengths that validation chooses from; without validation the first is taken.
+        reading: rows, columns or pixels; see `SequenceClassifier`.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    >>> net = EchoStateNetwork(units=200)
+    >>> net(torch.zeros(2, 1, 28, 28)).shape, sum(p.numel() for p in net.parameters())
+    (torch.Size([2, 10]), 8010)
+    """
+
+    def __init__(
+        self,
+        units: int = 1000,
+        spectral_radius: float = 0.9,
+        leaking_rate: float = 0.3,
+        input_scaling: float = 0.5,
+        connections: int = 10,
+        washout: int = 0,
+        features: str = "snapshots",
+        ridge: Sequence[float] = (1e-2, 1e-1, 1.0),
+        reading: str = "rows",
+    ) -> None:
+        super().__init__(reading)
+        for name, value in {"units": units, "connections": connections}.items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"model.{name}={value}: a whole number above 0 is needed")
+        for name, size in {"spectral_radius": spectral_radius, "input_scaling": input_scaling}.items():
+            if size <= 0:
+                raise ValueError(f"model.{name}={size}: a number above 0 is needed")
+        if not 0 < leaking_rate <= 1:
+            raise ValueError(f"model.leaking_rate={leaking_rate}: a number above 0, up to 1 is needed")
+        if features not in FEATURES:
+            raise ValueError(f"model.features={features}: choose one of {', '.join(FEATURES)}")
+        longest = self.num_steps - FEATURES[features]
+        if not 0 <= washout <= longest:
+            raise ValueError(f"model.washout={washout}: from 0 to {longest} of the {self.num_steps} steps")
+        if not ridge or min(ridge) <= 0:
+            raise ValueError(f"model.ridge={list(ridge)}: numbers above 0 are needed")
+        self.automatic_optimization = False
+        self.ridge = tuple(ridge)
+        self.reservoir = Reservoir(
+            *(self.num_inputs, units, spectral_radius, leaking_rate, input_scaling, connections, washout, features)
+        )
+        self.readout = nn.Linear(units * FEATURES[features], 10)
+        self.ridge_sums: tuple[Tensor, Tensor] | None = (
+            None  # X^T X (P, P), whose lower triangle alone is kept, X^T Y (P, 10)
+        )
+        self.latest: tuple[Tensor, Tensor] | None = None  # batch in the sums
+        self.candidates: list[Tensor] = []  # a readout for each ridge strength, (10, P), solved but not yet compared
+        self.compared: list[
+            tuple[Tensor, Tensor]
+        ] = []  # their outputs (strengths, N, 10) on validation, and the labels
+        if (radius := self.reservoir.effective_radius()) >= 1:
+            warnings.warn(
+                f"model.spectral_radius={spectral_radius}: no echo state property, as the effective spectral radius "
+                f"with leaking_rate={leaking_rate} is {radius:.3f}, not below 1",
+                stacklevel=2,
+            )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.readout(self.reservoir(self.sequence(images)))
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """A row of X for each image, (N, P): what the readout sees, and 1 for its bias, in float64."""
+        return F.pad(self.reservoir(self.sequence(images)).double(), (0, 1), value=1.0)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:  # type: ignore[override]
+        images, labels = batch
+        features = self.features(images)
+        if self.ridge_sums is None:
+            size = features.shape[1]
+            self.ridge_sums = features.new_zeros(size, size), features.new_zeros(size, self.readout.out_features)
+        gram, cross = self.ridge_sums
+        for start in range(0, len(gram), BLOCK):  # X^T X is symmetric: half of it is enough
+            gram[start:, start : start + BLOCK].addmm_(features[:, start:].T, features[:, start : start + BLOCK])
+        cross.addmm_(features.T, one_hot(labels))
+        self.latest, self.candidates = batch, []
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress  # a batch is a step,
+        progress.increment_ready()  # or ModelCheckpoint would find that nothing has happened
+        progress.increment_completed()
+
+    def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        trainer = self.trainer
+        if trainer.is_last_batch or trainer.should_stop or self.global_step == trainer.max_steps:
+            self.solve()
+            images, labels = batch
+            logits = self(images)
+            accuracy = (logits.argmax(1) == labels).float().mean()
+            metrics = {"train/loss": self.loss(logits, labels), "train/accuracy": accuracy}
+            self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels), sync_dist=True)
+
+    def on_validation_start(self) -> None:
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.candidates:  # within an epoch
+            self.solve()
+
+    def solve(self) -> None:
+        """A readout for each ridge strength from the sums so far; the first is in use until validation has chosen."""
+        if self.ridge_sums is None:
+            return
+        assert self.latest is not None
+        gram, cross = (self.trainer.strategy.reduce(part.clone(), reduce_op="sum") for part in self.ridge_sums)
+        gram = gram.tril() + gram.tril(-1).T
+        self.candidates = [ridge_regression(gram, cross, strength) for strength in self.ridge]
+        images, labels = self.latest
+        error = (F.linear(self.features(images), self.candidates[0]) - one_hot(labels)).square().mean()
+        self.take_over(self.candidates[0], self.trainer.strategy.reduce(error, reduce_op="mean"))
+
+    @torch.no_grad()
+    def take_over(self, weights: Tensor, error: Tensor) -> None:
+        """Makes (10, P) weights with that mean squared error the readout.
+
+        Where output k is the target, 0 or 1, plus Gaussian noise of variance s, the log-probability of class k is
+        output k / s + what all classes share.
+        """
+        weights = weights / error.clamp_min(SMALLEST_ERROR)
+        self.readout.weight.copy_(weights[:, :-1])
+        self.readout.bias.copy_(weights[:, -1])
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        if not self.candidates:
+            return super().validation_step(batch, batch_idx)
+        images, labels = batch
+        features = self.features(images)
+        outputs = torch.stack([F.linear(features, weights) for weights in self.candidates])
+        self.compared.append((outputs, labels))
+        return {"logits": outputs[0], "labels": labels}
+
+    def on_validation_epoch_end(self) -> None:
+        if not self.compared:
+            return
+        outputs = torch.cat([outputs for outputs, _ in self.compared], 1)
+        labels = torch.cat([labels for _, labels in self.compared])
+        accuracies = (outputs.argmax(2) == labels).double().mean(1)
+        errors = (outputs - one_hot(labels)).square().mean((1, 2))
+        accuracies, errors = self.trainer.strategy.reduce(torch.stack([accuracies, errors]), reduce_op="mean")
+        best = int(accuracies.argmax())
+        self.take_over(self.candidates[best], errors[best])
+        logits = outputs[best] / errors[best].clamp_min(SMALLEST_ERROR)
+        metrics = {
+            "val/loss": self.loss(logits, labels),
+            "val/accuracy": accuracies[best],
+            "val/ridge": self.ridge[best],
+        }
+        self.log_dict(metrics, prog_bar=True, sync_dist=True)
+        self.candidates, self.compared = [], []
+
+    def on_train_end(self) -> None:
+        self.ridge_sums, self.latest, self.candidates = None, None, []
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the sums (128 MB for 4,000 features) while they are still to grow."""
+        trainer = self.trainer
+        done = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+        if self.ridge_sums is not None and not done:
+            checkpoint["ridge_sums"] = self.ridge_sums
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "ridge_sums" in checkpoint:
+            gram, cross = checkpoint["ridge_sums"]
+            self.ridge_sums = gram.to(self.device), cross.to(self.device)
+
+    def configure_optimizers(self) -> list[Any]:
+        return []
+
+
+def one_hot(labels: Tensor) -> Tensor:
+    """The targets of labels (N,): (N, 10) in float64."""
+    return F.one_hot(labels, 10).double()

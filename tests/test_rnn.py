@@ -1,0 +1,303 @@
+"""The recurrent nets against slow, literal references of their equations, and what is special about their training."""
+
+import math
+import signal
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from command_line import PLAIN, checkpoint_of, only_run, results_of, run, run_well
+from conftest import compose, small_run
+from hydra.utils import instantiate
+from torch import Tensor
+
+from datamodules.images import ImageData
+from rnn.clockwork import ClockworkRNN
+from rnn.esn import EchoStateNetwork, ridge_regression
+from rnn.reader import READINGS, SequenceClassifier
+from rnn.recurrent import CELLS, Recurrent
+from tasks.build import multiply_adds
+from tasks.trace import trace
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+STEPS = 28
+
+
+def numbers(tensor: Tensor) -> Array:
+    return tensor.detach().double().numpy()
+
+
+def parameters(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(5, 1, STEPS, STEPS) * 2 - 1
+
+
+def reservoir_states(net: EchoStateNetwork, sequence: Array) -> list[Array]:
+    """Lukoševičius 2012, equations 2 and 3, for one sequence (T, F), unit by unit."""
+    reservoir = net.reservoir
+    sources, weights = reservoir.sources.numpy(), numbers(reservoir.weights)
+    inputs, bias = numbers(reservoir.input_weights), numbers(reservoir.bias)
+    state, states = np.zeros(len(weights)), []
+    for value in sequence:
+        new = np.zeros_like(state)
+        for unit in range(len(state)):
+            activation = bias[unit, 0] + inputs[unit] @ value
+            for source, weight in zip(sources[unit], weights[unit], strict=True):
+                activation += weight * state[source]
+            new[unit] = (1 - reservoir.leaking_rate) * state[unit] + reservoir.leaking_rate * math.tanh(activation)
+        state = new
+        states.append(state)
+    return states
+
+
+@pytest.mark.parametrize(
+    ("features", "washout", "pick"),
+    [
+        ("last", 0, lambda states: states[27]),
+        ("mean", 20, lambda states: np.mean(states[20:], axis=0)),
+        ("snapshots", 0, lambda states: np.concatenate([states[t] for t in (6, 13, 20, 27)])),
+        ("snapshots", 8, lambda states: np.concatenate([states[t] for t in (12, 17, 22, 27)])),
+    ],
+)
+def test_reservoir_equals_its_equations(images: Tensor, features: str, washout: int, pick: Any) -> None:
+    net = EchoStateNetwork(units=20, connections=3, features=features, washout=washout)
+    expected = [pick(reservoir_states(net, numbers(image[0]))) for image in images]
+    np.testing.assert_allclose(numbers(net.reservoir(net.sequence(images))), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("units", [50, 300])  # all eigenvalues at once, and the largest alone
+def test_reservoir_has_the_spectral_radius_that_is_asked_for(units: int) -> None:
+    reservoir = EchoStateNetwork(units=units, spectral_radius=0.8, leaking_rate=0.4).reservoir
+    matrix = np.zeros((units, units))
+    for row, (sources, weights) in enumerate(zip(reservoir.sources, numbers(reservoir.weights), strict=True)):
+        np.add.at(matrix[row], sources.numpy(), weights)
+    assert abs(np.linalg.eigvals(matrix)).max() == pytest.approx(0.8, rel=1e-5)
+    leaky = 0.6 * np.eye(units) + 0.4 * matrix
+    assert reservoir.effective_radius() == pytest.approx(abs(np.linalg.eigvals(leaky)).max(), rel=1e-5)
+
+
+def test_a_reservoir_without_echo_state_property_is_warned_of_in_one_line() -> None:
+    with pytest.warns(UserWarning, match="spectral_radius=1.4: no echo state property") as caught:
+        EchoStateNetwork(units=200, spectral_radius=1.4, leaking_rate=1.0)
+    assert "\n" not in str(caught[0].message)
+    with warnings.catch_warnings(action="error"):
+        EchoStateNetwork(units=200, spectral_radius=0.99, leaking_rate=1.0)
+
+
+def test_ridge_regression_equals_numpys_least_squares() -> None:
+    generator = np.random.default_rng(0)
+    features, targets = generator.normal(size=(40, 6)), generator.normal(size=(40, 3))
+    rows = np.vstack([features, math.sqrt(0.7) * np.eye(6)])  # the penalty as six more equations
+    expected, *_ = np.linalg.lstsq(rows, np.vstack([targets, np.zeros((6, 3))]))
+    gram, cross = torch.from_numpy(features.T @ features), torch.from_numpy(features.T @ targets)
+    np.testing.assert_allclose(ridge_regression(gram, cross, 0.7).T.numpy(), expected, atol=1e-12)
+
+
+def esn_run(*overrides: str) -> tuple[EchoStateNetwork, ImageData, Any]:
+    """500 digits in batches of 100, and a reservoir of 30 units."""
+    size = ("model=esn", "model.units=30", "data.limit_train=50", "data.batch_size=100", "~callbacks.figures")
+    model, data, trainer = small_run(*size, *overrides)
+    assert isinstance(model, EchoStateNetwork)
+    assert data.train_split is not None
+    data.val_split = data.train_split._replace(
+        images=data.train_split.images[::3].roll(2, 3), labels=data.train_split.labels[::3]
+    )
+    return model, data, trainer
+
+
+def numpy_outputs(model: EchoStateNetwork, data: ImageData, strength: float, images: Tensor) -> Array:
+    """Outputs (N, 10) of a ridge regression on all training images at once."""
+
+    def rows(images: Tensor) -> Array:
+        states = numbers(model.reservoir(model.sequence(data.transform(images))))
+        return np.hstack([states, np.ones((len(states), 1))])
+
+    assert data.train_split is not None
+    features, targets = rows(data.train_split.images), np.eye(10)[data.train_split.labels.numpy()]
+    weights = np.linalg.solve(features.T @ features + strength * np.eye(features.shape[1]), features.T @ targets)
+    return rows(images) @ weights
+
+
+def test_the_readout_is_the_ridge_regression_that_validation_chooses() -> None:
+    strengths = (1e-2, 10.0, 1e5)
+    model, data, trainer = esn_run(f"model.ridge={list(strengths)}")
+    trainer.fit(model, data)
+    assert data.val_split is not None
+    images, labels = data.val_split.images, data.val_split.labels.numpy()
+    outputs = [numpy_outputs(model, data, strength, images) for strength in strengths]
+    accuracies = [float((output.argmax(1) == labels).mean()) for output in outputs]
+    best = int(np.argmax(accuracies))
+    assert accuracies[best] > min(accuracies)
+    metrics = trainer.callback_metrics
+    assert float(metrics["val/accuracy"]) == pytest.approx(accuracies[best])
+    assert float(metrics["val/ridge"]) == pytest.approx(strengths[best])
+    error = ((outputs[best] - np.eye(10)[labels]) ** 2).mean()
+    with torch.no_grad():
+        logits = model(data.transform(images))
+    np.testing.assert_allclose(numbers(logits), outputs[best] / error, rtol=1e-3, atol=1e-2)
+    [measured] = trainer.validate(model, data, verbose=False)
+    assert measured["val/accuracy"] == pytest.approx(accuracies[best])
+    assert measured["val/loss"] == pytest.approx(float(metrics["val/loss"]), rel=1e-3)
+
+
+def test_the_same_readout_comes_from_batches_of_any_size() -> None:
+    readouts = []
+    for size in (100, 37):
+        model, data, trainer = esn_run(f"data.batch_size={size}", "model.ridge=[0.1]")
+        trainer.fit(model, data)
+        readouts.append(model.readout.weight.detach())
+    torch.testing.assert_close(readouts[0], readouts[1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("limit", "steps"), [("check_val_every_n_epoch=9", 5), ("max_steps=3", 3)])
+def test_the_readout_is_solved_without_validation_and_within_an_epoch(limit: str, steps: int) -> None:
+    model, data, trainer = esn_run(f"trainer.{limit}", "model.ridge=[0.1,1.0]")
+    trainer.fit(model, data)
+    [metrics] = trainer.validate(model, data, verbose=False)
+    assert trainer.global_step == steps
+    assert metrics["val/accuracy"] > 0.4  # chance is 0.1
+
+
+def test_an_echo_state_network_lives_on_in_its_checkpoint() -> None:
+    run_well(*PLAIN, "model=esn", "model.units=100", "data.batch_size=100")
+    folder = only_run()
+    results = results_of(folder)
+    checkpoint = checkpoint_of(folder, "best")
+    assert results["epochs"] == 1
+    assert results["val/accuracy"] > 0.7
+    assert results["parameters"] == 4010
+    assert "ridge_sums" not in checkpoint
+    assert checkpoint["optimizer_states"] == []
+    run_well("task=test", f"ckpt_path={folder}/checkpoints/best.ckpt")
+    (other,) = (path for path in folder.parent.iterdir() if path != folder)
+    assert results_of(other)["val/accuracy"] == pytest.approx(results["val/accuracy"])
+
+
+@pytest.mark.parametrize("batch", [7, 10, 14])  # of 10 an epoch
+def test_a_pass_that_was_stopped_goes_on_to_the_same_readout(batch: int) -> None:
+    small = (*PLAIN, "model=esn", "model.units=50", "data.batch_size=40", "data.augment=${augmentations.crop}")
+    run_well(*small, "trainer.max_epochs=2")
+    straight = only_run()
+    step = EchoStateNetwork.training_step
+
+    def interrupted(model: EchoStateNetwork, *arguments: Any) -> None:
+        step(model, *arguments)
+        if model.global_step == batch:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EchoStateNetwork, "training_step", interrupted)
+        assert run(*small, "trainer.max_epochs=2").status == 130
+    (stopped,) = (path.resolve() for path in straight.parent.iterdir() if path.resolve() != straight)
+    assert "ridge_sums" in checkpoint_of(stopped)
+    run_well(f"ckpt_path={stopped}/checkpoints/last.ckpt")
+    expected = checkpoint_of(straight)["state_dict"]
+    assert torch.equal(checkpoint_of(stopped)["state_dict"]["readout.weight"], expected["readout.weight"])
+    assert results_of(stopped)["val/accuracy"] == results_of(straight)["val/accuracy"]
+
+
+def clockwork_states(net: ClockworkRNN, sequence: Array) -> Array:
+    """Koutník et al. 2014, section 3, for one sequence (T, F): the full W_H, with zeros below its diagonal blocks."""
+    layer, periods = net.clockwork, net.clockwork.periods
+    size = layer.group_size
+    recurrent = np.zeros((layer.units, layer.units))
+    for group in range(len(periods)):
+        rows = slice(group * size, (group + 1) * size)
+        recurrent[rows, group * size :] = numbers(layer.get_parameter(f"recurrent_{group}"))
+    inputs = np.vstack([numbers(layer.get_parameter(f"input_{group}")) for group in range(len(periods))])
+    bias = np.concatenate([numbers(layer.get_parameter(f"bias_{group}")) for group in range(len(periods))])
+    state = np.zeros(layer.units)
+    for step, value in enumerate(sequence):
+        new = np.tanh(recurrent @ state + inputs @ value + bias)
+        active = np.array([step % periods[unit // size] == 0 for unit in range(layer.units)])
+        state = np.where(active, new, state)
+    return state
+
+
+@pytest.mark.parametrize("periods", [(1,), (1, 2, 4, 8), (1, 3, 5), (5, 1, 3), (2, 2, 7)])
+@pytest.mark.parametrize("reading", ["rows", "columns"])
+def test_clockwork_equals_its_equations(images: Tensor, periods: Sequence[int], reading: str) -> None:
+    net = ClockworkRNN(units=4 * len(periods), periods=periods, reading=reading)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    sequences = [image[0] if reading == "rows" else image[0].T for image in images]
+    expected = [clockwork_states(net, numbers(sequence)) for sequence in sequences]
+    np.testing.assert_allclose(numbers(net.clockwork(net.sequence(images))), expected, atol=1e-5)
+
+
+def test_clockwork_has_and_computes_only_what_is_active() -> None:
+    net, elman = ClockworkRNN(units=64, periods=(1, 2, 4, 8)), Recurrent("elman", units=64)
+    assert parameters(net) == 28 * 64 + 16 * 16 * (4 + 3 + 2 + 1) + 64 + 650
+    assert parameters(net) < parameters(elman)
+    for model in (net, elman):
+        model.example_input_array = torch.zeros(1, 1, 28, 28)
+    steps = (28, 14, 7, 4)  # of each group
+    active = sum(count * 16 * (28 + 16 * (4 - group)) for group, count in enumerate(steps))
+    assert multiply_adds(net) == active + 640
+    assert multiply_adds(elman) == 28 * 64 * (28 + 64) + 640
+
+
+@pytest.mark.parametrize(("cell", "gates"), [("elman", 1), ("lstm", 4), ("gru", 3)])
+def test_operations_of_every_cell_are_counted(cell: str, gates: int) -> None:
+    net = Recurrent(cell, units=32)
+    net.example_input_array = torch.zeros(1, 1, 28, 28)
+    assert multiply_adds(net) == gates * 28 * 32 * (28 + 32) + 320
+
+
+def test_operations_of_a_reservoir_are_those_of_its_connections() -> None:
+    net = EchoStateNetwork(units=200, connections=7)
+    net.example_input_array = torch.zeros(1, 1, 28, 28)
+    assert multiply_adds(net) == 28 * 200 * (28 + 7) + 8000
+    assert [(layer.name, layer.output) for layer in trace(net, net.example_input_array)] == [
+        ("reservoir", (800,)),
+        ("readout", (10,)),
+    ]
+
+
+def test_the_nets_compared_have_as_many_parameters_to_a_percent() -> None:
+    reference = parameters(ClockworkRNN())
+    for cell in CELLS:
+        assert parameters(Recurrent(cell)) == pytest.approx(reference, rel=0.01)
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("name", ["esn", "clockwork_rnn", "recurrent"])
+def test_every_net_reads_rows_columns_and_pixels(name: str, reading: str, images: Tensor) -> None:
+    units = 100
+    net = instantiate(compose(f"model={name}", f"model.units={units}", f"model.reading={reading}").model)
+    assert isinstance(net, SequenceClassifier)
+    assert net.sequence(images).shape == ((5, 784, 1) if reading == "pixels" else (5, 28, 28))
+    with torch.no_grad():
+        assert net(images).shape == (5, 10)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("model=esn model.reading=diagonal", "model.reading=diagonal: choose one of rows, columns, pixels"),
+        ("model=esn model.leaking_rate=0", "model.leaking_rate=0: a number above 0, up to 1"),
+        ("model=esn model.features=first", "model.features=first: choose one of last, mean, snapshots"),
+        ("model=esn model.washout=25", "model.washout=25: from 0 to 24 of the 28 steps"),
+        ("model=esn model.ridge=[0.1,0]", r"model.ridge=[0.1, 0]: numbers above 0"),
+        ("model=esn model.units=0", "model.units=0: a whole number above 0"),
+        ("model=esn model.spectral_radius=-1", "model.spectral_radius=-1: a number above 0"),
+        ("model=clockwork_rnn model.periods=[1,0]", "model.periods=[1, 0]: whole numbers above 0"),
+        ("model=clockwork_rnn model.units=30", "model.units=30: a multiple of 4"),
+        ("model=recurrent model.cell=tanh", "model.cell=tanh: choose one of elman, lstm, gru"),
+        ("model=esn data.image_size=32", "data.image_size=32: EchoStateNetwork cannot read such images"),
+        ("model=clockwork_rnn data.image_size=32", "data.image_size=32: ClockworkRNN cannot read such images"),
+        ("model=recurrent data.image_size=32", "data.image_size=32: Recurrent cannot read such images"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line(overrides: str, message: str) -> None:
+    outcome = run(*overrides.split(), "data=mnist_5k", "trainer.accelerator=cpu")
+    assert outcome.status == 2
+    assert message in outcome.err
+    assert len(outcome.err.strip().splitlines()) == 1
