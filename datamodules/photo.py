@@ -1,6 +1,7 @@
 """A person's own image, made like the images of the data set."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -11,11 +12,12 @@ SIDE, DIGIT = 28, 20  # MNIST's digits are 20x20 pixels in a frame of 28x28
 BLANK = 25  # contrast, of 255, below which there is nothing to see
 
 
-def read_photo(path: str | Path, centred_digits: bool = True) -> Tensor:
+def read_photo(path: str | Path | BinaryIO, centred_digits: bool = True) -> Tensor:
     """An image file of any size, colour or gray, dark on light or light on dark, as uint8 (1, 28, 28), ink at 255.
 
     Digits are treated as MNIST's were: cut out, fitted into 20x20 pixels, placed by their centre of mass (LeCun et al.
-    1998, section III.A). Other things fill the frame. A 28x28 image on black is taken as it is.
+    1998, section III.A). Other things fill the frame. A 28x28 image on black is taken as it is. The file may be one
+    that is open.
 
     Raises:
         ValueError: the file is missing, is no image or shows nothing.

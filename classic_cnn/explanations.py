@@ -1,0 +1,148 @@
+"""The figures of task=explain: filters, feature maps, what excites them, and which pixels decide."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from classic_cnn.attribution import Attributions
+
+PAPER = 0.35  # the shade between tiles, of [0, 1]: neither ink nor background
+
+
+def tiles(images: Tensor, columns: int, gap: float) -> Any:
+    """Images (N, 1, H, W) in rows of `columns`, a pixel apart: an array (height, width)."""
+    return make_grid(images.float().cpu(), nrow=columns, padding=1, pad_value=gap)[0].numpy()
+
+
+def each_to(images: Tensor, signed: bool) -> Tensor:
+    """Every image (N, 1, H, W) stretched to [0, 1] for itself; a signed one so that 0 is in the middle."""
+    flat = images.flatten(1)
+    if signed:
+        largest = flat.abs().amax(1).clamp_min(1e-12)
+        return images / (2 * largest.view(-1, 1, 1, 1)) + 0.5
+    low, high = flat.amin(1).view(-1, 1, 1, 1), flat.amax(1).view(-1, 1, 1, 1)
+    return (images - low) / (high - low).clamp_min(1e-12)
+
+
+def filters_figure(weight: Tensor) -> Figure:
+    """The filters of the first convolution, (N, C, k, k), all on one scale: black below zero, white above."""
+    filters = weight.detach().float().mean(1, keepdim=True)
+    columns = min(12, len(filters))
+    rows = -(-len(filters) // columns)
+    figure = Figure(figsize=(0.85 * columns + 1.2, 0.85 * rows + 0.7), layout="constrained")
+    largest = float(filters.abs().max())
+    axes = figure.subplots()
+    picture = axes.imshow(tiles(filters, columns, float("nan")), cmap="gray", vmin=-largest, vmax=largest)
+    axes.axis("off")
+    side = weight.shape[-1]
+    axes.set_title(f"{len(filters)} filters of {side}x{side} pixels", fontsize=10)
+    figure.colorbar(picture, ax=axes, shrink=0.8)
+    return figure
+
+
+def feature_maps_figure(image: Tensor, names: Sequence[str], maps: Sequence[Tensor], count: int) -> Figure:
+    """An image (1, S, S) and below it a row for each layer: of its maps (C, H, W) those that respond most."""
+    columns = max(1, min(count, max(len(layer) for layer in maps)))
+    figure = Figure(figsize=(1.15 * columns, 1.4 * (len(maps) + 1)), layout="constrained")
+    panels = figure.subplots(len(maps) + 1, columns, squeeze=False)
+    for axes in panels.flat:
+        axes.axis("off")
+    panels[0, 0].imshow(image[0].cpu().numpy(), cmap="gray")
+    panels[0, 0].set_title("input", fontsize=8, loc="left")
+    for row, name, layer in zip(panels[1:], names, maps, strict=True):
+        strongest = layer.flatten(1).amax(1).topk(min(columns, len(layer))).indices.tolist()
+        for axes, number in zip(row, strongest, strict=False):
+            axes.imshow(layer[number].float().cpu().numpy(), cmap="gray")
+            axes.set_title(f"map {number}", fontsize=7, color="0.4")
+        height, width = layer.shape[1:]
+        row[0].set_title("")
+        row[0].set_title(f"{name}: {len(layer)} maps of {height}x{width}\nmap {strongest[0]}", fontsize=8, loc="left")
+    return figure
+
+
+def excitation_figure(
+    title: str, maps: Tensor, projections: Sequence[Tensor], patches: Sequence[Tensor], classes: Sequence[Sequence[str]]
+) -> Figure:
+    """For each feature map what excites it, nine times, (9, 1, h, w), beside the images it was found in."""
+    columns = min(4, len(maps))
+    rows = -(-len(maps) // columns)
+    figure = Figure(figsize=(3.3 * columns, 2.0 * rows + 0.5), layout="constrained")
+    panels = figure.subplots(rows, 2 * columns, squeeze=False).reshape(-1, 2)
+    for pair in panels:
+        for axes in pair:
+            axes.axis("off")
+    for (left, right), number, projected, patch, names in zip(
+        panels, maps.tolist(), projections, patches, classes, strict=False
+    ):
+        left.imshow(tiles(each_to(projected, signed=True), 3, 1.0), cmap="gray", vmin=0, vmax=1)
+        right.imshow(tiles(to_common(patch), 3, PAPER), cmap="gray", vmin=0, vmax=1)
+        name, times = Counter(names).most_common(1)[0]
+        left.set_title(f"map {number}", fontsize=9, loc="left")
+        right.set_title(f"{times} of {len(names)}: {name}", fontsize=9, loc="left")
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def to_common(images: Tensor) -> Tensor:
+    """From [-1, 1] (pixels less their mean can lie a little beyond) to [0, 1]."""
+    return ((images + 1) / 2).clamp(0, 1)
+
+
+def occlusion_figure(
+    images: Tensor, titles: Sequence[str], classes: Tensor, sweeps: Sequence[Tensor], names: Sequence[str], side: int
+) -> Figure:
+    """For each image, uint8 (N, 1, H, W), the probability of its class (N,) and the most probable class at each
+    position of the square, from sweeps (R, C, K)."""
+    rows = len(images)
+    figure = Figure(figsize=(9.2, 2.5 * rows + 0.3), layout="constrained")
+    panels = figure.subplots(rows, 3, squeeze=False)
+    height, width = images.shape[-2:]
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)  # a position is drawn where the square's middle is
+    for (left, middle, right), image, title, label, sweep in zip(
+        panels, images, titles, classes.tolist(), sweeps, strict=True
+    ):
+        left.imshow(image[0].numpy(), cmap="gray")
+        left.add_patch(Rectangle((-0.5, -0.5), side, side, color="tab:red", fill=False, linewidth=1.5))
+        left.set_title(title, fontsize=9)
+        heat = middle.imshow(sweep[..., label].numpy(), cmap="viridis", vmin=0, vmax=1, extent=extent)
+        middle.contour(image[0].numpy(), levels=[127], colors="white", linewidths=0.7)
+        middle.set_title(f"probability of {names[label]}", fontsize=9)
+        figure.colorbar(heat, ax=middle, shrink=0.85)
+        best = sweep.argmax(-1)
+        right.imshow(best.numpy(), cmap="tab10", vmin=-0.5, vmax=9.5, extent=extent)
+        right.contour(image[0].numpy(), levels=[127], colors="white", linewidths=0.7)
+        right.set_title("most probable class", fontsize=9)
+        there = Counter(best.flatten().tolist()).most_common()
+        handles = [Patch(color=f"C{number}", label=names[number]) for number, _ in there]
+        right.legend(handles=handles, loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8, frameon=False)
+    for axes in panels.flat:
+        axes.axis("off")
+    return figure
+
+
+def attributions_figure(images: Tensor, titles: Sequence[str], found: Attributions) -> Figure:
+    """For each image as the net reads it, (N, 1, S, S), what captum's methods say of its class."""
+    columns = 3 if found.grad_cam is None else 4
+    figure = Figure(figsize=(2.3 * columns, 2.35 * len(images) + 0.2), layout="constrained")
+    panels = figure.subplots(len(images), columns, squeeze=False)
+    for index, (row, title) in enumerate(zip(panels, titles, strict=True)):
+        image, guided = images[index, 0].cpu().numpy(), found.guided[index]
+        row[0].imshow(image, cmap="gray")
+        row[0].set_title(title, fontsize=9)
+        row[1].imshow(found.saliency[index].numpy(), cmap="inferno")
+        row[1].set_title("saliency", fontsize=9)
+        largest = max(float(guided.abs().max()), 1e-12)
+        row[2].imshow(guided.numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest)
+        row[2].set_title("guided backpropagation", fontsize=9)
+        if found.grad_cam is not None:
+            row[3].imshow(image, cmap="gray")
+            row[3].imshow(found.grad_cam[index].numpy(), cmap="inferno", alpha=0.6)
+            row[3].set_title("Grad-CAM", fontsize=9)
+    for axes in panels.flat:
+        axes.axis("off")
+    return figure

@@ -1,0 +1,76 @@
+"""task=demo in a browser: a drawn stroke changes the prediction, and nobody outside is asked."""
+
+import signal
+from pathlib import Path
+
+import pytest
+from browser import needs_chromium, page, screenshot
+from command_line import finish, only_run, results_of, run, start
+
+
+@needs_chromium
+def test_drawn_strokes_change_the_prediction(trained: Path) -> None:
+    process = start("task=demo", f"ckpt_path={trained}/checkpoints/best.ckpt", "task.port=0", "trainer.accelerator=cpu")
+    assert process.stdout is not None
+    try:
+        address = next(line.split()[-1] for line in process.stdout if line.startswith("draw at"))
+        assert address.startswith("http://127.0.0.1:")
+        outside: list[str] = []
+        with page(outside) as tab:
+            tab.goto(address)
+            box = tab.locator("canvas").bounding_box()
+            assert box is not None
+            assert tab.locator("#classes tr").count() == 0
+
+            def stroke(*points: tuple[int, int]) -> None:
+                """A line through points of the 280x280 canvas; waits for the answer to its end."""
+                places = [(box["x"] + x, box["y"] + y) for x, y in points]
+                tab.mouse.move(*places[0])
+                tab.mouse.down()
+                for place in places[1:]:
+                    tab.mouse.move(*place, steps=5)
+                tab.mouse.up()
+                tab.locator("main[aria-busy=false]").wait_for()
+
+            def best() -> str:
+                return tab.locator("#classes tr.best td").first.inner_text()
+
+            stroke((140, 40), (140, 240))
+            assert best() == "1"
+            assert tab.locator("#classes tr").count() == 10
+            assert tab.locator("#layers img").count() == 2
+            screenshot(tab, "demo_one")
+            before = tab.locator("#classes").inner_text()
+            stroke((60, 40), (140, 40))
+            assert tab.locator("#classes").inner_text() != before
+            tab.get_by_text("Clear").click()
+            tab.locator("main[aria-busy=false]").wait_for()
+            assert tab.locator("#classes tr").count() == 0
+            stroke((140, 50), (90, 80), (75, 140), (90, 200), (140, 230), (190, 200), (205, 140), (190, 80), (140, 50))
+            assert best() == "0"
+            screenshot(tab, "demo_zero")
+        assert outside == []
+    finally:
+        process.send_signal(signal.SIGINT)
+        outcome = finish(process)
+    assert outcome.status == 0
+    assert outcome.err == ""
+    results = results_of(only_run())
+    assert (results["task"], results["status"]) == ("demo", "finished")
+    assert results["drawings"] > 2
+
+
+@pytest.mark.parametrize(
+    ("mistake", "answer"),
+    [
+        ("ckpt_path=none.ckpt", "ckpt_path=none.ckpt: no such file"),
+        ("ckpt_path=null", "task=demo shows a trained net: name it with ckpt_path="),
+        ("task.port=70000", "task.port=70000: a whole number from 0 to 65535 is needed"),
+    ],
+)
+def test_mistake_is_answered_in_one_line(mistake: str, answer: str, trained: Path) -> None:
+    checkpoint = () if mistake.startswith("ckpt_path") else (f"ckpt_path={trained}/checkpoints/best.ckpt",)
+    outcome = run("task=demo", *checkpoint, mistake)
+    assert outcome.status == 2
+    assert outcome.err.startswith(f"Error: {answer}")
+    assert outcome.err.count("\n") == 1

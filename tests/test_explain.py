@@ -1,0 +1,217 @@
+"""task=explain: the deconvnet against captum's, occlusion by hand, every classifier, and what a run leaves."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from captum.attr import NeuronDeconvolution
+from command_line import PLAIN, only_run, results_of, run, run_well
+from conftest import models_of, small_run
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from classic_cnn.alexnet import AlexNet
+from classic_cnn.attribution import attribute, occlude, occlusion
+from classic_cnn.classifier import ImageClassifier
+from classic_cnn.deconvnet import Window, conv_layers, feature_maps, guided, is_chain, project, search, window_of
+from classic_cnn.vgg import VGG
+from classic_cnn.zfnet import ZFNet
+from datamodules.mnist import MNIST5k
+
+QUICK = ("task=explain", "task.images=60", "task.maps=2", "task.stride=7")
+
+
+def digits(count: int) -> Tensor:
+    """Real digits as a net reads them, (N, 1, 28, 28), from all over the validation images."""
+    data = MNIST5k()
+    data.setup()
+    assert data.val_split is not None
+    return data.transform(data.val_split.images[:: 1000 // count][:count])
+
+
+def small_chain(pool: nn.MaxPool2d) -> nn.Sequential:
+    """Convolution, normalization, ReLU and pooling, twice and without an end, with statistics of real digits."""
+    first = (nn.Conv2d(1, 4, 5, padding=2), nn.ReLU(), pool)
+    second = (nn.Conv2d(4, 8, 3, stride=2, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+    chain = nn.Sequential(*first, *second)
+    chain(digits(100))  # the running statistics
+    return chain.eval()
+
+
+@pytest.mark.filterwarnings("ignore:Setting backward hooks|Input Tensor 0 did not:UserWarning")
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.MaxPool2d(3, stride=2, ceil_mode=True)], ids=["2x2", "3x3/2"])
+def test_deconvnet_agrees_with_captum(pool: nn.MaxPool2d) -> None:
+    chain, images = small_chain(pool), digits(5)
+    activations = chain(images).detach()
+    for feature in range(8):
+        ours = project(chain, images, torch.full((5,), feature))
+        for index in range(5):
+            row, column = divmod(int(activations[index, feature].argmax()), activations.shape[-1])
+            if activations[index, feature, row, column] > 0:
+                neuron = NeuronDeconvolution(chain, chain[-1])
+                theirs = neuron.attribute(images[index : index + 1].clone(), (feature, row, column))
+                assert F.cosine_similarity(ours[index].flatten(), theirs.flatten(), dim=0) > 0.9999
+
+
+@pytest.mark.parametrize("net", [AlexNet(), ZFNet(), VGG(depth=11, width=0.1)], ids=lambda net: type(net).__name__)
+def test_projection_stays_in_the_window_of_its_activation(net: AlexNet | ZFNet | VGG) -> None:
+    net.eval()
+    images = digits(4)
+    reached = 0
+    for layer in conv_layers(net, images[:1]):
+        chain = net.features[: list(net.features).index(layer.output) + 1]
+        window = window_of(chain)
+        maps = chain(images).detach()
+        feature = int(maps.amax((0, 2, 3)).argmax())
+        projected = project(chain, images, torch.full((4,), feature))
+        for index in range(4):
+            row, column = divmod(int(maps[index, feature].argmax()), maps.shape[-1])
+            top, left = (max(0, window.start + window.jump * place) for place in (row, column))
+            outside = projected[index, 0].clone()
+            outside[top : window.start + window.jump * row + window.size, :][
+                :, left : window.start + window.jump * column + window.size
+            ] = 0
+            assert outside.abs().max() == 0
+            reached += int(projected[index].abs().max() > 0)
+    assert reached > 4
+
+
+def test_cut_is_the_window_around_a_value_and_filled_up_beyond_the_border() -> None:
+    image = torch.arange(16.0).view(1, 1, 4, 4)
+    window = Window().through(nn.Conv2d(1, 1, 3, padding=1))
+    assert window.cut(image, torch.tensor([1]), torch.tensor([2]), -1)[0, 0].tolist() == [
+        [1, 2, 3],
+        [5, 6, 7],
+        [9, 10, 11],
+    ]
+    assert window.cut(image, torch.tensor([0]), torch.tensor([3]), -1)[0, 0].tolist() == [
+        [-1, -1, -1],
+        [2, 3, -1],
+        [6, 7, -1],
+    ]
+
+
+def test_search_finds_the_images_with_the_strongest_responses() -> None:
+    chain, images = small_chain(nn.MaxPool2d(2)), digits(50)
+    layers = conv_layers(chain, images[:1])
+    assert [layer.output for layer in layers] == [chain[1], chain[5]]
+    _, responses = search(chain, layers, images.split(20))
+    maps, top = responses.strongest(3)
+    peaks = chain(images).amax((2, 3))  # (50, 8)
+    for feature, indices in zip(maps.tolist(), top, strict=True):
+        assert peaks[indices, feature].tolist() == peaks[:, feature].sort(descending=True).values[:9].tolist()
+    of_maps = peaks.sort(0, descending=True).values[:9].mean(0)
+    assert of_maps[maps].tolist() == of_maps.sort(descending=True).values[:3].tolist()
+    (deep,) = feature_maps(chain, layers[1:], images)
+    assert torch.equal(deep.flatten(2).gather(2, responses.places.unsqueeze(2)).squeeze(2), responses.values)
+
+
+@pytest.mark.parametrize("name", models_of(ImageClassifier))
+def test_every_classifier_can_be_explained(name: str) -> None:
+    model, _, _ = small_run(f"model={name}")
+    model.eval()
+    images = digits(2)
+    layers = conv_layers(model, images[:1])
+    found = attribute(model, layers[-1] if layers else None, images, torch.tensor([3, 5]))
+    for part in found:
+        assert part is not None
+        assert part.shape == (2, 28, 28)
+        assert part.isfinite().all()
+    assert found.saliency.max() > 0
+    assert found.guided.abs().max() > 0
+    back = guided(model, layers[0], images, torch.tensor([0, 1]))
+    assert back.shape == images.shape
+    assert back.abs().max() > 0
+    assert all(maps.dim() == 4 for maps in feature_maps(model, layers, images))
+    assert is_chain(model.features) == (name in {"lenet", "alexnet", "zfnet", "vgg", "nin"})  # type: ignore[arg-type]
+
+
+def test_occluding_square_is_centred_and_ends_at_the_border() -> None:
+    image = torch.zeros(1, 5, 5, dtype=torch.uint8)
+    copies = occlude(image, side=3, stride=2, shade=0.5)  # middles at 0, 2 and 4
+    assert [int((copy == 128).sum()) for copy in copies] == [4, 6, 4, 6, 9, 6, 4, 6, 4]
+    assert image.max() == 0
+    covered = occlusion(lambda part: (part == 128).flatten(1).sum(1, keepdim=True).float(), image, 3, 2)
+    assert covered[..., 0].tolist() == [[4, 6, 4], [6, 9, 6], [4, 6, 4]]
+
+
+def picture_tags(folder: Path) -> set[str]:
+    events = EventAccumulator(str(folder), size_guidance={"images": 0})
+    events.Reload()
+    return set(events.Tags()["images"])
+
+
+def test_explain_leaves_figures_a_page_of_its_own_and_pictures_on_the_board(trained: Path) -> None:
+    outcome = run_well(*QUICK, f"ckpt_path={trained}/checkpoints/best.ckpt", "task.examples=3")
+    folder = only_run()
+    names = {"filters", "feature_maps", "excites_01_features.0", "excites_02_features.3", "occlusion", "attributions"}
+    assert {file.stem for file in folder.glob("*.png")} == names
+    assert picture_tags(folder) == {f"explain/{name}" for name in names}
+    page = (folder / "explain.html").read_text()
+    assert page.count("data:image/png;base64,") == len(names)
+    assert not re.findall(r"https?:|//|url\(|@import|<script|<link", re.sub(r"base64,[^\"]*", "", page))
+    assert f"written      outputs/lenet/mnist_5k/{folder.name}/explain.html and 6 figures" in outcome.out
+    results = results_of(folder)
+    assert (results["task"], results["status"]) == ("explain", "finished")
+    assert [row["class"] for row in results["examples"]] == ["0", "1", "2"]
+    for row in results["examples"]:
+        assert 0 <= row["lowest_when_occluded"] <= row["probability"] + 1e-6 <= 1.00001
+
+
+def test_erasing_the_stroke_of_a_one_lowers_its_probability(trained: Path) -> None:
+    best = f"ckpt_path={trained}/checkpoints/best.ckpt"
+    square = ("task.square=12", "task.shade=0", "task.stride=2", "task.examples=2", "task.images=20")
+    run_well("task=explain", best, *square)
+    one = results_of(only_run())["examples"][1]
+    assert one["class"] == one["read_as"] == "1"
+    assert one["lowest_when_occluded"] < 0.7 * one["probability"]
+
+
+def test_explain_reads_a_persons_own_image(trained: Path) -> None:
+    stroke = Image.new("L", (200, 200), 255)
+    stroke.paste(0, (90, 30, 110, 170))
+    stroke.save("one.png")
+    run_well(*QUICK, f"ckpt_path={trained}/checkpoints/best.ckpt", "input=one.png")
+    (row,) = results_of(only_run())["examples"]
+    assert (row["example"], row["read_as"]) == ("one.png", "1")
+
+
+def test_net_with_branches_is_explained_by_guided_backpropagation() -> None:
+    run_well("model=googlenet", "model.width=0.125", *PLAIN, "data.limit_train=2", "trainer.max_epochs=1")
+    checkpoint = only_run() / "checkpoints" / "last.ckpt"
+    few = ("task.layers=2", "task.examples=1", "task.stride=14", "task.images=10", "hydra.run.dir=explained")
+    run_well(*QUICK[:1], f"ckpt_path={checkpoint}", *few, "task.maps=2")
+    page = Path("explained/explain.html").read_text()
+    assert page.count("guided backpropagation, as this net is no plain chain") == 2
+    assert len(list(Path("explained").glob("excites_*.png"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("mistake", "answer"),
+    [
+        ("ckpt_path=null", "task=explain opens a trained net: name it with ckpt_path="),
+        ("ckpt_path=none.ckpt", "ckpt_path=none.ckpt: no such file"),
+        ("input=none.png", "input=none.png: no such file"),
+        ("task.square=29", "task.square=29: a whole number from 1 to 28 is needed"),
+        ("task.stride=0", "task.stride=0: a whole number from 1 to 28 is needed"),
+        ("task.maps=many", "task.maps=many: a whole number above 0 is needed"),
+        ("task.shade=2", "task.shade=2: a number from 0 to 1 is needed"),
+    ],
+)
+def test_mistake_is_answered_in_one_line(mistake: str, answer: str, trained: Path) -> None:
+    checkpoint = () if mistake.startswith("ckpt_path") else (f"ckpt_path={trained}/checkpoints/best.ckpt",)
+    outcome = run(*QUICK, *checkpoint, mistake)
+    assert outcome.status == 2
+    assert outcome.err.startswith(f"Error: {answer}")
+    assert outcome.err.count("\n") == 1
+
+
+def test_checkpoint_of_a_gan_is_refused() -> None:
+    run_well("model=gan", "data=mnist_5k", "data.limit_train=4", "trainer.max_epochs=1", "trainer.accelerator=cpu")
+    outcome = run(*QUICK, f"ckpt_path={only_run()}/checkpoints/last.ckpt")
+    assert outcome.status == 2
+    assert "classifies no images" in outcome.err
+    assert outcome.err.count("\n") == 1
