@@ -1,0 +1,219 @@
+"""How good the generated images are, measured while a GAN trains and on the test images when it has."""
+
+import time
+import warnings
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.inception import InceptionScore
+from torchmetrics.image.kid import KernelInceptionDistance
+
+from gan.distances import KernelMMD, NearestNeighbour, PrecisionRecall, TwoSets, Wasserstein
+from gan.judge import Judge, judge_of
+from gan.metrics import ModeScore, ParzenLogLikelihood
+
+BATCH = 500  # images that a net reads or makes at a time
+WASSERSTEIN_COUNT = 2000  # images a side that the exact distance is computed of
+PARZEN_VALIDATION = 1000
+
+
+class AsTheyAre(nn.Identity):
+    """For torchmetrics, which would run the judge once a metric: the features are already there."""
+
+    num_features = Judge.num_features
+
+
+class GANEvaluation(Callback):
+    """Scores generated against real images: validation images every few epochs, the test images at the end.
+
+    `val/fid` and the like, in TensorBoard and in results.json. FID, KID, Inception and Mode Score, and `mmd`,
+    `wasserstein`, `nearest_neighbour_accuracy`, `precision` and `recall` are of the judge's features; those that begin
+    with `pixel_` are of pixels. `NAME_floor` is what real training images score at the same count, in place of the
+    generated ones: none is worth much but beside it. `gan_test_accuracy` of a conditional GAN is how often the judge sees
+    the class that was asked for. The same latents are drawn each time, and training goes on as if nothing had been drawn.
+
+    Args:
+        every_n_epochs: epochs between two looks; 0 = only at the end.
+        count: images a side while it trains, fewer where there are fewer real ones.
+        final_count: images a side at the end.
+        judge: one of `gan.judge.JUDGES`; null = the one of the data set.
+    """
+
+    def __init__(
+        self, every_n_epochs: int = 5, count: int = 2000, final_count: int = 10_000, judge: str | None = None
+    ) -> None:
+        for name, value, least in (
+            ("every_n_epochs", every_n_epochs, 0),
+            ("count", count, 10),
+            ("final_count", final_count, 10),
+        ):
+            if value < least:
+                raise ValueError(f"callbacks.evaluation.{name}={value}: a whole number of {least} or more is needed")
+        self.every_n_epochs = every_n_epochs
+        self.count = count
+        self.final_count = final_count
+        self.judge_name = judge
+        self.judge: Judge | None = None
+        self.floors: dict[tuple[str, int], dict[str, float]] = {}  # by stage and count: the same all through a run
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._load_judge(trainer)  # what cannot be judged is refused before it trains
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.every_n_epochs == 0 or (trainer.current_epoch + 1) % self.every_n_epochs:
+            return
+        scores = {}
+        if trainer.is_global_zero:
+            scores = self.evaluate(pl_module, trainer.datamodule, "val", self.count)  # type: ignore[attr-defined]
+            self._keep(trainer, scores)
+            own = ("val/fid", "val/inception_score", "val/nearest_neighbour_accuracy")
+            figures = ", ".join(f"{name} {scores[name]:.3g} (floor {scores[f'{name}_floor']:.3g})" for name in own)
+            print(f"epoch {trainer.current_epoch + 1:<6} {figures}: {self.account(scores, 'val')}", flush=True)
+        trainer.strategy.barrier("evaluated")  # the other processes wait; the scores are rank 0's
+
+    def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
+        """The final scores, on test images or, of a set that has none, on validation images; shows them in a table."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        stage = "test" if data.test_split is not None else "val"
+        self._load_judge(trainer)
+        scores = self.evaluate(pl_module, data, stage, self.final_count)
+        self._keep(trainer, scores)
+        self._show(scores, stage)
+        return scores
+
+    def _load_judge(self, trainer: Trainer) -> None:
+        if self.judge is None:
+            self.judge = Judge(self.judge_name or judge_of(trainer.datamodule.name))  # type: ignore[attr-defined]
+
+    def _keep(self, trainer: Trainer, scores: dict[str, float]) -> None:
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in scores.items()})
+        if trainer.logger is not None:
+            trainer.logger.log_metrics(scores, step=trainer.global_step)  # which counts a GAN's generator steps
+
+    def account(self, scores: dict[str, float], stage: str) -> str:
+        """Who judged how many images against which."""
+        kind = "test" if stage == "test" else "validation"
+        return f"judge {self.judge}, {scores[f'{stage}/count']:,.0f} generated images against as many {kind} images"
+
+    def _show(self, scores: dict[str, float], stage: str) -> None:
+        table = Table("score", "generated", "real (floor)", caption=self.account(scores, stage))
+        floors = {name for name in scores if name.endswith("_floor")}
+        for name, value in scores.items():
+            if name not in floors:
+                floor = f"{scores[f'{name}_floor']:.4f}" if f"{name}_floor" in floors else ""
+                table.add_row(name, f"{value:.4f}", floor)
+        Console().print(table)
+
+    @torch.no_grad()
+    def evaluate(self, model: LightningModule, data: Any, stage: str, count: int) -> dict[str, float]:
+        """All scores by name, `stage/...`, with their floors, the count that was possible and the seconds it took."""
+        assert self.judge is not None
+        started = time.perf_counter()
+        split = data.test_split if stage == "test" else data.val_split
+        count = min(count, len(split.labels), len(data.train_split.labels))
+        device = model.device
+        self.judge.to(device)
+        number = getattr(model, "num_classes", None)
+        with isolate_rng(), warnings.catch_warnings(), torch.autocast(device.type, enabled=False):
+            warnings.filterwarnings("ignore", message=r"Metric `\w+` will save all extracted features")
+            torch.manual_seed(0)
+            real = data.transform(spread(split.images, count).to(device))
+            fake = torch.cat(
+                [model.sample(len(part), part) for part in labels_of(count, number).to(device).split(BATCH)]
+            )
+            parzen = data.val_split.images[:PARZEN_VALIDATION] if stage == "test" else None
+            validation = None if parzen is None else data.transform(parzen.to(device))
+            scores = self.scores(real, fake.float(), validation)
+            if (stage, count) not in self.floors:
+                train = data.transform(spread(data.train_split.images, count).to(device))
+                self.floors[stage, count] = self.scores(real, train, validation)
+            if number is not None:
+                seen = self.judge.logits(self.features(fake.float())).argmax(1)
+                scores["gan_test_accuracy"] = (seen == labels_of(count, number).to(device)).float().mean().item()
+        self.judge.cpu()
+        scores |= {f"{name}_floor": value for name, value in self.floors[stage, count].items()}
+        scores |= {"count": float(count), "evaluation_seconds": time.perf_counter() - started}
+        return {f"{stage}/{name}": value for name, value in scores.items()}
+
+    def features(self, images: Tensor) -> Tensor:
+        assert self.judge is not None
+        return torch.cat([self.judge(part) for part in images.split(BATCH)])
+
+    def scores(self, real: Tensor, fake: Tensor, validation: Tensor | None) -> dict[str, float]:
+        """The scores of images (N, 1, 28, 28) in [-1, 1]; with Parzen's log-likelihood where validation images are."""
+        assert self.judge is not None
+        torch.manual_seed(0)  # of KID's subsets
+        real_features, fake_features = self.features(real), self.features(fake)
+        scores = judged(self.judge.logits(real_features), self.judge.logits(fake_features))
+        scores |= by_features(real_features, fake_features)
+        scores |= distances(real_features, fake_features)
+        scores |= {f"pixel_{name}": value for name, value in distances(real, fake).items()}
+        if validation is not None:
+            parzen = figures(ParzenLogLikelihood(validation).to(real.device), real, fake)
+            scores |= {f"parzen_{name}": value for name, value in parzen.items()}
+        return scores
+
+
+def labels_of(count: int, num_classes: int | None) -> Tensor:
+    """The classes to sample, one after the other; of a GAN without classes they only count."""
+    return torch.arange(count) % (num_classes or 1)
+
+
+def spread(images: Tensor, count: int) -> Tensor:
+    """`count` images at even distances: a set that is sorted by class still gives some of each."""
+    return images[torch.linspace(0, len(images) - 1, count).long()]
+
+
+def figures(metric: Any, real: Tensor, fake: Tensor) -> dict[str, float]:
+    metric.update(real, real=True)
+    metric.update(fake, real=False)
+    return {name: value.item() for name, value in metric.compute().items()}
+
+
+def judged(real_logits: Tensor, fake_logits: Tensor) -> dict[str, float]:
+    """Inception Score, of all images at once, and Mode Score."""
+    inception = InceptionScore(feature=nn.Identity(), splits=1, sync_on_compute=False).to(fake_logits.device)
+    inception.update(fake_logits.double())
+    mode = ModeScore(fake_logits.shape[1], sync_on_compute=False).to(fake_logits.device)
+    mode.update(real_logits, real=True)
+    mode.update(fake_logits, real=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"std\(\): degrees of freedom")  # over the splits
+        return {"inception_score": inception.compute()[0].item(), "mode_score": mode.compute().item()}
+
+
+def by_features(real: Tensor, fake: Tensor) -> dict[str, float]:
+    """FID, and KID as the mean over 100 subsets of up to 1,000 images."""
+    fid = FrechetInceptionDistance(feature=AsTheyAre(), sync_on_compute=False).to(real.device)
+    size = min(1000, len(real))
+    kid = KernelInceptionDistance(feature=AsTheyAre(), subset_size=size, sync_on_compute=False).to(real.device)
+    for metric in (fid, kid):
+        metric.update(real, real=True)
+        metric.update(fake, real=False)
+    return {"fid": max(0.0, fid.compute().item()), "kid": kid.compute()[0].item()}
+
+
+def distances(real: Tensor, fake: Tensor) -> dict[str, float]:
+    """What gan/distances.py measures; the Wasserstein distance is that of the first 2,000 images a side."""
+
+    def of(metric: type[TwoSets]) -> Any:
+        return metric(sync_on_compute=False).to(real.device)
+
+    neighbour = figures(of(NearestNeighbour), real, fake)
+    wasserstein = of(Wasserstein)
+    wasserstein.update(spread(real, WASSERSTEIN_COUNT) if len(real) > WASSERSTEIN_COUNT else real, real=True)
+    wasserstein.update(spread(fake, WASSERSTEIN_COUNT) if len(fake) > WASSERSTEIN_COUNT else fake, real=False)
+    return {
+        **figures(of(KernelMMD), real, fake),
+        "wasserstein": wasserstein.compute().item(),
+        "nearest_neighbour_accuracy": neighbour["total"],
+        "nearest_neighbour_accuracy_real": neighbour["real"],
+        "nearest_neighbour_accuracy_fake": neighbour["fake"],
+        **figures(of(PrecisionRecall), real, fake),
+    }

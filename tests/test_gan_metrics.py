@@ -1,0 +1,188 @@
+"""The GANs' metrics: each against a formula written another way, and what each says of sets of which one knows it."""
+
+import math
+from functools import cache
+
+import numpy as np
+import ot
+import pytest
+import torch
+from conftest import compose
+from hydra.utils import instantiate
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+from scipy.special import softmax
+from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.model_selection import LeaveOneOut, cross_val_score
+from sklearn.neighbors import KernelDensity, KNeighborsClassifier, NearestNeighbors
+from torch import Tensor
+from torchmetrics import Metric
+
+from datamodules.images import ImageData
+from gan.distances import KernelMMD, NearestNeighbour, PrecisionRecall, Wasserstein, own_distances, squared_distances
+from gan.metrics import ModeScore, ModesCovered, ParzenLogLikelihood
+
+
+def two_sets(real: int = 60, fake: int = 50, features: int = 5, shift: float = 0.7) -> tuple[Tensor, Tensor]:
+    return torch.randn(real, features) + 3, torch.randn(fake, features) + 3 + shift
+
+
+def measured(metric: Metric, real: Tensor, fake: Tensor) -> dict[str, float]:
+    """What a metric says after updates of uneven size, by name; under "" where it is only one figure."""
+    for samples, is_real in ((real, True), (fake, False)):
+        for part in samples.split(17):
+            metric.update(part, real=is_real)
+    result = metric.compute()
+    return {name: value.item() for name, value in (result if isinstance(result, dict) else {"": result}).items()}
+
+
+@cache
+def digits() -> tuple[ImageData, Tensor]:
+    """MNIST and its test images as nets read them."""
+    data = instantiate(compose("data=mnist").data)
+    data.prepare_data()
+    data.setup()
+    return data, data.transform(data.test_split.images)
+
+
+def test_distances_in_pieces_are_those_of_scipy() -> None:
+    first, second = two_sets(real=23, fake=31)
+    pieces = list(squared_distances(first, second, rows=10))
+    assert [(start, len(piece)) for start, piece in pieces] == [(0, 10), (10, 10), (20, 3)]
+    np.testing.assert_allclose(torch.cat([p for _, p in pieces]), cdist(first, second) ** 2, rtol=1e-4, atol=1e-5)
+    own = torch.cat([piece for _, piece in own_distances(first, rows=10)])
+    assert torch.equal(own.isinf(), torch.eye(23, dtype=torch.bool))
+
+
+def test_kernel_mmd_is_the_sum_over_kernels() -> None:
+    real, fake = two_sets()
+    x, y = real.double().numpy(), fake.double().numpy()
+    gamma = 0.5 / (cdist(x, x) ** 2).mean()
+    xx, yy, xy = rbf_kernel(x, x, gamma), rbf_kernel(y, y, gamma), rbf_kernel(x, y, gamma)
+    n, m = len(x), len(y)
+    unbiased = (xx.sum() - n) / (n * n - n) + (yy.sum() - m) / (m * m - m) - 2 * xy.mean()
+    result = measured(KernelMMD(), real, fake)
+    assert result["mmd"] == pytest.approx(math.sqrt(xx.mean() + yy.mean() - 2 * xy.mean()), rel=1e-4)
+    assert result["mmd_squared_unbiased"] == pytest.approx(unbiased, rel=1e-4)
+
+
+def test_wasserstein_is_the_cheapest_assignment() -> None:
+    real, fake = two_sets(fake=60)
+    cost = cdist(real.numpy(), fake.numpy())
+    assert measured(Wasserstein(), real, fake)[""] == pytest.approx(cost[linear_sum_assignment(cost)].mean(), rel=1e-4)
+    few = fake[:45]  # another number of samples
+    expected = ot.emd2(np.full(60, 1 / 60), np.full(45, 1 / 45), cdist(real.numpy(), few.numpy()).astype(float))
+    assert measured(Wasserstein(), real, few)[""] == pytest.approx(expected, rel=1e-4)
+
+
+def test_nearest_neighbour_is_leave_one_out_of_scikit_learn() -> None:
+    real, fake = two_sets(fake=60)
+    pool, labels = np.concatenate([real, fake]), np.repeat([1, 0], 60)
+    hits = cross_val_score(KNeighborsClassifier(1), pool, labels, cv=LeaveOneOut())
+    expected = {"total": hits.mean(), "real": hits[:60].mean(), "fake": hits[60:].mean()}
+    assert measured(NearestNeighbour(), real, fake) == pytest.approx(expected)
+
+
+def test_precision_and_recall_are_those_of_scikit_learns_neighbours() -> None:
+    real, fake = two_sets(shift=1.5)
+
+    def inside(samples: Tensor, of: Tensor) -> float:
+        radii = NearestNeighbors(n_neighbors=4).fit(of.numpy()).kneighbors(of.numpy())[0][:, 3]
+        return (cdist(samples.numpy(), of.numpy()) <= radii).any(1).mean()
+
+    expected = {"precision": inside(fake, real), "recall": inside(real, fake)}
+    assert 0 < expected["precision"] < 1
+    assert 0 < expected["recall"] < 1
+    assert measured(PrecisionRecall(), real, fake) == pytest.approx(expected)
+
+
+def test_mode_score_is_its_formula() -> None:
+    real, fake = torch.randn(40, 10) * 3, torch.randn(50, 10) * 3
+    p, q = softmax(fake.double().numpy(), 1), softmax(real.double().numpy(), 1).mean(0)
+    each = (p * np.log(p / p.mean(0))).sum(1)
+    expected = math.exp(each.mean() - (p.mean(0) * np.log(p.mean(0) / q)).sum())
+    assert measured(ModeScore(), real, fake)[""] == pytest.approx(expected, rel=1e-5)
+
+
+def test_parzen_is_scikit_learns_kernel_density_in_unit_pixels() -> None:
+    real, fake, validation = (torch.rand(n, 1, 4, 4) * 2 - 1 for n in (30, 50, 20))
+    rows = [((images.flatten(1) + 1) / 2).double().numpy() for images in (real, fake, validation)]
+    densities = {sigma: KernelDensity(bandwidth=sigma).fit(rows[1]) for sigma in np.logspace(-1, 0, 10)}
+    sigma = max(densities, key=lambda sigma: densities[sigma].score(rows[2]))
+    expected = densities[sigma].score_samples(rows[0])
+    result = measured(ParzenLogLikelihood(validation), real, fake)
+    assert result["sigma"] == pytest.approx(sigma)
+    assert result["log_likelihood"] == pytest.approx(expected.mean(), rel=1e-4)
+    assert result["standard_error"] == pytest.approx(expected.std(ddof=1) / math.sqrt(30), rel=1e-3)
+
+
+def test_parzen_of_one_centre_is_a_gaussian() -> None:
+    metric = ParzenLogLikelihood(torch.zeros(1, 1, 1, 1))
+    result = measured(metric, torch.zeros(2, 1, 1, 1), torch.zeros(1, 1, 1, 1))
+    assert result["sigma"] == pytest.approx(0.1)
+    assert result["log_likelihood"] == pytest.approx(-math.log(0.1 * math.sqrt(2 * math.pi)), abs=1e-5)
+
+
+def test_modes_covered_counts_triples() -> None:
+    triples = torch.randint(0, 10, (500, 3))
+    logits = torch.nn.functional.one_hot(triples, 10).float() * 5
+    counts = np.unique(triples.numpy(), axis=0, return_counts=True)[1]
+    share = counts / 500
+    metric = ModesCovered()
+    metric.update(logits[:200])
+    metric.update(logits[200:])
+    result = {name: value.item() for name, value in metric.compute().items()}
+    assert result == pytest.approx({"modes": len(counts), "modes_kl": (share * np.log(share * 1000)).sum()}, rel=1e-5)
+
+
+def test_modes_below_the_confidence_do_not_count() -> None:
+    sure, unsure = torch.eye(10)[[1, 2, 3]] * 20, torch.eye(10)[[4, 5, 6]]  # the judge's probability: 1 and 0.23
+    metric = ModesCovered(confidence=0.99)
+    metric.update(torch.stack([sure, unsure, sure]))
+    assert {name: round(value.item(), 3) for name, value in metric.compute().items()} == {
+        "modes_above_0.99": 1,
+        "modes_kl_above_0.99": round(math.log(1000), 3),
+    }
+
+
+@pytest.mark.parametrize("metric", [KernelMMD(), Wasserstein(), NearestNeighbour(), PrecisionRecall(), ModeScore()])
+def test_a_metric_asks_for_both_sets(metric: Metric) -> None:
+    metric.update(torch.randn(5, 10), real=True)
+    with pytest.raises(ValueError, match="real and generated samples are needed"):
+        metric.compute()
+
+
+def test_arguments_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match="neighbours=0: a whole number above 0"):
+        PrecisionRecall(neighbours=0)
+    with pytest.raises(ValueError, match=r"confidence=1.5: a number from 0 to 1"):
+        ModesCovered(confidence=1.5)
+    with pytest.raises(ValueError, match="3 samples: more than 3 are needed"):
+        measured(PrecisionRecall(), torch.randn(3, 2), torch.randn(3, 2))
+    with pytest.raises(ValueError, match="5 real and 4 generated samples: take as many"):
+        measured(NearestNeighbour(), torch.randn(5, 2), torch.randn(4, 2))
+    with pytest.raises(ValueError, match="there is no bandwidth"):
+        measured(KernelMMD(), torch.zeros(5, 2), torch.randn(4, 2))
+
+
+def test_real_digits_cannot_be_told_from_real_digits() -> None:
+    _, images = digits()
+    result = measured(NearestNeighbour(), images[:2000], images[2000:4000])
+    assert result["total"] == pytest.approx(0.5, abs=0.02)
+
+
+def test_digits_learned_by_heart_give_a_nearest_neighbour_accuracy_of_zero() -> None:
+    _, images = digits()
+    assert measured(NearestNeighbour(), images[:2000], images[:2000].clone()) == {"total": 0, "real": 0, "fake": 0}
+
+
+def test_noise_is_seen_by_every_distance() -> None:
+    _, images = digits()
+    real, other = images[:300], images[300:600]
+    noisy = (other + 0.5 * torch.randn_like(other)).clamp(-1, 1)
+    assert (
+        measured(NearestNeighbour(), real, noisy)["total"] > measured(NearestNeighbour(), real, other)["total"] + 0.05
+    )
+    assert measured(Wasserstein(), real, noisy)[""] > measured(Wasserstein(), real, other)[""]
+    assert measured(KernelMMD(), real, noisy)["mmd"] > measured(KernelMMD(), real, other)["mmd"]
+    assert measured(PrecisionRecall(), real, noisy)["precision"] < measured(PrecisionRecall(), real, other)["precision"]
