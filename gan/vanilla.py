@@ -5,7 +5,7 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from gan.adversarial import GAN, Recipe
+from gan.adversarial import GAN, LogRecipe
 
 
 class Maxout(nn.Module):
@@ -32,7 +32,7 @@ class VanillaGAN(GAN):
     (torch.Size([2, 1, 28, 28]), 3735425)
     """
 
-    def __init__(self, latent_dim: int = 100, **recipe: Unpack[Recipe]) -> None:
+    def __init__(self, latent_dim: int = 100, **recipe: Unpack[LogRecipe]) -> None:
         generator = nn.Sequential(
             *(nn.Linear(latent_dim, 1200), nn.ReLU()),
             *(nn.Linear(1200, 1200), nn.ReLU()),
