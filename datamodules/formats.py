@@ -101,7 +101,11 @@ class PNGWriter:
 
 
 Writer = CSVWriter | IDXWriter | PNGWriter
-WRITERS: dict[str, type[CSVWriter] | type[IDXWriter] | type[PNGWriter]] = {"csv": CSVWriter, "idx": IDXWriter, "png": PNGWriter}
+WRITERS: dict[str, type[CSVWriter] | type[IDXWriter] | type[PNGWriter]] = {
+    "csv": CSVWriter,
+    "idx": IDXWriter,
+    "png": PNGWriter,
+}
 
 
 @contextmanager

@@ -98,7 +98,7 @@ def write_set(
     """Writes `count` new images, as many of each of `classes`, or none of it; returns the number of each class."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     counts = dict.fromkeys(map(str, sorted(set(classes or ()))), 0)
-    before = signal.signal(signal.SIGTERM, stop)  # which would end the process without a chance to clean up
+    before = signal.signal(signal.SIGTERM, stop)  # its default would leave the unfinished file behind
     try:
         with written(path, form, count) as writer, Progress(*columns, transient=True, disable=quiet) as progress:
             bar = progress.add_task("generating", total=count)
