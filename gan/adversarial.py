@@ -140,6 +140,12 @@ class GAN(LightningModule):
         logits = self.discriminator(fake, *labels)
         return -F.softplus(logits).mean() if self.saturating else F.softplus(-logits).mean()
 
+    @torch.no_grad()
+    def discriminator_accuracy(self, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor | None:
+        """The share of images rightly told real or generated; None for a paper whose discriminator does not say."""
+        is_real, is_fake = (self.discriminator(images, *labels) > 0 for images in (real, fake))
+        return torch.cat([is_real, ~is_fake]).float().mean()
+
     def after_discriminator_step(self) -> None:
         """What a paper does to the discriminator's weights after each of its steps."""
 
@@ -194,7 +200,7 @@ class GAN(LightningModule):
             self.logger.experiment.add_image("samples of fixed latents", self.sample_grid(), self.global_step)
 
     def sample_grid(self) -> Tensor:
-        """The images of the fixed latents, 8 a row, as one picture (3, H, W) in [0, 1]; a class has a row of its own."""
+        """The images of the fixed latents, 8 a row, as one picture (3, H, W) in [0, 1]; a class has its own row."""
         labels = () if self.num_classes is None else (torch.arange(self.num_classes).repeat_interleave(8),)
         images = self.images_of(self.fixed_latents, *(part.to(self.device) for part in labels)).float()
         return make_grid(images, nrow=8, normalize=True, value_range=(-1, 1))
