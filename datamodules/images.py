@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from torchvision.transforms import v2
 
+from datamodules.formats import read_labelled
+
 NORMALIZATIONS = ("half", "pixel_mean")
 
 
@@ -62,6 +64,7 @@ class ImageData(LightningDataModule):
         normalize: "half" maps [0, 1] to [-1, 1]; "pixel_mean" scales alike but centres each pixel on its mean over the
             training images (Krizhevsky et al. 2012, section 2), so that values lie in [-2, 2].
         limit_train: use only the first n training images of each class.
+        extend_with: a labelled set (CSV, IDX, PNG) whose images are added to these.
         seed: seeds the order of the images, a new one every epoch, and what is drawn in a training step.
 
     Raises:
@@ -80,6 +83,7 @@ class ImageData(LightningDataModule):
         augment: Sequence[Callable[[Tensor], Tensor]] = (),
         normalize: str = "half",
         limit_train: int | None = None,
+        extend_with: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -94,6 +98,8 @@ class ImageData(LightningDataModule):
         self.augment = tuple(augment)
         self.normalize = normalize
         self.limit_train = limit_train
+        self.extend_with = extend_with
+        self.added = 0  # images out of it
         self.seed = seed
         self.train_split: Split | None = None
         self.val_split: Split | None = None
@@ -112,6 +118,10 @@ class ImageData(LightningDataModule):
             assert self.train_split is not None
             if self.limit_train is not None:
                 self.train_split = first_of_each_class(self.train_split, self.limit_train)
+            if self.extend_with is not None:
+                images, labels = read_labelled(self.extend_with, "data.extend_with", len(self.class_names))
+                real, self.added = self.train_split, len(labels)
+                self.train_split = Split(torch.cat([real.images, images]), torch.cat([real.labels, labels]))
             if self.normalize == "pixel_mean":
                 self.mean = self.train_split.images.float().mean(0) / 255  # (1, 28, 28)
 
@@ -119,7 +129,8 @@ class ImageData(LightningDataModule):
         """One line: what was read, how much, from where."""
         splits = {"train": self.train_split, "validation": self.val_split, "test": self.test_split}
         sizes = " / ".join(f"{len(split.labels):,} {name}" for name, split in splits.items() if split)
-        return f"{self.name}: {sizes} images, checksum ok ({self.source})"
+        added = f"; {self.added:,} of the training images from {self.extend_with}" if self.added else ""
+        return f"{self.name}: {sizes} images, checksum ok ({self.source}){added}"
 
     def train_dataloader(self) -> TrainLoader:
         assert self.train_split is not None, "setup() comes first"

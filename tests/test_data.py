@@ -31,7 +31,7 @@ from datamodules.images import ImageData, ResidentImages, Split, first_of_each_c
 from datamodules.mnist import MNIST, FashionMNIST, MNIST5k
 from datamodules.photo import read_photo
 
-SETS = sorted(file.stem for file in (CONF / "data").glob("*.yaml"))
+SETS = sorted(file.stem for file in (CONF / "data").glob("*.yaml") if "path" not in OmegaConf.load(file))
 AUGMENTATIONS = sorted(OmegaConf.load(CONF / "config.yaml").augmentations)
 
 

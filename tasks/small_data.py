@@ -1,0 +1,184 @@
+"""task=small_data: whether images of a CGAN help a classifier that has few real ones."""
+
+import json
+import statistics
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from lightning import LightningDataModule, LightningModule, Trainer, seed_everything
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf, open_dict
+from torchvision.utils import save_image
+
+from gan.adversarial import GAN
+from tasks.build import build
+from tasks.generate import write_set
+from tasks.results import read, recorded, write
+from tasks.train import measure, short
+
+BUDGET = ("gan_steps", "classifier_steps", "fake_per_class")
+ARMS = {"alone": "real images alone", "with_fake": "with generated ones"}
+
+
+@recorded
+def small_data(cfg: DictConfig) -> dict[str, Any]:
+    """Trains the classifier of `model=` on n real images a class, without and with images of a CGAN.
+
+    The GAN sees the same n images a class and no others; both classifiers take the same number of steps; the last
+    weights count, since choosing some by validation would take thousands of labelled images more. The images are
+    always the first n of each class: a seed changes weights, order, latents. A part (n, seed) that lies finished in
+    `task.folder` is not done again. Writes small_data.md and small_data.png into it.
+
+    Raises:
+        ValueError: a budget is out of its range, the GAN knows no classes, or the folder's parts were made otherwise.
+    """
+    check(cfg)
+    folder = Path(cfg.task.folder or HydraConfig.get().runtime.output_dir)
+    parts = folder / "parts"
+    parts.mkdir(parents=True, exist_ok=True)
+    settings = settings_of(cfg)
+    records = []
+    for per_class in cfg.task.per_class:
+        for seed in cfg.task.seeds:
+            path = parts / f"{per_class:04d}_a_class_seed_{seed}.json"
+            record = read(path)
+            if not record:
+                record = {**measured(cfg, per_class, seed, path.with_suffix(".png")), "settings": settings}
+                write(path, record)
+            check_same(record["settings"], settings, path)
+            records.append(record)
+            print(sentence(record), flush=True)
+    rows = summarize(records)
+    (folder / "small_data.md").write_text(markdown(rows, records[0], cfg))
+    draw(rows, records[0]["metric"]).savefig(folder / "small_data.png", dpi=120)
+    print(markdown(rows, records[0], cfg))
+    print(f"written      {short(folder)}/small_data.md and small_data.png, each part below parts/")
+    return {"small_data": rows}
+
+
+def check(cfg: DictConfig) -> None:
+    values = {name: [cfg.task[name]] for name in BUDGET} | {"per_class": cfg.task.per_class}
+    for name, numbers in values.items():
+        if not numbers or any(
+            isinstance(number, bool) or not isinstance(number, int) or number < 1 for number in numbers
+        ):
+            raise ValueError(f"task.{name}={cfg.task[name]}: whole numbers above 0 are needed")
+    if not cfg.task.seeds or cfg.ckpt_path is not None:
+        raise ValueError("task=small_data needs a list task.seeds, and no ckpt_path: it trains from the start")
+
+
+def settings_of(cfg: DictConfig) -> dict[str, Any]:
+    """What a part depends on beside its n and its seed, in plain values."""
+    data = {key: value for key, value in cfg.data.items() if key not in ("root", "seed", "limit_train", "extend_with")}
+    chosen = {name: cfg.task[name] for name in (*BUDGET, "gan")} | {"model": cfg.model, "data": data}
+    plain: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(chosen), resolve=False)  # type: ignore[assignment]
+    return json.loads(json.dumps(plain))
+
+
+def check_same(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            raise ValueError(f"{path}: was made with {name}={found.get(name)}, not {value}: use another task.folder")
+
+
+def measured(cfg: DictConfig, per_class: int, seed: int, picture: Path) -> dict[str, Any]:
+    """Accuracy of both classifiers of one part."""
+    start = time.perf_counter()
+    part = cfg.copy()
+    with open_dict(part):
+        part.seed = seed
+        part.data.limit_train = per_class
+        part.trainer.update(max_epochs=-1, logger=False, callbacks=None, limit_val_batches=0)
+        part.trainer.update(enable_checkpointing=False, enable_progress_bar=False, log_every_n_steps=0)
+    of_gan = part.copy()
+    of_gan.model = compose("config", list(cfg.task.gan)).model
+    gan, data, _ = fitted(of_gan, cfg.task.gan_steps)
+    if not isinstance(gan, GAN) or gan.num_classes is None:
+        raise ValueError(f"task.gan={list(cfg.task.gan)}: a {type(gan).__name__} cannot make images of a class")
+    save_image(gan.sample_grid(), picture)
+    accuracies: dict[str, float] = {}
+    with TemporaryDirectory(dir=picture.parent, prefix=".fake-") as folder:
+        count = cfg.task.fake_per_class * gan.num_classes
+        write_set(gan, Path(folder, "set"), "idx", count, range(gan.num_classes), quiet=True)
+        for arm, extension in {"alone": None, "with_fake": str(Path(folder, "set"))}.items():
+            part.data.extend_with = extension
+            model, data, trainer = fitted(part, cfg.task.classifier_steps)
+            trainer.limit_val_batches = 1.0
+            results = measure(model, data, trainer, None)
+            metric = next(name for name in ("test/accuracy", "val/accuracy") if name in results)
+            accuracies[arm] = results[metric]
+    seconds = time.perf_counter() - start
+    return {"per_class": per_class, "seed": seed, **accuracies, "metric": metric, "seconds": seconds}
+
+
+def fitted(cfg: DictConfig, steps: int) -> tuple[LightningModule, LightningDataModule, Trainer]:
+    """A net of that config after so many steps; of a GAN they are its generator's."""
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    cfg.trainer.max_steps = steps
+    model, data, trainer = build(cfg)
+    trainer.fit(model, datamodule=data)
+    return model, data, trainer
+
+
+def sentence(record: dict[str, Any]) -> str:
+    """
+    >>> sentence({"per_class": 10, "seed": 0, "alone": 0.8, "with_fake": 0.825, "metric": "val/accuracy", "seconds": 9})
+    '10 a class, seed 0: val/accuracy 0.8000 alone, 0.8250 with generated images (9 s)'
+    """
+    part = f"{record['per_class']} a class, seed {record['seed']}: {record['metric']}"
+    accuracies = f"{record['alone']:.4f} alone, {record['with_fake']:.4f} with generated images"
+    return f"{part} {accuracies} ({record['seconds']:.0f} s)"
+
+
+def summarize(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each n: mean and standard deviation (n - 1) over the seeds of both arms and of their difference.
+
+    >>> part = {"per_class": 10, "alone": 0.5}
+    >>> summarize([part | {"with_fake": 0.75}, part | {"with_fake": 0.75}])
+    [{'per_class': 10, 'seeds': 2, 'alone': (0.5, 0.0), 'with_fake': (0.75, 0.0), 'gain': (0.25, 0.0)}]
+    """
+    rows = []
+    for per_class in dict.fromkeys(record["per_class"] for record in records):
+        group = [record for record in records if record["per_class"] == per_class]
+        arms = {arm: [record[arm] for record in group] for arm in ARMS}
+        arms["gain"] = [record["with_fake"] - record["alone"] for record in group]
+        spread = {name: mean_and_deviation(values) for name, values in arms.items()}
+        rows.append({"per_class": per_class, "seeds": len(group), **spread})
+    return rows
+
+
+def mean_and_deviation(values: list[float]) -> tuple[float, float]:
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def markdown(rows: list[dict[str, Any]], record: dict[str, Any], cfg: DictConfig) -> str:
+    """The table, in per cent, and what it is of."""
+    lines = ["| real images a class | seeds | real alone | with generated | gain |", "|---|---|---|---|---|"]
+    for row in rows:
+        cells = [f"{100 * mean:.2f} +- {100 * deviation:.2f}" for mean, deviation in (row[arm] for arm in ARMS)]
+        gain = f"{100 * row['gain'][0]:+.2f} +- {100 * row['gain'][1]:.2f}"
+        lines.append(f"| {row['per_class']} | {row['seeds']} | {' | '.join(cells)} | {gain} |")
+    task = cfg.task
+    how = f"{record['metric']} in per cent, mean +- standard deviation over seeds; {task.gan_steps:,} generator steps "
+    how += f"({' '.join(task.gan)}), {task.fake_per_class:,} generated images a class, {task.classifier_steps:,} steps "
+    return "\n".join([*lines, "", f"{how}of each classifier ({cfg.choices.model}, {cfg.choices.data}).", ""])
+
+
+def draw(rows: list[dict[str, Any]], metric: str) -> Figure:
+    """Accuracy over the number of real images, a line for each arm."""
+    figure = Figure(figsize=(6, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for arm, label in ARMS.items():
+        means, deviations = zip(*(row[arm] for row in rows), strict=True)
+        heights, errors = ([100 * value for value in values] for values in (means, deviations))
+        axes.errorbar([row["per_class"] for row in rows], heights, errors, marker="o", capsize=3, label=label)
+    axes.set(xscale="log", xlabel="real images a class", ylabel=f"{metric} (%)")
+    axes.set_xticks([row["per_class"] for row in rows], [str(row["per_class"]) for row in rows])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
