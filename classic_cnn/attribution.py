@@ -59,7 +59,8 @@ class Attributions(NamedTuple):
 
 def attribute(net: nn.Module, last: Layer | None, images: Tensor, classes: Tensor) -> Attributions:
     """Explains the score of one class for each image, (N, C, S, S) and (N,); `last` is the last convolution."""
-    with warnings.catch_warnings(action="ignore"):  # captum's, that it sets hooks and asks for gradients
+    recurrent = torch.backends.cudnn.flags(enabled=False)  # cuDNN's recurrent layers have no gradients in eval()
+    with warnings.catch_warnings(action="ignore"), recurrent:  # captum's, that it sets hooks and asks for gradients
         saliency = Saliency(net).attribute(images.clone(), classes).amax(1)
         guided = GuidedBackprop(net).attribute(images.clone(), classes).mean(1)
         if last is None:

@@ -116,17 +116,21 @@ def test_every_classifier_can_be_explained(name: str) -> None:
     images = digits(2)
     layers = conv_layers(model, images[:1])
     found = attribute(model, layers[-1] if layers else None, images, torch.tensor([3, 5]))
+    assert (found.grad_cam is None) == (not layers)
     for part in found:
-        assert part is not None
+        if part is None:
+            continue
         assert part.shape == (2, 28, 28)
         assert part.isfinite().all()
     assert found.saliency.max() > 0
     assert found.guided.abs().max() > 0
-    back = guided(model, layers[0], images, torch.tensor([0, 1]))
-    assert back.shape == images.shape
-    assert back.abs().max() > 0
     assert all(maps.dim() == 4 for maps in feature_maps(model, layers, images))
-    assert is_chain(model.features) == (name in {"lenet", "alexnet", "zfnet", "vgg", "nin"})  # type: ignore[arg-type]
+    if layers:
+        back = guided(model, layers[0], images, torch.tensor([0, 1]))
+        assert back.shape == images.shape
+        assert back.abs().max() > 0
+    chains = {"lenet", "alexnet", "zfnet", "vgg", "nin"}
+    assert is_chain(getattr(model, "features", None)) == (name in chains)
 
 
 def test_occluding_square_is_centred_and_ends_at_the_border() -> None:
