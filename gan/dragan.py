@@ -1,0 +1,54 @@
+"""DRAGAN: N. Kodali et al., "On Convergence and Stability of GANs", 2017."""
+
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from gan.adversarial import GAN, LogRecipe
+from gan.networks import discriminator, generator
+from gan.wgan_gp import gradient_penalty
+
+
+class DRAGAN(GAN):
+    """GAN with a gradient penalty around the real images: latents (N, 100) -> images (N, 1, 28, 28) in [-1, 1].
+
+    The first paper's losses + lambda E (|grad D(x + delta)| - 1)^2 (section 2.3), on logits, with delta as in the
+    authors' code: on a line of random place towards x + std(X) U[0, 1) / 2, std over all pixels of the batch X. The
+    discriminator has neither batch normalization nor dropout. Differs from the code: latents are Gaussian.
+
+    >>> import torch
+    >>> net = DRAGAN()
+    >>> net.eval()(torch.zeros(2, 100)).shape, sum(p.numel() for p in net.parameters())
+    (torch.Size([2, 1, 28, 28]), 13228610)
+
+    Args:
+        network: the pair of nets, mlp or dcgan.
+        width: share of the pair's units and channels.
+        penalty: lambda, the weight of the penalty.
+        spread: how far the perturbed images lie from the real ones, in standard deviations of the pixels.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int = 100,
+        network: str = "dcgan",
+        width: float = 1.0,
+        penalty: float = 10.0,
+        spread: float = 0.5,
+        **recipe: Unpack[LogRecipe],
+    ) -> None:
+        smooth = discriminator(network, width, dropout=False, batch_norm=False)
+        super().__init__(generator(network, latent_dim, width), smooth, latent_dim, **recipe)
+        self.penalty = penalty
+        self.spread = spread
+
+    def perturbed(self, real: Tensor) -> Tensor:
+        """Images (N, 1, 28, 28) near the real ones."""
+        delta = self.spread * real.std() * torch.rand_like(real)
+        share = torch.rand(len(real), 1, 1, 1, device=real.device)
+        return real + share * delta
+
+    def discriminator_loss(self, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:
+        loss = super().discriminator_loss(real, fake, *labels)
+        return loss + self.penalty * gradient_penalty(self.discriminator, self.perturbed(real), *labels)

@@ -1,0 +1,171 @@
+"""The pairs of nets that every GAN can be built from: mlp, of the first GAN's paper, and dcgan, for 28x28 pixels."""
+
+import torch
+from torch import Tensor, nn
+
+NETWORKS = ("mlp", "dcgan")
+
+
+class Maxout(nn.Module):
+    """Each unit the largest of `pieces` linear functions (Goodfellow et al., "Maxout Networks", 2013)."""
+
+    def __init__(self, in_features: int, out_features: int, pieces: int = 5) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_features, out_features * pieces)
+        self.pieces = pieces
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.linear(features).unflatten(1, (-1, self.pieces)).amax(2)
+
+
+class HalfTanh(nn.Module):
+    """2 sigmoid(a) - 1 = tanh(a / 2): a sigmoid stretched to [-1, 1]."""
+
+    def forward(self, activation: Tensor) -> Tensor:
+        return torch.tanh(activation / 2)
+
+
+class Joined(nn.Module):
+    """A net that reads labels (N,) beside its inputs: both through parts of their own, then joined along dimension 1.
+
+    Without labels it takes one class after the other.
+    """
+
+    def __init__(self, num_classes: int, of_inputs: nn.Module, of_labels: nn.Module, joint: nn.Module) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.of_inputs = of_inputs
+        self.of_labels = of_labels  # of one-hot vectors (N, num_classes)
+        self.joint = joint
+
+    def forward(self, inputs: Tensor, labels: Tensor | None = None) -> Tensor:
+        if labels is None:
+            labels = torch.arange(len(inputs), device=inputs.device) % self.num_classes
+        one_hot = nn.functional.one_hot(labels, self.num_classes).to(inputs.dtype)
+        return self.joint(torch.cat([self.of_inputs(inputs), self.of_labels(one_hot)], 1))
+
+
+def generator(network: str, latent_dim: int, width: float = 1.0) -> nn.Sequential:
+    """Trunk and head of a generator, latents (N, latent_dim) -> images (N, 1, 28, 28) in [-1, 1].
+
+    mlp: latent_dim-1200-1200-784 (Goodfellow et al. 2014); the head is its last layer. dcgan: two linear layers and two
+    transposed convolutions with batch normalization (the guidelines of Radford et al. 2016, section 3, at 28x28); the
+    head is its transposed convolutions.
+
+    >>> sum(p.numel() for p in generator("mlp", 100).parameters())
+    2503984
+    >>> sum(p.numel() for p in generator("dcgan", 100).parameters())
+    6671745
+    """
+    if check(network, width) == "mlp":
+        hidden = scaled(1200, width)
+        trunk = nn.Sequential(nn.Linear(latent_dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
+        head = nn.Sequential(nn.Linear(hidden, 784), HalfTanh(), nn.Unflatten(1, (1, 28, 28)))
+        return uniform(nn.Sequential(trunk, head), 0.05)
+    hidden, maps, half = (scaled(count, width) for count in (1024, 128, 64))
+    trunk = nn.Sequential(
+        *(nn.Linear(latent_dim, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU()),
+        *(nn.Linear(hidden, maps * 49, bias=False), nn.BatchNorm1d(maps * 49), nn.ReLU()),
+        nn.Unflatten(1, (maps, 7, 7)),
+    )
+    head = nn.Sequential(
+        *(nn.ConvTranspose2d(maps, half, 4, 2, 1, bias=False), nn.BatchNorm2d(half), nn.ReLU()),  # (N, 64, 14, 14)
+        *(nn.ConvTranspose2d(half, 1, 4, 2, 1), nn.Tanh()),  # (N, 1, 28, 28)
+    )
+    return normal(nn.Sequential(trunk, head))
+
+
+def discriminator(
+    network: str,
+    width: float = 1.0,
+    outputs: int = 1,
+    in_channels: int = 1,
+    dropout: bool = True,
+    batch_norm: bool = True,
+) -> nn.Sequential:
+    """Features and head of a discriminator, images (N, 1, 28, 28) -> logits (N,), or (N, outputs) of more than one.
+
+    mlp: 784-240-240-1, maxout of 5 pieces, with dropout (Goodfellow et al. 2014). dcgan: two convolutions and a linear
+    layer with LeakyReLU 0.2 and, but for the first, batch normalization. The head is the last, linear layer. A loss
+    that looks at the gradient of one image wants neither dropout, which is random, nor batch normalization, which mixes
+    the images (Gulrajani et al. 2017, section 4).
+
+    >>> sum(p.numel() for p in discriminator("mlp").parameters())
+    1231441
+    >>> sum(p.numel() for p in discriminator("dcgan").parameters())
+    6558017
+    """
+    if check(network, width) == "mlp":
+        hidden, drop = scaled(240, width), nn.Dropout if dropout else lambda _: nn.Identity()
+        features = nn.Sequential(
+            nn.Flatten(),
+            *(drop(0.2), Maxout(in_channels * 784, hidden)),
+            *(drop(0.5), Maxout(hidden, hidden)),
+            drop(0.5),
+        )
+        return uniform(nn.Sequential(features, linear_head(hidden, outputs)), 0.005)
+    half, maps, hidden = (scaled(count, width) for count in (64, 128, 1024))
+    norm2d, norm1d = (nn.BatchNorm2d, nn.BatchNorm1d) if batch_norm else (nn.Identity, nn.Identity)
+    features = nn.Sequential(
+        *(nn.Conv2d(in_channels, half, 4, 2, 1), nn.LeakyReLU(0.2)),  # (N, 64, 14, 14)
+        *(nn.Conv2d(half, maps, 4, 2, 1, bias=not batch_norm), norm2d(maps), nn.LeakyReLU(0.2)),  # (N, 128, 7, 7)
+        *(nn.Flatten(), nn.Linear(maps * 49, hidden, bias=not batch_norm), norm1d(hidden), nn.LeakyReLU(0.2)),
+    )
+    return normal(nn.Sequential(features, linear_head(hidden, outputs)))
+
+
+def without_head(net: nn.Sequential) -> tuple[nn.Module, int]:
+    """A discriminator's features, images (N, 1, 28, 28) -> (N, F), and F, for a head of another kind.
+
+    >>> without_head(discriminator("dcgan", width=0.5))[1]
+    512
+    """
+    features, (linear, *_) = net
+    return features, linear.in_features
+
+
+def linear_head(in_features: int, outputs: int = 1) -> nn.Sequential:
+    """Features (N, in_features) -> logits (N,), or (N, outputs) of more than one."""
+    linear = nn.Linear(in_features, outputs)
+    return nn.Sequential(linear, nn.Flatten(0)) if outputs == 1 else nn.Sequential(linear)
+
+
+def check(network: str, width: float) -> str:
+    """The name of the pair, if there is one of that name and width.
+
+    Raises:
+        ValueError: there is not.
+    """
+    if network not in NETWORKS:
+        raise ValueError(f"model.network={network}: choose one of {', '.join(NETWORKS)}")
+    if not width > 0:
+        raise ValueError(f"model.width={width}: a number above 0 is needed, 1 is the paper's width")
+    return network
+
+
+def scaled(count: int, width: float) -> int:
+    """Units of a layer that has `count` at width 1.
+
+    >>> scaled(1200, 0.25), scaled(64, 0.001)
+    (300, 1)
+    """
+    return max(1, round(count * width))
+
+
+def uniform(net: nn.Sequential, bound: float) -> nn.Sequential:
+    """Starts all weights of linear layers from U(-bound, bound), as Goodfellow et al. 2014 did, biases from 0."""
+    for module in net.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.uniform_(module.weight, -bound, bound)
+            nn.init.zeros_(module.bias)
+    return net
+
+
+def normal(net: nn.Sequential) -> nn.Sequential:
+    """Starts all weights from N(0, 0.02), as Radford et al. 2016, section 4, biases from 0."""
+    for module in net.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return net
