@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
@@ -34,9 +32,10 @@ class GANEvaluation(Callback):
 
     `val/fid` and the like, in TensorBoard and in results.json. FID, KID, Inception and Mode Score, and `mmd`,
     `wasserstein`, `nearest_neighbour_accuracy`, `precision` and `recall` are of the judge's features; those that begin
-    with `pixel_` are of pixels. `NAME_floor` is what real training images score at the same count, in place of the
-    generated ones: none is worth much but beside it. `gan_test_accuracy` of a conditional GAN is how often the judge sees
-    the class that was asked for. The same latents are drawn each time, and training goes on as if nothing had been drawn.
+    with `pixel_` are of pixels, and so is Parzen's log-likelihood, at the end alone. `NAME_floor` is what real training
+    images score at the same count, in place of the generated ones: none is worth much but beside it.
+    `gan_test_accuracy` of a conditional GAN is how often the judge sees the class that was asked for. The same latents
+    are drawn each time, and training goes on as if nothing had been drawn.
 
     Args:
         every_n_epochs: epochs between two looks; 0 = only at the end.
@@ -48,11 +47,11 @@ class GANEvaluation(Callback):
     def __init__(
         self, every_n_epochs: int = 5, count: int = 2000, final_count: int = 10_000, judge: str | None = None
     ) -> None:
-        for name, value, least in (
+        for name, value, least in [
             ("every_n_epochs", every_n_epochs, 0),
             ("count", count, 10),
             ("final_count", final_count, 10),
-        ):
+        ]:
             if value < least:
                 raise ValueError(f"callbacks.evaluation.{name}={value}: a whole number of {least} or more is needed")
         self.every_n_epochs = every_n_epochs
@@ -63,52 +62,41 @@ class GANEvaluation(Callback):
         self.floors: dict[tuple[str, int], dict[str, float]] = {}  # by stage and count: the same all through a run
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._load_judge(trainer)  # what cannot be judged is refused before it trains
+        self._load_judge(trainer.datamodule)  # type: ignore[attr-defined]  # what cannot be judged is refused before it trains
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.every_n_epochs == 0 or (trainer.current_epoch + 1) % self.every_n_epochs:
             return
-        scores = {}
         if trainer.is_global_zero:
             scores = self.evaluate(pl_module, trainer.datamodule, "val", self.count)  # type: ignore[attr-defined]
-            self._keep(trainer, scores)
-            own = ("val/fid", "val/inception_score", "val/nearest_neighbour_accuracy")
-            figures = ", ".join(f"{name} {scores[name]:.3g} (floor {scores[f'{name}_floor']:.3g})" for name in own)
-            print(f"epoch {trainer.current_epoch + 1:<6} {figures}: {self.account(scores, 'val')}", flush=True)
+            trainer.callback_metrics.update({name: torch.tensor(value) for name, value in scores.items()})
+            self._log(trainer, scores)
+            shown = ("val/fid", "val/inception_score", "val/nearest_neighbour_accuracy")
+            values = ", ".join(f"{name} {scores[name]:.3g} (floor {scores[f'{name}_floor']:.3g})" for name in shown)
+            print(f"epoch {trainer.current_epoch + 1}: {values}, {self.account(scores)}", flush=True)
         trainer.strategy.barrier("evaluated")  # the other processes wait; the scores are rank 0's
 
-    def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
-        """The final scores, on test images or, of a set that has none, on validation images; shows them in a table."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        stage = "test" if data.test_split is not None else "val"
-        self._load_judge(trainer)
-        scores = self.evaluate(pl_module, data, stage, self.final_count)
-        self._keep(trainer, scores)
-        self._show(scores, stage)
-        return scores
+    def measure(self, trainer: Trainer, model: LightningModule, data: Any) -> dict[str, Any]:
+        """The final scores, on test images or, of a set that has none, on validation images, and who judged."""
+        stage = "val" if data.test_split is None else "test"
+        self._load_judge(data)
+        scores = self.evaluate(model.to(trainer.strategy.root_device), data, stage, self.final_count)
+        self._log(trainer, scores)
+        return scores | {"judged": self.account(scores)}
 
-    def _load_judge(self, trainer: Trainer) -> None:
+    def _load_judge(self, data: Any) -> None:
         if self.judge is None:
-            self.judge = Judge(self.judge_name or judge_of(trainer.datamodule.name))  # type: ignore[attr-defined]
+            self.judge = Judge(self.judge_name or judge_of(data.name))
 
-    def _keep(self, trainer: Trainer, scores: dict[str, float]) -> None:
-        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in scores.items()})
+    def _log(self, trainer: Trainer, scores: dict[str, float]) -> None:
         if trainer.logger is not None:
             trainer.logger.log_metrics(scores, step=trainer.global_step)  # which counts a GAN's generator steps
 
-    def account(self, scores: dict[str, float], stage: str) -> str:
+    def account(self, scores: dict[str, float]) -> str:
         """Who judged how many images against which."""
-        kind = "test" if stage == "test" else "validation"
-        return f"judge {self.judge}, {scores[f'{stage}/count']:,.0f} generated images against as many {kind} images"
-
-    def _show(self, scores: dict[str, float], stage: str) -> None:
-        table = Table("score", "generated", "real (floor)", caption=self.account(scores, stage))
-        floors = {name for name in scores if name.endswith("_floor")}
-        for name, value in scores.items():
-            if name not in floors:
-                floor = f"{scores[f'{name}_floor']:.4f}" if f"{name}_floor" in floors else ""
-                table.add_row(name, f"{value:.4f}", floor)
-        Console().print(table)
+        [(name, count)] = [(name, count) for name, count in scores.items() if name.endswith("/count")]
+        kind = "test" if name.startswith("test") else "validation"
+        return f"by judge {self.judge}, {count:,.0f} generated images against as many {kind} images"
 
     @torch.no_grad()
     def evaluate(self, model: LightningModule, data: Any, stage: str, count: int) -> dict[str, float]:
@@ -121,21 +109,21 @@ class GANEvaluation(Callback):
         self.judge.to(device)
         number = getattr(model, "num_classes", None)
         with isolate_rng(), warnings.catch_warnings(), torch.autocast(device.type, enabled=False):
-            warnings.filterwarnings("ignore", message=r"Metric `\w+` will save all extracted features")
+            warnings.filterwarnings("ignore", message=r"Metric `.*` will save all extracted features")
             torch.manual_seed(0)
             real = data.transform(spread(split.images, count).to(device))
-            fake = torch.cat(
-                [model.sample(len(part), part) for part in labels_of(count, number).to(device).split(BATCH)]
-            )
+            labels = (torch.arange(count, device=device) % (number or 1)).split(BATCH)
+            parts = [model.sample(len(part), None if number is None else part) for part in labels]
+            fake = torch.cat(parts).float()
             parzen = data.val_split.images[:PARZEN_VALIDATION] if stage == "test" else None
             validation = None if parzen is None else data.transform(parzen.to(device))
-            scores = self.scores(real, fake.float(), validation)
+            scores = self.scores(real, fake, validation)
             if (stage, count) not in self.floors:
                 train = data.transform(spread(data.train_split.images, count).to(device))
                 self.floors[stage, count] = self.scores(real, train, validation)
             if number is not None:
-                seen = self.judge.logits(self.features(fake.float())).argmax(1)
-                scores["gan_test_accuracy"] = (seen == labels_of(count, number).to(device)).float().mean().item()
+                seen = self.judge.logits(self.features(fake)).argmax(1)
+                scores["gan_test_accuracy"] = (seen == torch.cat(labels)).float().mean().item()
         self.judge.cpu()
         scores |= {f"{name}_floor": value for name, value in self.floors[stage, count].items()}
         scores |= {"count": float(count), "evaluation_seconds": time.perf_counter() - started}
@@ -160,14 +148,14 @@ class GANEvaluation(Callback):
         return scores
 
 
-def labels_of(count: int, num_classes: int | None) -> Tensor:
-    """The classes to sample, one after the other; of a GAN without classes they only count."""
-    return torch.arange(count) % (num_classes or 1)
-
-
 def spread(images: Tensor, count: int) -> Tensor:
-    """`count` images at even distances: a set that is sorted by class still gives some of each."""
-    return images[torch.linspace(0, len(images) - 1, count).long()]
+    """`count` images, or all where there are fewer, at even distances: of a set that is sorted, some of each class.
+
+    >>> spread(torch.arange(10), 4)
+    tensor([0, 2, 5, 7])
+    """
+    count = min(count, len(images))
+    return images[torch.arange(count) * len(images) // count]
 
 
 def figures(metric: Any, real: Tensor, fake: Tensor) -> dict[str, float]:
@@ -200,15 +188,15 @@ def by_features(real: Tensor, fake: Tensor) -> dict[str, float]:
 
 
 def distances(real: Tensor, fake: Tensor) -> dict[str, float]:
-    """What gan/distances.py measures; the Wasserstein distance is that of the first 2,000 images a side."""
+    """What gan/distances.py measures; the Wasserstein distance is that of 2,000 images a side."""
 
     def of(metric: type[TwoSets]) -> Any:
         return metric(sync_on_compute=False).to(real.device)
 
     neighbour = figures(of(NearestNeighbour), real, fake)
     wasserstein = of(Wasserstein)
-    wasserstein.update(spread(real, WASSERSTEIN_COUNT) if len(real) > WASSERSTEIN_COUNT else real, real=True)
-    wasserstein.update(spread(fake, WASSERSTEIN_COUNT) if len(fake) > WASSERSTEIN_COUNT else fake, real=False)
+    wasserstein.update(spread(real, WASSERSTEIN_COUNT), real=True)
+    wasserstein.update(spread(fake, WASSERSTEIN_COUNT), real=False)
     return {
         **figures(of(KernelMMD), real, fake),
         "wasserstein": wasserstein.compute().item(),

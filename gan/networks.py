@@ -120,8 +120,8 @@ def without_head(net: nn.Sequential) -> tuple[nn.Module, int]:
     >>> without_head(discriminator("dcgan", width=0.5))[1]
     512
     """
-    features, (linear, *_) = net
-    return features, linear.in_features
+    linear = net[1][0]  # type: ignore[index]
+    return net[0], linear.in_features  # type: ignore[return-value]
 
 
 def linear_head(in_features: int, outputs: int = 1) -> nn.Sequential:

@@ -10,7 +10,7 @@ from classic_cnn.views import AveragedViews
 from tasks.build import build, describe
 from tasks.checkpoint import load_weights
 from tasks.results import recorded
-from tasks.train import measure, show_metrics
+from tasks.train import judging, measure, show_metrics
 
 
 @recorded
@@ -25,7 +25,7 @@ def test(cfg: DictConfig) -> dict[str, Any]:
     if cfg.ckpt_path is None:
         raise ValueError("task=test measures a checkpoint: name it with ckpt_path=outputs/.../checkpoints/best.ckpt")
     model, datamodule, trainer = build(cfg)
-    if not is_overridden("test_step", model):
+    if not is_overridden("test_step", model) and not judging(trainer):
         raise ValueError(f"task=test: a {type(model).__name__} has no test metrics")
     if callbacks and not isinstance(model, ImageClassifier):
         raise ValueError(f"task.test_time_augmentation={name}: a {type(model).__name__} does not classify images")

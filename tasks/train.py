@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from classic_cnn.classifier import ImageClassifier
+from gan.evaluation import GANEvaluation
 from tasks.build import build, describe
 from tasks.checkpoint import all_overrides, load_weights, read, warm_start
 from tasks.results import recorded
@@ -84,13 +85,23 @@ def check_resumable(model: LightningModule, trainer: Trainer, cfg: DictConfig) -
 
 def measure(
     model: LightningModule, datamodule: LightningDataModule, trainer: Trainer, path: str | None
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Metrics on the official test images, or on the validation images of a set that has no others."""
     if not is_overridden("test_step", model):
-        return {}
+        if path is not None and judging(trainer):
+            model.load_state_dict(read(path)["state_dict"])
+        on_one = trainer.is_global_zero  # a judge looks at one process's samples
+        return {
+            k: v for judge in judging(trainer) if on_one for k, v in judge.measure(trainer, model, datamodule).items()
+        }
     stage = trainer.test if getattr(datamodule, "test_split", None) is not None else trainer.validate
     stage(model, datamodule=datamodule, ckpt_path=path, weights_only=True, verbose=False)
     return numbers(trainer.callback_metrics)
+
+
+def judging(trainer: Trainer) -> list[GANEvaluation]:
+    """The callback that measures a GAN, if it has one."""
+    return [callback for callback in trainer.callbacks if isinstance(callback, GANEvaluation)]  # type: ignore[attr-defined]
 
 
 def numbers(metrics: dict[str, torch.Tensor]) -> dict[str, float]:
@@ -239,10 +250,11 @@ def log_hyperparameters(trainer: Trainer, cfg: DictConfig, results: dict[str, An
 @rank_zero_only
 def show_metrics(results: dict[str, Any], trainer: Trainer) -> None:
     """The end of a run on the console: its figures, its folder, and how to look at it."""
-    table = Table(show_header=False)
+    table = Table(show_header=False, caption=results.get("judged"))
     for name, value in results.items():
-        if "/" in name and isinstance(value, float):
-            table.add_row(name, f"{value:.4f}")
+        if "/" in name and isinstance(value, float) and not name.endswith("_floor"):
+            floor = results.get(f"{name}_floor")  # of a GAN's score: the same of real images
+            table.add_row(name, f"{value:.4f}", *([] if floor is None else [f"floor {floor:.4f}"]))
     if "seconds" in results:
         table.add_row("training", f"{results['seconds']:.1f} s, {results['images_per_second']:,.0f} images/s")
     Console().print(table)

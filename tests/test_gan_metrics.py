@@ -2,12 +2,14 @@
 
 import math
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import ot
 import pytest
 import torch
-from conftest import compose
+from command_line import checkpoint_of, only_run, results_of, run_well
+from conftest import compose, flat, small_run
 from hydra.utils import instantiate
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
@@ -15,11 +17,17 @@ from scipy.special import softmax
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import LeaveOneOut, cross_val_score
 from sklearn.neighbors import KernelDensity, KNeighborsClassifier, NearestNeighbors
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import KernelInceptionDistance
 
+from classic_cnn.vgg import VGG
 from datamodules.images import ImageData
 from gan.distances import KernelMMD, NearestNeighbour, PrecisionRecall, Wasserstein, own_distances, squared_distances
+from gan.evaluation import GANEvaluation, by_features, judged
+from gan.judge import FOLDER, JUDGES, Judge, export, judge_of
 from gan.metrics import ModeScore, ModesCovered, ParzenLogLikelihood
 
 
@@ -186,3 +194,159 @@ def test_noise_is_seen_by_every_distance() -> None:
     assert measured(Wasserstein(), real, noisy)[""] > measured(Wasserstein(), real, other)[""]
     assert measured(KernelMMD(), real, noisy)["mmd"] > measured(KernelMMD(), real, other)["mmd"]
     assert measured(PrecisionRecall(), real, noisy)["precision"] < measured(PrecisionRecall(), real, other)["precision"]
+
+
+def frechet(real: np.ndarray, fake: np.ndarray) -> float:
+    """||m - n||^2 + Tr(C + D - 2 (C D)^(1/2)), the trace of the root by the eigenvalues of the product."""
+    covariances = np.cov(real.T), np.cov(fake.T)
+    roots = np.sqrt(np.maximum(np.linalg.eigvals(covariances[0] @ covariances[1]).real, 0))
+    return ((real.mean(0) - fake.mean(0)) ** 2).sum() + sum(map(np.trace, covariances)) - 2 * roots.sum()
+
+
+def test_fid_by_the_judge_is_its_formula_zero_for_the_same_and_grows_with_noise() -> None:
+    images = digits()[1][:600]
+    real, fids = images[:300], []
+    for noise in (0.0, 0.2, 0.4, 0.8):
+        fake = (real + noise * torch.randn_like(real)).clamp(-1, 1)
+        metric = FrechetInceptionDistance(feature=Judge("mnist"))
+        metric.update(real, real=True)
+        metric.update(fake, real=False)
+        fids.append(metric.compute().item())
+        with torch.no_grad():
+            judge = Judge("mnist")
+            expected = frechet(judge(real).double().numpy(), judge(fake).double().numpy())
+            assert fids[-1] == pytest.approx(expected, rel=1e-3, abs=1e-2)
+            assert by_features(judge(real), judge(fake))["fid"] == pytest.approx(fids[-1], rel=1e-6, abs=1e-4)
+    assert fids[0] == pytest.approx(0, abs=1e-3)
+    assert fids == sorted(fids)
+
+
+def test_inception_score_is_its_formula() -> None:
+    logits = torch.randn(50, 10) * 3
+    p = softmax(logits.double().numpy(), 1)
+    expected = math.exp((p * np.log(p / p.mean(0))).sum(1).mean())
+    assert judged(logits, logits)["inception_score"] == pytest.approx(expected, rel=1e-6)
+    assert judged(logits, logits)["mode_score"] == pytest.approx(expected, rel=1e-6)  # of the same set, nothing to miss
+
+
+def test_kid_is_the_unbiased_mmd_of_a_cubic_kernel() -> None:
+    real, fake = two_sets(fake=60)
+    x, y = real.double().numpy(), fake.double().numpy()
+    xx, yy, xy = ((a @ b.T / 5 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+    within = sum((k.sum() - np.trace(k)) / (60 * 59) for k in (xx, yy))
+    metric = KernelInceptionDistance(feature=torch.nn.Identity(), subset_size=60, subsets=1)
+    metric.update(real, real=True)
+    metric.update(fake, real=False)
+    assert metric.compute()[0].item() == pytest.approx(within - 2 * xy.mean(), rel=1e-3)
+
+
+def test_a_missing_class_lowers_the_mode_score_more_than_the_inception_score() -> None:
+    data, images = digits()
+    with torch.no_grad():
+        judge = Judge("mnist")
+        logits = torch.cat([judge.logits(judge(part)) for part in images[:4000].split(500)])
+    labels = data.test_split.labels[:4000]  # type: ignore[union-attr]
+    real, fake = logits[:2000], logits[2000:]
+    without = fake[labels[2000:] != 3]
+    complete, missing = judged(real, fake), judged(real, without)
+    assert missing["inception_score"] < complete["inception_score"] - 0.5
+    lost = {name: complete[name] - missing[name] for name in complete}
+    assert lost["mode_score"] > 1.5 * lost["inception_score"]
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_the_judge_is_as_good_as_its_table_says_and_small(name: str) -> None:
+    data = instantiate(compose(f"data={name}").data)
+    data.prepare_data()
+    data.setup()
+    judge = Judge(name).train()  # which stays in eval mode
+    with torch.no_grad():
+        parts = data.transform(data.test_split.images).split(500)
+        found = torch.cat([judge.logits(judge(part)).argmax(1) for part in parts])
+    accuracy = (found == data.test_split.labels).float().mean().item()
+    assert accuracy == pytest.approx(JUDGES[name].test_accuracy, abs=5e-4)
+    assert judge_of(data.name) == name
+    assert not any(parameter.requires_grad for parameter in judge.parameters())
+    assert (FOLDER / f"{name}.safetensors").stat().st_size < 1_000_000
+
+
+def test_an_exported_judge_is_the_same_net_and_a_changed_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = VGG(depth=11, width=0.125).eval()
+    torch.save({"state_dict": net.state_dict()}, "some.ckpt")
+    sha256 = export("some.ckpt", "mnist", folder=tmp_path)
+    monkeypatch.setattr("gan.judge.FOLDER", tmp_path)
+    with pytest.raises(ValueError, match="is not the judge that it was"):
+        Judge("mnist")
+    monkeypatch.setitem(JUDGES, "mnist", JUDGES["mnist"]._replace(sha256=sha256))
+    judge, images = Judge("mnist"), torch.randn(3, 1, 28, 28)
+    with torch.no_grad():
+        assert torch.equal(judge.logits(judge(images)), net(images))
+    with pytest.raises(ValueError, match=r"some.ckpt: not a VGG with depth=11"):
+        torch.save({"state_dict": VGG(depth=11, width=0.25).state_dict()}, "some.ckpt")
+        export("some.ckpt", "mnist", folder=tmp_path)
+
+
+def test_a_judge_or_data_set_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ValueError, match="judge=cifar: choose one of mnist, fashion_mnist"):
+        Judge("cifar")
+    with pytest.raises(ValueError, match="none is known for shapes: name one of mnist, fashion_mnist"):
+        judge_of("shapes")
+    for name, value in {"every_n_epochs": -1, "count": 9, "final_count": 0}.items():
+        with pytest.raises(ValueError, match=f"callbacks.evaluation.{name}={value}: a whole number of"):
+            GANEvaluation(**{name: value})
+
+
+SHORT = (
+    "data=mnist_5k",
+    "data.limit_train=40",
+    "data.batch_size=40",
+    "trainer.accelerator=cpu",
+    "trainer.max_epochs=2",
+)
+
+
+@pytest.mark.parametrize("model", ["gan", "cgan"])
+def test_a_run_and_its_checkpoint_tell_the_same_scores_beside_their_floors(model: str) -> None:
+    often = ("callbacks.evaluation.every_n_epochs=2", "callbacks.evaluation.count=100", "model.width=0.25")
+    said = run_well(f"model={model}", *SHORT, *often, "callbacks.evaluation.final_count=200").out
+    folder = only_run()
+    results = results_of(folder)
+    for name in ("fid", "kid", "inception_score", "mode_score", "mmd", "wasserstein", "nearest_neighbour_accuracy"):
+        assert math.isfinite(results[f"val/{name}"])
+        assert math.isfinite(results[f"val/{name}_floor"])
+    assert results["val/fid"] > results["val/fid_floor"]
+    assert results["val/count"] == 200
+    assert ("val/gan_test_accuracy" in results) == (model == "cgan")
+    assert "judge mnist" in results["judged"]
+    assert "100 generated images against as many validation images" in said
+    assert "200 generated images" in " ".join(said.split())
+    board = EventAccumulator(str(folder)).Reload()
+    assert [event.step for event in board.Scalars("val/fid")] == [20, 20]  # both after the last generator step
+    weights = checkpoint_of(folder)["state_dict"]
+    assert not [name for name in weights if "judge" in name or "inception" in name]
+    run_well("task=test", f"ckpt_path={folder}/checkpoints/last.ckpt", "trainer.accelerator=cpu")
+    [tested] = [other for other in Path("outputs").rglob("results.json") if other.parent.resolve() != folder]
+    again = results_of(tested.parent)
+    assert again["val/fid"] == pytest.approx(results["val/fid"], rel=1e-3)
+
+
+def test_a_look_at_the_samples_changes_nothing_in_training() -> None:
+    model, data, trainer = small_run("model=gan", "callbacks.evaluation.every_n_epochs=1", "model.width=0.25")
+    trainer.fit(model, data)
+    other, data, trainer = small_run("model=gan", "~callbacks.evaluation", "model.width=0.25")
+    trainer.fit(other, data)
+    assert torch.equal(flat(model), flat(other))
+
+
+def test_the_test_images_are_read_at_the_end_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, _ = digits()
+    evaluation = GANEvaluation()
+    evaluation.judge = Judge("mnist")
+    model = instantiate(compose("model=gan", "model.width=0.25").model)
+    scores = evaluation.evaluate(model, data, "test", 60)
+    assert scores["test/count"] == 60
+    assert scores["test/parzen_log_likelihood"] < scores["test/parzen_log_likelihood_floor"]
+    monkeypatch.setattr(data, "test_split", None)
+    assert evaluation.evaluate(model, data, "val", 60)["val/count"] == 60
