@@ -120,7 +120,8 @@ def without_head(net: nn.Sequential) -> tuple[nn.Module, int]:
     >>> without_head(discriminator("dcgan", width=0.5))[1]
     512
     """
-    features, (linear, *_) = net
+    features, head = net
+    [linear] = (module for module in head.modules() if isinstance(module, nn.Linear))
     return features, linear.in_features
 
 
