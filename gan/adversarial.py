@@ -5,12 +5,10 @@ from typing import Any, TypedDict
 
 import torch
 from lightning import LightningModule
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torchvision.utils import make_grid
 
 
 class Recipe(TypedDict, total=False):
@@ -116,6 +114,14 @@ class GAN(LightningModule):
             raise ValueError(f"{len(labels)} labels for {count} images: one an image is needed")
         return self.images_of(self.latents(count), labels.to(self.device))
 
+    def images_of_fixed_latents(self) -> Tensor:
+        """The images to watch over time, 8 a row; of a conditional GAN 8 of each class, from the same 8 latents."""
+        if self.num_classes is None:
+            return self.images_of(self.fixed_latents)
+        return self.images_of(
+            self.fixed_latents, torch.arange(self.num_classes, device=self.device).repeat_interleave(8)
+        )
+
     @torch.no_grad()
     def images_of(self, latents: Tensor, *labels: Tensor) -> Tensor:
         """Images (N, 1, 28, 28) of latents (N, latent_dim), by the averaged generator where there is one."""
@@ -149,8 +155,8 @@ class GAN(LightningModule):
     def after_discriminator_step(self) -> None:
         """What a paper does to the discriminator's weights after each of its steps."""
 
-    def steps_of_discriminator(self) -> int:
-        """Its steps before the generator's next one; a paper may plan more at times."""
+    def steps_before(self, generator_step: int) -> int:
+        """Of the discriminator, before the generator's step of that number, from 0 on; a paper may plan more at times."""
         return self.discriminator_steps
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -169,7 +175,7 @@ class GAN(LightningModule):
         self.untoggle_optimizer(discriminator_optimizer)
 
         self.discriminator_steps_done += 1
-        if self.discriminator_steps_done < self.steps_of_discriminator():
+        if self.discriminator_steps_done < self.steps_before(self.global_step):
             return
         self.discriminator_steps_done = 0
         self.toggle_optimizer(generator_optimizer)
@@ -194,16 +200,6 @@ class GAN(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.discriminator_steps_done = checkpoint["discriminator_steps_done"]
-
-    def on_train_epoch_end(self) -> None:
-        if isinstance(self.logger, TensorBoardLogger) and self.trainer.is_global_zero:
-            self.logger.experiment.add_image("samples of fixed latents", self.sample_grid(), self.global_step)
-
-    def sample_grid(self) -> Tensor:
-        """The images of the fixed latents, 8 a row, as one picture (3, H, W) in [0, 1]; a class has its own row."""
-        labels = () if self.num_classes is None else (torch.arange(self.num_classes).repeat_interleave(8),)
-        images = self.images_of(self.fixed_latents, *(part.to(self.device) for part in labels)).float()
-        return make_grid(images, nrow=8, normalize=True, value_range=(-1, 1))
 
     def configure_optimizers(self) -> list[Optimizer]:
         generator = self.generator_optimizer(self.generator.parameters())

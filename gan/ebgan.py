@@ -75,6 +75,7 @@ class EBGAN(GAN):
 def pulling_away_term(codes: Tensor) -> Tensor:
     """The mean squared cosine between the codes (N, size) of different images (equation 4); 0 for a single one.
 
+    >>> import torch
     >>> pulling_away_term(torch.tensor([[1.0, 0.0], [0.0, 2.0]])).item(), pulling_away_term(torch.ones(3, 4)).item()
     (0.0, 1.0)
     """

@@ -17,7 +17,7 @@ class MinibatchDiscrimination(nn.Module):
 
     >>> layer = MinibatchDiscrimination(7, kernels=3, dim=2)
     >>> twins = layer(torch.ones(4, 7))  # all alike: each has three neighbours at distance 0
-    >>> twins.shape, twins[0, 7:].tolist()
+    >>> twins.shape, twins[0, 7:].round().tolist()
     (torch.Size([4, 10]), [3.0, 3.0, 3.0])
     """
 

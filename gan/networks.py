@@ -120,8 +120,9 @@ def without_head(net: nn.Sequential) -> tuple[nn.Module, int]:
     >>> without_head(discriminator("dcgan", width=0.5))[1]
     512
     """
-    linear = net[1][0]  # type: ignore[index]
-    return net[0], linear.in_features  # type: ignore[return-value]
+    features, head = net
+    [linear] = (module for module in head.modules() if isinstance(module, nn.Linear))
+    return features, linear.in_features
 
 
 def linear_head(in_features: int, outputs: int = 1) -> nn.Sequential:

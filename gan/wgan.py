@@ -62,8 +62,8 @@ class WGAN(GAN):
         for weight in self.discriminator.parameters():
             weight.clamp_(-self.clip, self.clip)
 
-    def steps_of_discriminator(self) -> int:
-        in_warm_up = self.global_step < 25 or self.global_step % 500 == 0
+    def steps_before(self, generator_step: int) -> int:
+        in_warm_up = generator_step < 25 or generator_step % 500 == 0
         return self.warm_up_steps if self.warm_up_steps and in_warm_up else self.discriminator_steps
 
     def discriminator_accuracy(self, real: Tensor, fake: Tensor, *labels: Tensor) -> None:

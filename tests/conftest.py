@@ -67,6 +67,13 @@ def model_class(name: str) -> type[LightningModule]:
     return hydra.utils.get_class(OmegaConf.load(CONF / "model" / f"{name}.yaml")._target_)
 
 
+def a_step_a_batch(name: str) -> tuple[str, ...]:
+    """Overrides by which a GAN's generator takes a step at every batch; none for other nets."""
+    settings = OmegaConf.load(CONF / "model" / f"{name}.yaml")
+    steps = ("model.discriminator_steps=1",) if "family/gan" in settings.get("defaults", []) else ()
+    return (*steps, "model.warm_up_steps=null") if "warm_up_steps" in settings else steps
+
+
 def models_of(family: type) -> list[str]:
     """The names in conf/model whose class belongs to a family: all of `ImageClassifier`, say."""
     return [name for name in MODELS if issubclass(model_class(name), family)]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from conftest import MODELS, compose, model_class, models_of, small_run
+from conftest import MODELS, a_step_a_batch, compose, model_class, models_of, small_run
 from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
@@ -51,7 +51,8 @@ class Fitted(NamedTuple):
 @pytest.fixture(scope="module", params=MODELS)
 def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     folder = tmp_path_factory.mktemp(request.param)
-    model, data, trainer = small_run(f"model={request.param}", "trainer.log_every_n_steps=1", folder=folder)
+    overrides = ("trainer.log_every_n_steps=1", *a_step_a_batch(request.param))
+    model, data, trainer = small_run(f"model={request.param}", *overrides, folder=folder)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     gradients = ReachedByGradient()
     trainer.callbacks.append(gradients)  # type: ignore[attr-defined]
