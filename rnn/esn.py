@@ -201,12 +201,16 @@ class EchoStateNetwork(SequenceClassifier):
             )
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.readout(self.reservoir(self.sequence(images)))
+        return self.readout(self.reservoir(self.inputs(images)))
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """The sequences (N, T, F) with pixels in [0, 1]: the background drives nothing."""
+        return self.sequence(images / 2 + 0.5)
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """A row of X for each image, (N, P): what the readout sees, and 1 for its bias, in float64."""
-        return F.pad(self.reservoir(self.sequence(images)).double(), (0, 1), value=1.0)
+        return F.pad(self.reservoir(self.inputs(images)).double(), (0, 1), value=1.0)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:  # type: ignore[override]
         images, labels = batch

@@ -116,7 +116,7 @@ def numpy_outputs(model: EchoStateNetwork, data: ImageData, strength: float, ima
     """Outputs (N, 10) of a ridge regression on all training images at once."""
 
     def rows(images: Tensor) -> Array:
-        states = numbers(model.reservoir(model.sequence(data.transform(images))))
+        states = numbers(model.reservoir(model.inputs(data.transform(images))))
         return np.hstack([states, np.ones((len(states), 1))])
 
     assert data.train_split is not None
