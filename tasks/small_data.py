@@ -74,7 +74,7 @@ def check(cfg: DictConfig) -> None:
 def settings_of(cfg: DictConfig) -> dict[str, Any]:
     """What a part depends on beside its n and its seed, in plain values."""
     data = {key: value for key, value in cfg.data.items() if key not in ("root", "seed", "limit_train", "extend_with")}
-    chosen = {name: cfg.task[name] for name in (*BUDGET, "gan")} | {"model": cfg.model, "data": data}
+    chosen = {name: cfg.task[name] for name in (*BUDGET, "gan", "gan_settings")} | {"model": cfg.model, "data": data}
     plain: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(chosen), resolve=False)  # type: ignore[assignment]
     return json.loads(json.dumps(plain))
 
@@ -95,10 +95,10 @@ def measured(cfg: DictConfig, per_class: int, seed: int, picture: Path) -> dict[
         part.trainer.update(max_epochs=-1, logger=False, callbacks=None, limit_val_batches=0)
         part.trainer.update(enable_checkpointing=False, enable_progress_bar=False, log_every_n_steps=0)
     of_gan = part.copy()
-    of_gan.model = compose("config", list(cfg.task.gan)).model
+    of_gan.model = OmegaConf.merge(compose("config", [f"model={cfg.task.gan}"]).model, cfg.task.gan_settings)
     gan, data, _ = fitted(of_gan, cfg.task.gan_steps)
     if not isinstance(gan, GAN) or gan.num_classes is None:
-        raise ValueError(f"task.gan={list(cfg.task.gan)}: a {type(gan).__name__} cannot make images of a class")
+        raise ValueError(f"task.gan={cfg.task.gan}: a {type(gan).__name__} cannot make images of a class")
     save_image(gan.sample_grid(), picture)
     accuracies: dict[str, float] = {}
     with TemporaryDirectory(dir=picture.parent, prefix=".fake-") as folder:
@@ -163,8 +163,9 @@ def markdown(rows: list[dict[str, Any]], record: dict[str, Any], cfg: DictConfig
         gain = f"{100 * row['gain'][0]:+.2f} +- {100 * row['gain'][1]:.2f}"
         lines.append(f"| {row['per_class']} | {row['seeds']} | {' | '.join(cells)} | {gain} |")
     task = cfg.task
+    gan = " ".join([task.gan, *(f"{name}={value}" for name, value in task.gan_settings.items())])
     how = f"{record['metric']} in per cent, mean +- standard deviation over seeds; {task.gan_steps:,} generator steps "
-    how += f"({' '.join(task.gan)}), {task.fake_per_class:,} generated images a class, {task.classifier_steps:,} steps "
+    how += f"({gan}), {task.fake_per_class:,} generated images a class, {task.classifier_steps:,} steps "
     return "\n".join([*lines, "", f"{how}of each classifier ({cfg.choices.model}, {cfg.choices.data}).", ""])
 
 
