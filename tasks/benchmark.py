@@ -159,7 +159,7 @@ def most_memory() -> int:
 def result(model: LightningModule, datamodule: LightningDataModule, trainer: Trainer, path: Path) -> str:
     """What the training came to: accuracy on validation images, or samples drawn into `path`."""
     if isinstance(model, GAN):
-        save_image(model.sample_grid(), path)
+        save_image(model.sample_grid(), path)  # type: ignore[operator]
         return path.name
     if not is_overridden("validation_step", model):
         return ""

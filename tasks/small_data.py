@@ -99,7 +99,7 @@ def measured(cfg: DictConfig, per_class: int, seed: int, picture: Path) -> dict[
     gan, data, _ = fitted(of_gan, cfg.task.gan_steps)
     if not isinstance(gan, GAN) or gan.num_classes is None:
         raise ValueError(f"task.gan={cfg.task.gan}: a {type(gan).__name__} cannot make images of a class")
-    save_image(gan.sample_grid(), picture)
+    save_image(gan.sample_grid(), picture)  # type: ignore[operator]
     accuracies: dict[str, float] = {}
     with TemporaryDirectory(dir=picture.parent, prefix=".fake-") as folder:
         count = cfg.task.fake_per_class * gan.num_classes

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import hydra
 import pytest
@@ -69,7 +70,7 @@ def model_class(name: str) -> type[LightningModule]:
 
 def a_step_a_batch(name: str) -> tuple[str, ...]:
     """Overrides by which a GAN's generator takes a step at every batch; none for other nets."""
-    settings = OmegaConf.load(CONF / "model" / f"{name}.yaml")
+    settings: Any = OmegaConf.load(CONF / "model" / f"{name}.yaml")
     steps = ("model.discriminator_steps=1",) if "family/gan" in settings.get("defaults", []) else ()
     return (*steps, "model.warm_up_steps=null") if "warm_up_steps" in settings else steps
 
