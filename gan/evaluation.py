@@ -2,6 +2,8 @@
 
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -108,8 +110,7 @@ class GANEvaluation(Callback):
         device = model.device
         self.judge.to(device)
         number = getattr(model, "num_classes", None)
-        with isolate_rng(), warnings.catch_warnings(), torch.autocast(device.type, enabled=False):
-            warnings.filterwarnings("ignore", message=r"Metric `.*` will save all extracted features")
+        with isolate_rng(), torch.autocast(device.type, enabled=False):
             torch.manual_seed(0)
             real = data.transform(spread(split.images, count).to(device))
             labels = (torch.arange(count, device=device) % (number or 1)).split(BATCH)
@@ -164,6 +165,15 @@ def figures(metric: Any, real: Tensor, fake: Tensor) -> dict[str, float]:
     return {name: value.item() for name, value in metric.compute().items()}
 
 
+@contextmanager
+def without_advice() -> Iterator[None]:
+    """Keeps torchmetrics from saying that features take memory and that one split has no standard deviation."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Metric `.*` will save all extracted features|std\(\): degrees of")
+        yield
+
+
+@without_advice()
 def judged(real_logits: Tensor, fake_logits: Tensor) -> dict[str, float]:
     """Inception Score, of all images at once, and Mode Score."""
     inception = InceptionScore(feature=nn.Identity(), splits=1, sync_on_compute=False).to(fake_logits.device)
@@ -171,11 +181,10 @@ def judged(real_logits: Tensor, fake_logits: Tensor) -> dict[str, float]:
     mode = ModeScore(fake_logits.shape[1], sync_on_compute=False).to(fake_logits.device)
     mode.update(real_logits, real=True)
     mode.update(fake_logits, real=False)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"std\(\): degrees of freedom")  # over the splits
-        return {"inception_score": inception.compute()[0].item(), "mode_score": mode.compute().item()}
+    return {"inception_score": inception.compute()[0].item(), "mode_score": mode.compute().item()}
 
 
+@without_advice()
 def by_features(real: Tensor, fake: Tensor) -> dict[str, float]:
     """FID, and KID as the mean over 100 subsets of up to 1,000 images."""
     fid = FrechetInceptionDistance(feature=AsTheyAre(), sync_on_compute=False).to(real.device)

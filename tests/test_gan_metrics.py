@@ -229,6 +229,7 @@ def test_inception_score_is_its_formula() -> None:
     assert judged(logits, logits)["mode_score"] == pytest.approx(expected, rel=1e-6)  # of the same set, nothing to miss
 
 
+@pytest.mark.filterwarnings("ignore:Metric .* will save all extracted features")
 def test_kid_is_the_unbiased_mmd_of_a_cubic_kernel() -> None:
     real, fake = two_sets(fake=60)
     x, y = real.double().numpy(), fake.double().numpy()
@@ -309,7 +310,12 @@ SHORT = (
 
 @pytest.mark.parametrize("model", ["gan", "cgan"])
 def test_a_run_and_its_checkpoint_tell_the_same_scores_beside_their_floors(model: str) -> None:
-    often = ("callbacks.evaluation.every_n_epochs=2", "callbacks.evaluation.count=100", "model.width=0.25")
+    often = (
+        "callbacks.evaluation.every_n_epochs=2",
+        "callbacks.evaluation.count=100",
+        "trainer.max_epochs=2",
+        "model.width=0.25",
+    )
     said = run_well(f"model={model}", *SHORT, *often, "callbacks.evaluation.final_count=200").out
     folder = only_run()
     results = results_of(folder)
@@ -323,7 +329,7 @@ def test_a_run_and_its_checkpoint_tell_the_same_scores_beside_their_floors(model
     assert "100 generated images against as many validation images" in said
     assert "200 generated images" in " ".join(said.split())
     board = EventAccumulator(str(folder)).Reload()
-    assert [event.step for event in board.Scalars("val/fid")] == [20, 20]  # both after the last generator step
+    assert {event.step for event in board.Scalars("val/fid")} == {20}  # the last generator step
     weights = checkpoint_of(folder)["state_dict"]
     assert not [name for name in weights if "judge" in name or "inception" in name]
     run_well("task=test", f"ckpt_path={folder}/checkpoints/last.ckpt", "trainer.accelerator=cpu")
