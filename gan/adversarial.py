@@ -156,7 +156,7 @@ class GAN(LightningModule):
         """What a paper does to the discriminator's weights after each of its steps."""
 
     def steps_before(self, generator_step: int) -> int:
-        """Of the discriminator, before the generator's step of that number, from 0 on; a paper may plan more."""
+        """Of the discriminator, before the generator's step of that number, from 0 on; a paper may vary it."""
         return self.discriminator_steps
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:

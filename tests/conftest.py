@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import hydra
 import pytest
@@ -70,9 +69,9 @@ def model_class(name: str) -> type[LightningModule]:
 
 def a_step_a_batch(name: str) -> tuple[str, ...]:
     """Overrides by which a GAN's generator takes a step at every batch; none for other nets."""
-    settings: Any = OmegaConf.load(CONF / "model" / f"{name}.yaml")
-    steps = ("model.discriminator_steps=1",) if "family/gan" in settings.get("defaults", []) else ()
-    return (*steps, "model.warm_up_steps=null") if "warm_up_steps" in settings else steps
+    settings = compose(f"model={name}").model
+    keys = {"discriminator_steps": 1, "warm_up_steps": "null"}
+    return tuple(f"model.{key}={value}" for key, value in keys.items() if key in settings)
 
 
 def models_of(family: type) -> list[str]:

@@ -282,8 +282,8 @@ def test_mad_gan_losses_by_hand() -> None:
     model = MADGAN(width=0.1, num_generators=2)
     model.discriminator = nn.Flatten()
     real, fake = torch.randn(4, 3, 1, 1), torch.randn(4, 3, 1, 1)
-    logs = [logits - np.log(np.exp(logits).sum(1, keepdims=True)) for logits in (real[..., 0, 0], fake[..., 0, 0])]
-    of_real, of_fake = (np.asarray(log) for log in logs)
+    of_real, of_fake = (np.log(odds / odds.sum(1, keepdims=True)) for odds in (real.exp().numpy(), fake.exp().numpy()))
+    of_real, of_fake = of_real[..., 0, 0], of_fake[..., 0, 0]
     right = of_fake[[0, 1, 2, 3], [0, 1, 0, 1]]
     assert model.discriminator_loss(real, fake).item() == pytest.approx(
         -of_real[:, 2].mean() - 2 * right.mean(), rel=1e-5

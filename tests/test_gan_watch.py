@@ -1,0 +1,269 @@
+"""What a GAN shows while it trains: samples and their film, the averaged generator, and the watch over both nets."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import flat, small_run
+from lightning import Callback, LightningModule, Trainer
+from PIL import Image, ImageSequence
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_gan import GANS, SaveAt, gan_run
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import to_pil_image
+
+from datamodules.images import ImageData
+from gan.adversarial import GAN
+from gan.cgan import CGAN
+from gan.figures import GANFigures, animate, arc, nearest
+from gan.vanilla import VanillaGAN
+from gan.watch import CollapseWatch, look, spread
+
+AT_THE_END = (
+    "interpolations between latents",
+    "samples, each with the nearest training image on its right",
+    "real on the left, fake on the right",
+)
+
+
+@pytest.mark.parametrize("network", ["mlp", "dcgan"])
+@pytest.mark.parametrize("name", GANS)
+def test_samples_leave_the_model_as_it_was(name: str, network: str) -> None:
+    model, _, _ = gan_run(name, f"model.network={network}")
+    model.train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    images = model.sample(13)
+    assert images.shape == (13, 1, 28, 28)
+    assert not images.requires_grad
+    assert model.generator.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_conditional_samples_go_through_the_classes_where_none_are_asked_for() -> None:
+    model = CGAN(width=0.1)
+    asked, latents = torch.arange(12) % 10, torch.randn(12, 100)
+    model.latents = lambda count: latents  # type: ignore[method-assign]
+    assert torch.equal(model.sample(12), model.sample(12, asked))
+    assert not torch.equal(model.sample(12), model.sample(12, asked.flip(0)))
+    with pytest.raises(ValueError, match="3 labels for 12 images"):
+        model.sample(12, torch.arange(3))
+    with pytest.raises(ValueError, match="a VanillaGAN has no classes"):
+        VanillaGAN(width=0.1).sample(2, torch.arange(2))
+
+
+class Weights(Callback):
+    """The generator's weights after each batch."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        assert isinstance(pl_module, GAN)
+        self.seen.append(flat(pl_module.generator))
+
+
+@pytest.mark.parametrize("name", ["gan", "wgan_gp"])
+def test_averaged_generator_is_the_moving_average_and_makes_the_samples(name: str) -> None:
+    model, data, trainer = gan_run(name, "model.ema_decay=0.7", "model.optimizer.lr=0.01")
+    weights = Weights()
+    trainer.callbacks.append(weights)  # type: ignore[attr-defined]
+    trainer.fit(model, data)
+    first, *others = weights.seen
+    average = first
+    for later in others:
+        average = 0.7 * average + 0.3 * later
+    assert model.averaged_generator is not None
+    assert torch.allclose(flat(model.averaged_generator), average, atol=1e-6)
+    latents = torch.randn(5, 100)
+    model.eval()
+    with torch.no_grad():
+        averaged, trained = model.averaged_generator(latents), model(latents)
+    assert torch.equal(model.images_of(latents), averaged)
+    assert not torch.equal(averaged, trained)
+
+
+@pytest.mark.parametrize("name", ["cgan", "dragan"])
+def test_run_with_an_averaged_generator_resumes_exactly(name: str) -> None:
+    overrides = ("model.ema_decay=0.9", "trainer.max_epochs=2")
+    model, data, trainer = gan_run(name, *overrides)
+    trainer.callbacks.append(SaveAt(2))  # type: ignore[attr-defined]
+    trainer.fit(model, data)
+    resumed, data, second_trainer = gan_run(name, *overrides)
+    second_trainer.fit(resumed, data, ckpt_path="stopped.ckpt", weights_only=True)
+    ends = zip(model.state_dict().items(), resumed.state_dict().items(), strict=True)
+    assert all(name == other and torch.equal(value, same) for (name, value), (other, same) in ends)
+
+
+def drawn_run(name: str, *overrides: str) -> tuple[GAN, ImageData, Trainer]:
+    model, data, trainer = small_run(f"model={name}", "model.width=0.1", *overrides)
+    assert isinstance(model, GAN)
+    return model, data, trainer
+
+
+@pytest.mark.parametrize("name", ["gan", "cgan"])
+def test_pictures_are_drawn_every_epoch_and_at_the_end(name: str) -> None:
+    model, data, trainer = drawn_run(name, "trainer.max_epochs=3")
+    trainer.fit(model, data)
+    board = EventAccumulator(trainer.default_root_dir, {"images": 0}).Reload()
+    assert set(board.Tags()["images"]) == {"samples of fixed latents", *AT_THE_END}
+    assert [event.step for event in board.Images("samples of fixed latents")] == [3, 6, 9]
+    rows = 10 if name == "cgan" else 8
+    with Image.open("samples.gif") as film:
+        assert len(list(ImageSequence.Iterator(film))) == 3
+        assert film.size == (8 * 30 + 2, rows * 30 + 2)
+
+
+def test_film_goes_on_where_a_run_was_stopped() -> None:
+    model, data, trainer = drawn_run("gan", "trainer.max_epochs=2")
+    trainer.fit(model, data)
+    first = Path("samples/epoch_0001.png").read_bytes()
+    resumed, data, trainer = drawn_run("gan", "trainer.max_epochs=4")
+    trainer.fit(resumed, data, ckpt_path="checkpoints/last.ckpt", weights_only=True)
+    assert [path.name for path in sorted(Path("samples").iterdir())] == [f"epoch_000{n}.png" for n in (1, 2, 3, 4)]
+    assert Path("samples/epoch_0001.png").read_bytes() == first
+    with Image.open("samples.gif") as film:
+        assert len(list(ImageSequence.Iterator(film))) == 4
+
+
+def test_long_film_is_thinned_out_from_the_first_to_the_last_epoch() -> None:
+    pictures = []
+    for number in range(9):
+        pictures.append(Path(f"{number}.png"))
+        to_pil_image(torch.full((1, 8, 8), number / 8)).save(pictures[-1])
+    animate(pictures, Path("film.gif"), frames=5, seconds=1)
+    with Image.open("film.gif") as film:
+        shades = [np.asarray(frame.convert("L"))[0, 0].item() for frame in ImageSequence.Iterator(film)]
+    assert shades == pytest.approx([0, 64, 128, 191, 255], abs=2)
+
+
+def test_pictures_change_nothing_in_training() -> None:
+    ends = []
+    for overrides in ((), ("~callbacks.figures", "~callbacks.watch")):
+        model, data, trainer = drawn_run("dragan", "trainer.max_epochs=2", "trainer.log_every_n_steps=1", *overrides)
+        trainer.fit(model, data)
+        ends.append(model.state_dict())
+    assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
+
+
+def test_nearest_image_of_a_copy_is_its_original() -> None:
+    _, data, _ = drawn_run("gan")
+    assert data.train_split is not None
+    real = data.transform(data.train_split.images)
+    assert torch.equal(nearest(real[[7, 2]] + 0.01, data.train_split.images, data.transform), real[[7, 2]])
+
+
+def test_arc_keeps_the_length_of_latents() -> None:
+    start, end = torch.randn(5, 100), torch.randn(5, 100)
+    start, end = (10 * part / part.norm(dim=1, keepdim=True) for part in (start, end))
+    for share in (0.0, 0.3, 1.0):
+        assert arc(start, end, share).norm(dim=1).tolist() == pytest.approx([10.0] * 5, rel=1e-4)
+    assert torch.allclose(arc(start, end, 0.0), start, atol=1e-4)
+    assert torch.allclose(arc(start, end, 1.0), end, atol=1e-4)
+
+
+def test_watch_measures_at_log_steps() -> None:
+    model, data, trainer = gan_run("gan", "trainer.max_epochs=2", "trainer.log_every_n_steps=2")
+    trainer.fit(model, data)
+    board = EventAccumulator(trainer.default_root_dir).Reload()
+    for name in ("discriminator_accuracy", "generator_gradient_norm", "sample_diversity"):
+        assert [event.step for event in board.Scalars(f"watch/{name}")] == [2, 4, 6]
+
+
+class Lengths(Callback):
+    """The norm of the generator's gradient after each batch."""
+
+    def __init__(self) -> None:
+        self.norms: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        assert isinstance(pl_module, GAN)
+        squares = [
+            w.grad.double().square().sum().item() for w in pl_module.generator.parameters() if w.grad is not None
+        ]
+        self.norms.append(sum(squares) ** 0.5)
+
+
+def test_watch_logs_the_norm_of_the_generators_gradient() -> None:
+    model, data, trainer = gan_run("gan")
+    lengths = Lengths()
+    trainer.callbacks.append(lengths)  # type: ignore[attr-defined]
+    trainer.fit(model, data)
+    board = EventAccumulator(trainer.default_root_dir).Reload()
+    logged = [event.value for event in board.Scalars("watch/generator_gradient_norm")]
+    assert logged == pytest.approx(lengths.norms, rel=1e-5)
+
+
+def test_watch_has_no_accuracy_for_a_critic() -> None:
+    for name in ("wgan", "wgan_gp", "ebgan"):
+        model, data, _ = gan_run(name)
+        assert data.train_split is not None
+        assert look(model, data.transform(data.train_split.images), data.train_split.labels).keys() == {
+            "sample_diversity"
+        }
+
+
+def test_watch_sees_which_side_has_won() -> None:
+    """Samples are 1 everywhere, real images begin with a 2; a discriminator that draws its line between them, or not."""
+    real, labels = torch.randn(4, 1, 28, 28), torch.zeros(4, dtype=torch.long)
+    real[:, 0, 0, 0] = 2
+    ones = nn.Linear(100, 784)
+    nn.init.zeros_(ones.weight)
+    nn.init.ones_(ones.bias)
+    generator = nn.Sequential(ones, nn.Unflatten(1, (1, 28, 28)))
+
+    class Sees(nn.Module):
+        def __init__(self, sign: float) -> None:
+            super().__init__()
+            self.sign = sign
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.sign * (images[:, 0, 0, 0] - 1.5)
+
+    won = {sign: look(GAN(generator, Sees(sign)), real, labels) for sign in (1.0, -1.0)}
+    assert won[1.0]["discriminator_accuracy"] == 1
+    assert won[-1.0]["discriminator_accuracy"] == 0
+    watch = CollapseWatch(patience=1)
+    assert "the discriminator has overpowered" in watch.problem("discriminator_accuracy", 1.0)
+    assert "the generator has overpowered" in watch.problem("discriminator_accuracy", 0.0)
+    assert watch.problem("discriminator_accuracy", 0.6) == ""
+
+
+def test_spread_is_the_distance_from_the_mean_image() -> None:
+    images = torch.randn(50, 1, 28, 28)
+    expected = np.sqrt(((images.numpy() - images.numpy().mean(0)) ** 2).mean())
+    assert spread(images).item() == pytest.approx(expected, rel=1e-5)
+    assert spread(images[:1].expand(9, -1, -1, -1)).item() == 0
+
+
+def test_watch_warns_once_of_samples_that_are_all_alike(capsys: pytest.CaptureFixture[str]) -> None:
+    model, data, trainer = gan_run("gan", "model.optimizer.lr=0.0", "trainer.max_epochs=2")
+    for module in model.generator.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.weight)
+    trainer.fit(model, data)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "sample_diversity" in line]
+    assert lines == ["warning      generator step 3: sample_diversity is 0, below 0.1"]
+    board = EventAccumulator(trainer.default_root_dir).Reload()
+    assert "watch/warnings/text_summary" in board.Tags()["tensors"]
+
+
+def test_watch_warns_again_after_a_recovery() -> None:
+    watch, warned = CollapseWatch(patience=2), []
+    for step, diversity in enumerate((0.0, 0.0, 0.0, 0.5, 0.0, 0.0)):
+        warned += [step for _ in watch.problems({"sample_diversity": diversity})]
+    assert warned == [1, 5]
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: GANFigures(frames=1), "callbacks.figures.frames=1"),
+        (lambda: GANFigures(seconds=0), "callbacks.figures.seconds=0"),
+        (lambda: CollapseWatch(patience=0), "callbacks.watch.patience=0"),
+    ],
+)
+def test_setting_out_of_range_is_refused(build: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()
