@@ -18,6 +18,7 @@ from rich.table import Table
 from torchvision.utils import save_image
 
 from gan.adversarial import GAN
+from gan.figures import grid
 from tasks.build import build, describe
 from tasks.results import recorded
 from tasks.train import numbers, short
@@ -159,7 +160,7 @@ def most_memory() -> int:
 def result(model: LightningModule, datamodule: LightningDataModule, trainer: Trainer, path: Path) -> str:
     """What the training came to: accuracy on validation images, or samples drawn into `path`."""
     if isinstance(model, GAN):
-        save_image(model.sample_grid(), path)  # type: ignore[operator]
+        save_image(grid(model.images_of_fixed_latents(), 8), path)
         return path.name
     if not is_overridden("validation_step", model):
         return ""

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torchvision.utils import save_image
 
 from gan.adversarial import GAN
+from gan.figures import grid
 from tasks.build import build
 from tasks.generate import write_set
 from tasks.results import read, recorded, write
@@ -99,7 +100,7 @@ def measured(cfg: DictConfig, per_class: int, seed: int, picture: Path) -> dict[
     gan, data, _ = fitted(of_gan, cfg.task.gan_steps)
     if not isinstance(gan, GAN) or gan.num_classes is None:
         raise ValueError(f"task.gan={cfg.task.gan}: a {type(gan).__name__} cannot make images of a class")
-    save_image(gan.sample_grid(), picture)  # type: ignore[operator]
+    save_image(grid(gan.images_of_fixed_latents(), 8), picture)
     accuracies: dict[str, float] = {}
     with TemporaryDirectory(dir=picture.parent, prefix=".fake-") as folder:
         count = cfg.task.fake_per_class * gan.num_classes

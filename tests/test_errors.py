@@ -24,7 +24,7 @@ def assert_one_line(outcome: Outcome, *parts: str) -> None:
     ("mistake", "answer"),
     [
         ("model=lennet", "model=lennet is unknown: choose one of alexnet, "),
-        ("data=mnits", "data=mnits is unknown: choose one of fashion_mnist, mnist, mnist_5k"),
+        ("data=mnits", "data=mnits is unknown: choose one of fashion_mnist, generated, mnist, mnist_5k"),
         ("task=tets", "task=tets is unknown: choose one of "),
         ("experiment=none", "experiment=none is unknown: choose one of "),
         ("seeed=1", "seeed is not a key of the config: did you mean seed?"),
