@@ -82,13 +82,15 @@ def discriminator(
     in_channels: int = 1,
     dropout: bool = True,
     batch_norm: bool = True,
+    bias: bool = True,
 ) -> nn.Sequential:
     """Features and head of a discriminator, images (N, 1, 28, 28) -> logits (N,), or (N, outputs) of more than one.
 
     mlp: 784-240-240-1, maxout of 5 pieces, with dropout (Goodfellow et al. 2014). dcgan: two convolutions and a linear
     layer with LeakyReLU 0.2 and, but for the first, batch normalization. The head is the last, linear layer. A loss
     that looks at the gradient of one image wants neither dropout, which is random, nor batch normalization, which mixes
-    the images (Gulrajani et al. 2017, section 4).
+    the images (Gulrajani et al. 2017, section 4). `bias` is the head's: where a loss is a difference of outputs, none
+    would ever be learned.
 
     >>> sum(p.numel() for p in discriminator("mlp").parameters())
     1231441
@@ -103,7 +105,7 @@ def discriminator(
             *(drop(0.5), Maxout(hidden, hidden)),
             drop(0.5),
         )
-        return uniform(nn.Sequential(features, linear_head(hidden, outputs)), 0.005)
+        return uniform(nn.Sequential(features, linear_head(hidden, outputs, bias)), 0.005)
     half, maps, hidden = (scaled(count, width) for count in (64, 128, 1024))
     norm2d, norm1d = (nn.BatchNorm2d, nn.BatchNorm1d) if batch_norm else (nn.Identity, nn.Identity)
     features = nn.Sequential(
@@ -111,7 +113,7 @@ def discriminator(
         *(nn.Conv2d(half, maps, 4, 2, 1, bias=not batch_norm), norm2d(maps), nn.LeakyReLU(0.2)),  # (N, 128, 7, 7)
         *(nn.Flatten(), nn.Linear(maps * 49, hidden, bias=not batch_norm), norm1d(hidden), nn.LeakyReLU(0.2)),
     )
-    return normal(nn.Sequential(features, linear_head(hidden, outputs)))
+    return normal(nn.Sequential(features, linear_head(hidden, outputs, bias)))
 
 
 def without_head(net: nn.Sequential) -> tuple[nn.Module, int]:
@@ -125,9 +127,9 @@ def without_head(net: nn.Sequential) -> tuple[nn.Module, int]:
     return features, linear.in_features
 
 
-def linear_head(in_features: int, outputs: int = 1) -> nn.Sequential:
+def linear_head(in_features: int, outputs: int = 1, bias: bool = True) -> nn.Sequential:
     """Features (N, in_features) -> logits (N,), or (N, outputs) of more than one."""
-    linear = nn.Linear(in_features, outputs)
+    linear = nn.Linear(in_features, outputs, bias)
     return nn.Sequential(linear, nn.Flatten(0)) if outputs == 1 else nn.Sequential(linear)
 
 
@@ -158,7 +160,8 @@ def uniform(net: nn.Sequential, bound: float) -> nn.Sequential:
     for module in net.modules():
         if isinstance(module, nn.Linear):
             nn.init.uniform_(module.weight, -bound, bound)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     return net
 
 

@@ -20,7 +20,7 @@ class WGAN(GAN):
     >>> import torch
     >>> net = WGAN()
     >>> net.eval()(torch.zeros(2, 100)).shape, sum(p.numel() for p in net.parameters())
-    (torch.Size([2, 1, 28, 28]), 13229762)
+    (torch.Size([2, 1, 28, 28]), 13229761)
 
     Args:
         network: the pair of nets, mlp or dcgan.
@@ -42,7 +42,7 @@ class WGAN(GAN):
         warm_up_steps: int | None = 100,
         **recipe: Unpack[Recipe],
     ) -> None:
-        critic = discriminator(network, width, dropout=False)
+        critic = discriminator(network, width, dropout=False, bias=False)
         super().__init__(generator(network, latent_dim, width), critic, latent_dim, **recipe)
         for name, value in {"clip": clip, "warm_up_steps": warm_up_steps}.items():
             if value is not None and not value > 0:

@@ -20,7 +20,7 @@ class WGANGP(GAN):
     >>> import torch
     >>> net = WGANGP()
     >>> net.eval()(torch.zeros(2, 100)).shape, sum(p.numel() for p in net.parameters())
-    (torch.Size([2, 1, 28, 28]), 13228610)
+    (torch.Size([2, 1, 28, 28]), 13228609)
 
     Args:
         network: the pair of nets, mlp or dcgan.
@@ -36,7 +36,7 @@ class WGANGP(GAN):
         penalty: float = 10.0,
         **recipe: Unpack[Recipe],
     ) -> None:
-        critic = discriminator(network, width, dropout=False, batch_norm=False)
+        critic = discriminator(network, width, dropout=False, batch_norm=False, bias=False)
         super().__init__(generator(network, latent_dim, width), critic, latent_dim, **recipe)
         self.penalty = penalty
 

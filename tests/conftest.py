@@ -67,10 +67,12 @@ def model_class(name: str) -> type[LightningModule]:
     return hydra.utils.get_class(OmegaConf.load(CONF / "model" / f"{name}.yaml")._target_)
 
 
-def a_step_a_batch(name: str) -> tuple[str, ...]:
-    """Overrides by which a GAN's generator takes a step at every batch; none for other nets."""
+def quick_gan(name: str) -> tuple[str, ...]:
+    """Overrides for a GAN of narrow nets whose generator takes a step at every batch; none for other nets."""
     settings = compose(f"model={name}").model
-    keys = {"discriminator_steps": 1, "warm_up_steps": "null"}
+    keys = (
+        {"width": 0.1, "discriminator_steps": 1, "warm_up_steps": "null"} if "discriminator_steps" in settings else {}
+    )
     return tuple(f"model.{key}={value}" for key, value in keys.items() if key in settings)
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from conftest import a_step_a_batch, flat, model_class, models_of, small_run
+from conftest import flat, model_class, models_of, quick_gan, small_run
 from lightning import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ WITH_THE_FIRST_LOSSES = [name for name in GANS if all(vars(GAN)[f] is getattr(mo
 
 def gan_run(name: str, *overrides: str, folder: Path | None = None) -> tuple[GAN, ImageData, Trainer]:
     """Three batches an epoch, a step of each narrow net at each, everything logged, nothing drawn."""
-    small = ("model.width=0.1", *a_step_a_batch(name), "trainer.log_every_n_steps=1", "~callbacks.figures")
+    small = (*quick_gan(name), "trainer.log_every_n_steps=1", "~callbacks.figures")
     model, data, trainer = small_run(f"model={name}", *small, *overrides, folder=folder)
     assert isinstance(model, GAN)
     return model, data, trainer

@@ -205,7 +205,7 @@ def test_watch_has_no_accuracy_for_a_critic() -> None:
 
 
 def test_watch_sees_which_side_has_won() -> None:
-    """Samples are all 1, real images begin with a 2; a discriminator that draws its line between them, or none."""
+    """Samples are 1 everywhere, real images begin with a 2; the discriminator draws its line between them."""
     real, labels = torch.randn(4, 1, 28, 28), torch.zeros(4, dtype=torch.long)
     real[:, 0, 0, 0] = 2
     ones = nn.Linear(100, 784)

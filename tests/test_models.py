@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from conftest import MODELS, a_step_a_batch, compose, model_class, models_of, small_run
+from conftest import MODELS, compose, model_class, models_of, quick_gan, small_run
 from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
@@ -51,7 +51,7 @@ class Fitted(NamedTuple):
 @pytest.fixture(scope="module", params=MODELS)
 def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     folder = tmp_path_factory.mktemp(request.param)
-    overrides = ("trainer.log_every_n_steps=1", *a_step_a_batch(request.param))
+    overrides = ("trainer.log_every_n_steps=1", *quick_gan(request.param))
     model, data, trainer = small_run(f"model={request.param}", *overrides, folder=folder)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     gradients = ReachedByGradient()
@@ -111,7 +111,7 @@ def test_one_short_fit_logs_finite_metrics(fitted: Fitted) -> None:
 
 def test_checkpoint_loads_back_the_same_model(fitted: Fitted) -> None:
     checkpoint = torch.load(fitted.folder / "checkpoints" / "last.ckpt", weights_only=True)
-    model = build(fitted.name)
+    model = build(fitted.name, *quick_gan(fitted.name))
     inputs = some_inputs(fitted.model)
     assert not torch.equal(outputs(model, inputs), outputs(fitted.model, inputs))
     model.load_state_dict(checkpoint["state_dict"])
