@@ -296,7 +296,7 @@ def test_a_judge_or_data_set_that_is_not_known_is_refused() -> None:
         judge_of("shapes")
     for name, value in {"every_n_epochs": -1, "count": 9, "final_count": 0}.items():
         with pytest.raises(ValueError, match=f"callbacks.evaluation.{name}={value}: a whole number of"):
-            GANEvaluation(**{name: value})
+            GANEvaluation(**{name: value})  # type: ignore[arg-type]
 
 
 SHORT = (
