@@ -101,7 +101,7 @@ class GANEvaluation(Callback):
         return f"by judge {self.judge}, {count:,.0f} generated images against as many {kind} images"
 
     @torch.no_grad()
-    def evaluate(self, model: LightningModule, data: Any, stage: str, count: int) -> dict[str, float]:
+    def evaluate(self, model: Any, data: Any, stage: str, count: int) -> dict[str, float]:
         """All scores by name, `stage/...`, with their floors, the count that was possible and the seconds it took."""
         assert self.judge is not None
         started = time.perf_counter()
