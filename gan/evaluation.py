@@ -114,7 +114,7 @@ class GANEvaluation(Callback):
             torch.manual_seed(0)
             real = data.transform(spread(split.images, count).to(device))
             labels = (torch.arange(count, device=device) % (number or 1)).split(BATCH)
-            parts = [model.sample(len(part), None if number is None else part) for part in labels]  # type: ignore[operator]
+            parts = [model.sample(len(part), None if number is None else part) for part in labels]
             fake = torch.cat(parts).float()
             parzen = data.val_split.images[:PARZEN_VALIDATION] if stage == "test" else None
             validation = None if parzen is None else data.transform(parzen.to(device))
