@@ -24,19 +24,26 @@ class CollapseWatch(Callback):
         gradient_norm: the least norm of the generator's gradient.
         diversity: the least diversity of the samples.
         patience: log steps in a row beyond a bound before the warning.
+        start: generator steps before which it only measures: new nets make images that are all alike.
 
     Raises:
         ValueError: `patience` is below 1.
     """
 
     def __init__(
-        self, accuracy: float = 0.01, gradient_norm: float = 1e-4, diversity: float = 0.1, patience: int = 3
+        self,
+        accuracy: float = 0.01,
+        gradient_norm: float = 1e-4,
+        diversity: float = 0.1,
+        patience: int = 3,
+        start: int = 500,
     ) -> None:
         if patience < 1:
             raise ValueError(f"callbacks.watch.patience={patience}: a whole number above 0 is needed")
         self.accuracy = accuracy
         self.least = {"generator_gradient_norm": gradient_norm, "sample_diversity": diversity}
         self.patience = patience
+        self.start = start
         self.norm: Tensor | None = None  # of this step, if it is logged
         self.in_a_row: dict[str, int] = {}
 
@@ -58,7 +65,7 @@ class CollapseWatch(Callback):
         if pl_module.logger is not None:
             named = {f"watch/{name}": value for name, value in values.items()}
             pl_module.logger.log_metrics(named, step=trainer.global_step)
-        for problem in self.problems(values):
+        for problem in self.problems(values) if trainer.global_step > self.start else ():
             line = f"warning      generator step {trainer.global_step}: {problem}"
             print(line, flush=True)
             if isinstance(trainer.logger, TensorBoardLogger):

@@ -238,13 +238,13 @@ def test_spread_is_the_distance_from_the_mean_image() -> None:
 
 
 def test_watch_warns_once_of_samples_that_are_all_alike(capsys: pytest.CaptureFixture[str]) -> None:
-    model, data, trainer = gan_run("gan", "model.optimizer.lr=0.0", "trainer.max_epochs=2")
+    model, data, trainer = gan_run("gan", "model.optimizer.lr=0.0", "trainer.max_epochs=3", "+callbacks.watch.start=4")
     for module in model.generator.modules():
         if isinstance(module, nn.Linear):
             nn.init.zeros_(module.weight)
     trainer.fit(model, data)
     lines = [line for line in capsys.readouterr().out.splitlines() if "sample_diversity" in line]
-    assert lines == ["warning      generator step 3: sample_diversity is 0, below 0.1"]
+    assert lines == ["warning      generator step 7: sample_diversity is 0, below 0.1"]
     board = EventAccumulator(trainer.default_root_dir).Reload()
     assert "watch/warnings/text_summary" in board.Tags()["tensors"]
 
