@@ -62,7 +62,9 @@ class GANFigures(Callback):
         near = nearest(fake[:16], data.train_split.images, data.transform)
         pairs = torch.stack([fake[:16].cpu(), near], 1).flatten(0, 1)
         show(trainer, "samples, each with the nearest training image on its right", grid(pairs, 8))
-        real = data.transform(data.train_split.images[:64])
+        stored = data.train_split.images
+        of_all = torch.linspace(0, len(stored) - 1, min(64, len(stored))).long()  # a set may be stored class by class
+        real = data.transform(stored[of_all])
         left, right = grid(real, 8), grid(fake[: len(real)], 8)
         picture = torch.cat([left, torch.ones(3, left.shape[1], 8), right], 2)
         show(trainer, "real on the left, fake on the right", picture)
