@@ -185,14 +185,12 @@ class EchoStateNetwork(SequenceClassifier):
             *(self.num_inputs, units, spectral_radius, leaking_rate, input_scaling, connections, washout, features)
         )
         self.readout = nn.Linear(units * FEATURES[features], 10)
-        self.ridge_sums: tuple[Tensor, Tensor] | None = (
-            None  # X^T X (P, P), whose lower triangle alone is kept, X^T Y (P, 10)
-        )
+        # X^T X (P, P), of which only the lower triangle is kept, and X^T Y (P, 10)
+        self.ridge_sums: tuple[Tensor, Tensor] | None = None
         self.latest: tuple[Tensor, Tensor] | None = None  # batch in the sums
         self.candidates: list[Tensor] = []  # a readout for each ridge strength, (10, P), solved but not yet compared
-        self.compared: list[
-            tuple[Tensor, Tensor]
-        ] = []  # their outputs (strengths, N, 10) on validation, and the labels
+        # their outputs (strengths, N, 10) on validation images, and the labels
+        self.compared: list[tuple[Tensor, Tensor]] = []
         if (radius := self.reservoir.effective_radius()) >= 1:
             warnings.warn(
                 f"model.spectral_radius={spectral_radius}: no echo state property, as the effective spectral radius "

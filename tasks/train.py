@@ -90,10 +90,10 @@ def measure(
     if not is_overridden("test_step", model):
         if path is not None and judging(trainer):
             model.load_state_dict(read(path)["state_dict"])
-        on_one = trainer.is_global_zero  # a judge looks at one process's samples
-        return {
-            k: v for judge in judging(trainer) if on_one for k, v in judge.measure(trainer, model, datamodule).items()
-        }
+        scores: dict[str, Any] = {}
+        for judge in judging(trainer) if trainer.is_global_zero else ():  # it looks at one process's samples
+            scores |= judge.measure(trainer, model, datamodule)
+        return scores
     stage = trainer.test if getattr(datamodule, "test_split", None) is not None else trainer.validate
     stage(model, datamodule=datamodule, ckpt_path=path, weights_only=True, verbose=False)
     return numbers(trainer.callback_metrics)

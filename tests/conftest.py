@@ -70,9 +70,9 @@ def model_class(name: str) -> type[LightningModule]:
 def quick_gan(name: str) -> tuple[str, ...]:
     """Overrides for a GAN of narrow nets whose generator takes a step at every batch; none for other nets."""
     settings = compose(f"model={name}").model
-    keys = (
-        {"width": 0.1, "discriminator_steps": 1, "warm_up_steps": "null"} if "discriminator_steps" in settings else {}
-    )
+    if "discriminator_steps" not in settings:
+        return ()
+    keys = {"width": 0.1, "discriminator_steps": 1, "warm_up_steps": "null"}
     return tuple(f"model.{key}={value}" for key, value in keys.items() if key in settings)
 
 
