@@ -62,7 +62,10 @@ def start(*arguments: str, before: tuple[str, ...] = (), place: Path | None = No
 
 def finish(process: subprocess.Popen[str]) -> Outcome:
     """Waits for a started process and takes what it said."""
-    out, err = process.communicate(timeout=120)
+    try:
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()  # does nothing to one that has ended
     return Outcome(process.returncode, out, err)
 
 

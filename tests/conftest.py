@@ -1,6 +1,7 @@
 """What the tests share: a folder of their own, and runs built as run.py builds them, on a few real digits."""
 
 import os
+import signal
 from pathlib import Path
 
 import hydra
@@ -21,6 +22,7 @@ MODELS = sorted(file.stem for file in (CONF / "model").glob("*.yaml"))
 
 os.environ.setdefault("DATA_ROOT", str(ROOT / "data"))  # tests run elsewhere; fetched there once where it is empty
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background is started with Ctrl-C ignored
 torch.set_num_threads(1)  # threads that wait for a busy core make such small nets up to 30 times slower
 
 
