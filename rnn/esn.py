@@ -18,7 +18,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from rnn.reader import SequenceClassifier
 
-FEATURES = {"last": 1, "mean": 1, "snapshots": 4}  # states that the readout sees
+FEATURES = ("last", "mean", "snapshots")  # of the states, for the readout
 FEW_UNITS = 100  # for so few all eigenvalues are found at once
 SMALLEST_ERROR = 1e-6  # of outputs for 0 and 1: what is learnt by heart must not become infinite logits
 BLOCK = 512  # features that a product of the sums takes at a time
@@ -29,7 +29,7 @@ class Reservoir(nn.Module):
 
     x(t) = (1 - a) x(t-1) + a tanh(W_in u(t) + b + W x(t-1)), from x = 0 (Lukoševičius, equations 2 and 3). Each unit
     reads `connections` others: a sum of so many rows of the states, which `embedding_bag` does 20 to 100 times faster
-    than a dense product. Arguments: see `EchoStateNetwork`.
+    than a dense product. Arguments: see `EchoStateNetwork`; without `snapshots` the feature is the mean state.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class Reservoir(nn.Module):
         input_scaling: float,
         connections: int,
         washout: int,
-        features: str,
+        snapshots: int | None,
     ) -> None:
         super().__init__()
         self.leaking_rate = leaking_rate
         self.washout = washout
-        self.features = features
+        self.snapshots = snapshots
         sources = torch.randint(units, (units, connections), device="cpu")  # the eigenvalues need numbers, even where
         weights = torch.rand(units, connections, device="cpu") * 2 - 1  # a default device like "meta" has none
         weights *= spectral_radius / largest_eigenvalue(as_matrix(sources, weights))
@@ -74,12 +74,11 @@ class Reservoir(nn.Module):
             echo = F.embedding_bag(self.sources, state, mode="sum", per_sample_weights=self.weights)
             state = torch.lerp(state, torch.tanh(drive + echo), self.leaking_rate)
             states.append(state)
-        if self.features == "mean":
+        if self.snapshots is None:
             return torch.stack(states[self.washout :]).mean(0).T
-        count = FEATURES[self.features]
         span = steps - self.washout
-        ends = [self.washout + span * number // count - 1 for number in range(1, count + 1)]
-        return torch.cat([states[end] for end in ends]).T  # (N, units) or (N, 4 * units)
+        ends = [self.washout + span * number // self.snapshots - 1 for number in range(1, self.snapshots + 1)]
+        return torch.cat([states[end] for end in ends]).T  # (N, snapshots * units)
 
 
 @register_flop_formula(torch.ops.aten._embedding_bag_forward_only)
@@ -130,7 +129,7 @@ class EchoStateNetwork(SequenceClassifier):
     augmentation. Of several ridge strengths, solved from the same sums, the best in validation accuracy is taken.
     The outputs are divided by their mean squared error, which makes them the logits of Gaussian errors of that size.
     train/loss and train/accuracy are those of the last batch, once the readout is solved. Differs from the papers:
-    four snapshots of the state in the place of its last or mean value; no direct connections from input to readout.
+    snapshots of the state in the place of its last or mean value; no direct connections from input to readout.
 
     Args:
         units: neurons of the reservoir.
@@ -139,7 +138,8 @@ class EchoStateNetwork(SequenceClassifier):
         input_scaling: input weights and biases are drawn uniformly from +- this.
         connections: other units that each unit reads, drawn with replacement.
         washout: steps whose states the readout does not see: `mean` and `snapshots` start behind them.
-        features: what the readout sees: the `last` state, the `mean` state, or four evenly spaced `snapshots`.
+        features: what the readout sees: the `last` state, the `mean` state, or evenly spaced `snapshots` of it.
+        snapshots: how many.
         ridge: the strengths that validation chooses from; without validation the first is taken.
         reading: rows, columns or pixels; see `SequenceClassifier`.
 
@@ -156,15 +156,16 @@ class EchoStateNetwork(SequenceClassifier):
         units: int = 1000,
         spectral_radius: float = 0.9,
         leaking_rate: float = 0.3,
-        input_scaling: float = 0.5,
+        input_scaling: float = 0.1,
         connections: int = 10,
         washout: int = 0,
         features: str = "snapshots",
-        ridge: Sequence[float] = (1e-2, 1e-1, 1.0),
+        snapshots: int = 4,
+        ridge: Sequence[float] = (1e-3, 1e-2, 1e-1),
         reading: str = "rows",
     ) -> None:
         super().__init__(reading)
-        for name, value in {"units": units, "connections": connections}.items():
+        for name, value in {"units": units, "connections": connections, "snapshots": snapshots}.items():
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"model.{name}={value}: a whole number above 0 is needed")
         for name, size in {"spectral_radius": spectral_radius, "input_scaling": input_scaling}.items():
@@ -174,7 +175,10 @@ class EchoStateNetwork(SequenceClassifier):
             raise ValueError(f"model.leaking_rate={leaking_rate}: a number above 0, up to 1 is needed")
         if features not in FEATURES:
             raise ValueError(f"model.features={features}: choose one of {', '.join(FEATURES)}")
-        longest = self.num_steps - FEATURES[features]
+        if snapshots > self.num_steps:
+            raise ValueError(f"model.snapshots={snapshots}: no more than the {self.num_steps} steps that there are")
+        seen = {"last": 1, "mean": None, "snapshots": snapshots}[features]
+        longest = self.num_steps - (seen or 1)
         if not 0 <= washout <= longest:
             raise ValueError(f"model.washout={washout}: from 0 to {longest} of the {self.num_steps} steps")
         if not ridge or min(ridge) <= 0:
@@ -182,9 +186,9 @@ class EchoStateNetwork(SequenceClassifier):
         self.automatic_optimization = False
         self.ridge = tuple(ridge)
         self.reservoir = Reservoir(
-            *(self.num_inputs, units, spectral_radius, leaking_rate, input_scaling, connections, washout, features)
+            *(self.num_inputs, units, spectral_radius, leaking_rate, input_scaling, connections, washout, seen)
         )
-        self.readout = nn.Linear(units * FEATURES[features], 10)
+        self.readout = nn.Linear(units * (seen or 1), 10)
         # X^T X (P, P), of which only the lower triangle is kept, and X^T Y (P, 10)
         self.ridge_sums: tuple[Tensor, Tensor] | None = None
         self.latest: tuple[Tensor, Tensor] | None = None  # batch in the sums

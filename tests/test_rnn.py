@@ -72,6 +72,14 @@ def test_reservoir_equals_its_equations(images: Tensor, features: str, washout: 
     np.testing.assert_allclose(numbers(net.reservoir(net.sequence(images))), expected, atol=1e-5)
 
 
+def test_snapshots_may_be_as_many_as_there_are_steps(images: Tensor) -> None:
+    nets = [EchoStateNetwork(units=20, snapshots=28), EchoStateNetwork(units=20, features="last")]
+    nets[1].load_state_dict(nets[0].state_dict() | nets[1].readout.state_dict(prefix="readout."))
+    every, last = (numbers(net.reservoir(net.sequence(images))) for net in nets)
+    assert every.shape == (5, 28 * 20)
+    np.testing.assert_array_equal(every[:, -20:], last)
+
+
 @pytest.mark.parametrize("units", [50, 300])  # all eigenvalues at once, and the largest alone
 def test_reservoir_has_the_spectral_radius_that_is_asked_for(units: int) -> None:
     reservoir = EchoStateNetwork(units=units, spectral_radius=0.8, leaking_rate=0.4).reservoir
@@ -285,6 +293,7 @@ def test_every_net_reads_rows_columns_and_pixels(name: str, reading: str, images
         ("model=esn model.leaking_rate=0", "model.leaking_rate=0: a number above 0, up to 1"),
         ("model=esn model.features=first", "model.features=first: choose one of last, mean, snapshots"),
         ("model=esn model.washout=25", "model.washout=25: from 0 to 24 of the 28 steps"),
+        ("model=esn model.snapshots=29", "model.snapshots=29: no more than the 28 steps"),
         ("model=esn model.ridge=[0.1,0]", r"model.ridge=[0.1, 0]: numbers above 0"),
         ("model=esn model.units=0", "model.units=0: a whole number above 0"),
         ("model=esn model.spectral_radius=-1", "model.spectral_radius=-1: a number above 0"),
