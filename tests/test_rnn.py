@@ -67,7 +67,7 @@ def reservoir_states(net: EchoStateNetwork, sequence: Array) -> list[Array]:
     ],
 )
 def test_reservoir_equals_its_equations(images: Tensor, features: str, washout: int, pick: Any) -> None:
-    net = EchoStateNetwork(units=20, connections=3, features=features, washout=washout)
+    net = EchoStateNetwork(units=20, connections=3, features=features, snapshots=4, washout=washout)
     expected = [pick(reservoir_states(net, numbers(image[0]))) for image in images]
     np.testing.assert_allclose(numbers(net.reservoir(net.sequence(images))), expected, atol=1e-5)
 
@@ -180,7 +180,7 @@ def test_an_echo_state_network_lives_on_in_its_checkpoint() -> None:
     checkpoint = checkpoint_of(folder, "best")
     assert results["epochs"] == 1
     assert results["val/accuracy"] > 0.7
-    assert results["parameters"] == 4010
+    assert results["parameters"] == 7010
     assert "ridge_sums" not in checkpoint
     assert checkpoint["optimizer_states"] == []
     run_well("task=test", f"ckpt_path={folder}/checkpoints/best.ckpt")
@@ -262,7 +262,7 @@ def test_operations_of_every_cell_are_counted(cell: str, gates: int) -> None:
 def test_operations_of_a_reservoir_are_those_of_its_connections() -> None:
     net = EchoStateNetwork(units=200, connections=7)
     net.example_input_array = torch.zeros(1, 1, 28, 28)
-    assert multiply_adds(net) == 28 * 200 * (28 + 7) + 8000
+    assert multiply_adds(net) == 28 * 200 * (28 + 7) + 14000
     assert [(layer.name, layer.output) for layer in trace(net, net.example_input_array)] == [
         ("reservoir", (800,)),
         ("readout", (10,)),
@@ -292,7 +292,7 @@ def test_every_net_reads_rows_columns_and_pixels(name: str, reading: str, images
         ("model=esn model.reading=diagonal", "model.reading=diagonal: choose one of rows, columns, pixels"),
         ("model=esn model.leaking_rate=0", "model.leaking_rate=0: a number above 0, up to 1"),
         ("model=esn model.features=first", "model.features=first: choose one of last, mean, snapshots"),
-        ("model=esn model.washout=25", "model.washout=25: from 0 to 24 of the 28 steps"),
+        ("model=esn model.washout=25", "model.washout=25: from 0 to 21 of the 28 steps"),
         ("model=esn model.snapshots=29", "model.snapshots=29: no more than the 28 steps"),
         ("model=esn model.ridge=[0.1,0]", r"model.ridge=[0.1, 0]: numbers above 0"),
         ("model=esn model.units=0", "model.units=0: a whole number above 0"),
