@@ -264,7 +264,7 @@ def test_operations_of_a_reservoir_are_those_of_its_connections() -> None:
     net.example_input_array = torch.zeros(1, 1, 28, 28)
     assert multiply_adds(net) == 28 * 200 * (28 + 7) + 14000
     assert [(layer.name, layer.output) for layer in trace(net, net.example_input_array)] == [
-        ("reservoir", (800,)),
+        ("reservoir", (1400,)),
         ("readout", (10,)),
     ]
 
