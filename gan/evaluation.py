@@ -14,7 +14,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from gan.distances import KernelMMD, NearestNeighbour, PrecisionRecall, TwoSets, Wasserstein
+from gan.distances import Distances, KernelMMD, NearestNeighbour, PrecisionRecall, Wasserstein, centred
 from gan.judge import Judge, judge_of
 from gan.metrics import ModeScore, ParzenLogLikelihood
 
@@ -186,7 +186,7 @@ def judged(real_logits: Tensor, fake_logits: Tensor) -> dict[str, float]:
 
 @without_advice()
 def by_features(real: Tensor, fake: Tensor) -> dict[str, float]:
-    """FID, and KID as the mean over 100 subsets of up to 1,000 images."""
+    """FID, and KID as the mean over 100 subsets of up to 1,000 images: with 10 its error is four times as large."""
     fid = FrechetInceptionDistance(feature=AsTheyAre(), sync_on_compute=False).to(real.device)
     size = min(1000, len(real))
     kid = KernelInceptionDistance(feature=AsTheyAre(), subset_size=size, sync_on_compute=False).to(real.device)
@@ -197,20 +197,20 @@ def by_features(real: Tensor, fake: Tensor) -> dict[str, float]:
 
 
 def distances(real: Tensor, fake: Tensor) -> dict[str, float]:
-    """What gan/distances.py measures; the Wasserstein distance is that of 2,000 images a side."""
-
-    def of(metric: type[TwoSets]) -> Any:
-        return metric(sync_on_compute=False).to(real.device)
-
-    neighbour = figures(of(NearestNeighbour), real, fake)
-    wasserstein = of(Wasserstein)
-    wasserstein.update(spread(real, WASSERSTEIN_COUNT), real=True)
-    wasserstein.update(spread(fake, WASSERSTEIN_COUNT), real=False)
-    return {
-        **figures(of(KernelMMD), real, fake),
-        "wasserstein": wasserstein.compute().item(),
+    """What gan/distances.py measures; the Wasserstein distance is that of up to 2,000 images a side, as its name says."""
+    wasserstein = Wasserstein(sync_on_compute=False).to(real.device)
+    few = [spread(samples, WASSERSTEIN_COUNT) for samples in (real, fake)]
+    for samples, is_real in zip(few, (True, False), strict=True):
+        wasserstein.update(samples, real=is_real)
+    precision_recall = PrecisionRecall()
+    between = Distances(*centred(real.flatten(1), fake.flatten(1)), precision_recall.neighbours)
+    neighbour = NearestNeighbour().of(between)
+    scores = {
+        **KernelMMD().of(between),
+        f"wasserstein_{len(few[0])}": wasserstein.compute(),
         "nearest_neighbour_accuracy": neighbour["total"],
         "nearest_neighbour_accuracy_real": neighbour["real"],
         "nearest_neighbour_accuracy_fake": neighbour["fake"],
-        **figures(of(PrecisionRecall), real, fake),
+        **precision_recall.of(between),
     }
+    return {name: value.item() for name, value in scores.items()}
