@@ -326,7 +326,7 @@ def test_a_run_and_its_checkpoint_tell_the_same_scores_beside_their_floors(model
     assert results["val/count"] == 200
     assert ("val/gan_test_accuracy" in results) == (model == "cgan")
     assert "judge mnist" in results["judged"]
-    assert "100 generated images against as many validation images" in said
+    assert "100 generated images against as many validation images, which it was trained on" in said
     assert "200 generated images" in " ".join(said.split())
     board = EventAccumulator(str(folder)).Reload()
     assert {event.step for event in board.Scalars("val/fid")} == {20}  # the last generator step
