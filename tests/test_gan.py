@@ -202,6 +202,20 @@ def test_a_resumed_run_ends_as_one_that_was_never_stopped(name: str, batches: in
     assert all(name == other and torch.equal(value, same) for (name, value), (other, same) in ends)
 
 
+@pytest.mark.parametrize("name", GANS)
+def test_a_last_batch_of_one_image_is_left_out(name: str) -> None:
+    model, data, trainer = gan_run(name, "model.network=dcgan", "data.batch_size=19", "trainer.max_epochs=2")
+    trainer.fit(model, data)
+    assert trainer.global_step == 2  # 20 images: 19 and 1, twice
+    assert flat(model).isfinite().all()
+
+
+def test_batches_of_one_image_are_refused() -> None:
+    model, data, trainer = gan_run("gan", "model.network=dcgan", "data.batch_size=1")
+    with pytest.raises(ValueError, match=r"data.batch_size: a GAN needs two images a step"):
+        trainer.fit(model, data)
+
+
 @pytest.mark.parametrize("argument", ["latent_dim", "discriminator_steps"])
 def test_a_count_below_one_is_refused(argument: str) -> None:
     with pytest.raises(ValueError, match=f"model.{argument}=0: a whole number above 0"):

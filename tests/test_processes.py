@@ -1,13 +1,18 @@
 """What only processes of their own show: how fast run.py answers, two devices, a compiled net."""
 
+import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 from command_line import PLAIN, checkpoint_of, finish, only_run, results_of, run_well, start
-from conftest import MODELS
+from conftest import MODELS, ROOT, flat, models_of, quick_gan
+from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
+from torch import equal
+
+from gan.adversarial import GAN
 
 
 def test_config_is_printed_at_once_and_without_torch() -> None:
@@ -46,6 +51,40 @@ def test_run_on_two_devices_is_one_run() -> None:
     run_well("task=test", f"ckpt_path={only_run()}/checkpoints/best.ckpt", "trainer.devices=1", "trainer.strategy=auto")
     tested = max(Path("outputs/lenet/mnist_5k").iterdir())
     assert results_of(tested)["val/accuracy"] == pytest.approx(results["val/accuracy"])
+
+
+class SameWeights(Callback):
+    """Writes at the end whether the processes' weights are equal, and whether they are what they were before."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.before = flat(pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        after = flat(pl_module)
+        first, second = pl_module.all_gather(after)
+        if trainer.is_global_zero:
+            Path("weights.json").write_text(json.dumps([equal(first, second), equal(after, self.before)]))
+
+
+@pytest.mark.parametrize(
+    "model", [name if name == "gan" else pytest.param(name, marks=pytest.mark.slow) for name in models_of(GAN)]
+)
+def test_gan_on_two_devices_is_one_run(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    arguments = (
+        *("trainer.strategy=ddp", "trainer.devices=2", "trainer.max_epochs=2", *quick_gan(model)),
+        *("callbacks.evaluation.final_count=50", "+callbacks.same._target_=test_processes.SameWeights"),
+    )
+    outcome = finish(start(f"model={model}", *PLAIN, *arguments))
+    assert outcome.status == 0, outcome.err
+    assert outcome.out.count("dashboard  ") == 1
+    results = results_of(only_run())
+    assert results["status"] == "finished"
+    assert results["device"].startswith("2 x cpu")
+    assert results["val/count"] == 50
+    same_in_both, same_as_before = json.loads(Path("weights.json").read_text())
+    assert same_in_both
+    assert not same_as_before
 
 
 @pytest.mark.slow
