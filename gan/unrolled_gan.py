@@ -25,7 +25,7 @@ class UnrolledGAN(GAN):
     (torch.Size([2, 1, 28, 28]), 3735425)
 
     Args:
-        network: the pair of nets, mlp or dcgan.
+        network: the pair of nets, one of `gan.networks.NETWORKS`.
         width: share of the pair's units and channels.
         unrolled_steps: K; 0 is the first paper's GAN.
         unrolled_lr: eta, the learning rate of the steps looked ahead.
@@ -43,7 +43,7 @@ class UnrolledGAN(GAN):
         unrolled_lr: float = 0.1,
         **recipe: Unpack[LogRecipe],
     ) -> None:
-        smooth = discriminator(network, width, dropout=False, batch_norm=False)
+        smooth = discriminator(network, width, dropout=False, batch_norm=network == "stacked")
         super().__init__(generator(network, latent_dim, width), smooth, latent_dim, **recipe)
         if unrolled_steps < 0:
             raise ValueError(f"model.unrolled_steps={unrolled_steps}: a whole number from 0 on is needed")

@@ -12,6 +12,9 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from gan.adversarial import GAN
+from gan.networks import SHAPES
+
 QUIET = (
     r".*LeafSpec|The number of training batches|You passed in a `val_dataloader` but have no|"
     r".*does not have many workers|"  # the images lie in memory: nothing to wait for
@@ -73,13 +76,19 @@ def describe(model: LightningModule, datamodule: LightningDataModule, trainer: T
     """Reads the data, prints the facts of a run and returns those that belong into its results.
 
     Raises:
-        ValueError: the net was made for images in colour.
+        ValueError: the net was made for images in colour, or a GAN for samples of another shape.
     """
     datamodule.prepare_data()
     datamodule.setup("fit")
     reads, given = model.example_input_array.shape[1], datamodule.train_split.images.shape[1]  # type: ignore
     if model.example_input_array.dim() == 4 and reads != given:  # type: ignore[union-attr]
         raise ValueError(f"model.in_channels={reads}: these images have {given} channel: leave model.in_channels out")
+    if isinstance(model, GAN):
+        made, given = (tuple(some.shape[1:]) for some in (model.images_of(model.example_input_array), datamodule.examples(1)))  # type: ignore
+        if made != given:
+            networks = " or ".join(name for name, shape in SHAPES.items() if shape == given)
+            advice = f"use model.network={networks}" if networks else "no pair of nets makes such samples"
+            raise ValueError(f"model.network makes samples of shape {made}, those of {datamodule.name} are {given}: {advice}")
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     operations = multiply_adds(model)
     device = trainer.strategy.root_device
