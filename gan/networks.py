@@ -33,6 +33,13 @@ class HalfTanh(nn.Module):
         return torch.tanh(activation / 2)
 
 
+class Quarter(nn.Module):
+    """A quarter of its input: brings points of a ring of radius 2 to about [-1, 1]."""
+
+    def forward(self, points: Tensor) -> Tensor:
+        return points / 4
+
+
 class Joined(nn.Module):
     """A net that reads labels (N,) beside its inputs: both through parts of their own, then joined along dimension 1.
 
@@ -58,8 +65,8 @@ def generator(network: str, latent_dim: int, width: float = 1.0) -> nn.Sequentia
 
     mlp: latent_dim-1200-1200-784 (Goodfellow et al. 2014); the head is its last layer. dcgan: two linear layers and two
     transposed convolutions with batch normalization (the guidelines of Radford et al. 2016, section 3, at 28x28); the
-    head is its transposed convolutions. points: latent_dim-128-128-2 with tanh, the head from the second layer on
-    (Metz et al. 2017, their published code). stacked: a linear layer, three transposed convolutions and a convolution
+    head is its transposed convolutions. points: latent_dim-128-128-2 with ReLU, the head from the second layer on
+    (Metz et al. 2017, appendix A). stacked: a linear layer, three transposed convolutions and a convolution
     of 64-32-16-8-3 maps (Metz et al. 2017, as Lin et al., "PacGAN", 2018, rebuilt it in their code); the head from the
     first transposed convolution on.
 
@@ -77,8 +84,8 @@ def generator(network: str, latent_dim: int, width: float = 1.0) -> nn.Sequentia
         return uniform(nn.Sequential(trunk, head), 0.05)
     if network == "points":
         hidden = scaled(128, width)
-        trunk = nn.Sequential(nn.Linear(latent_dim, hidden), nn.Tanh())
-        return orthogonal(nn.Sequential(trunk, nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, 2))))
+        trunk = nn.Sequential(nn.Linear(latent_dim, hidden), nn.ReLU())
+        return orthogonal(nn.Sequential(trunk, nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 2))))
     if network == "stacked":
         first, second, third, fourth = (scaled(count, width) for count in (64, 32, 16, 8))
         trunk = nn.Sequential(
@@ -117,7 +124,8 @@ def discriminator(
     """Features and head of a discriminator, samples (N, *SHAPES[network]) -> logits (N,), or (N, outputs).
 
     mlp: 784-240-240-1, maxout of 5 pieces, with dropout (Goodfellow et al. 2014). dcgan: two convolutions and a linear
-    layer with LeakyReLU 0.2 and, but for the first, batch normalization. points: 2-128-128-1 with tanh. stacked: three
+    layer with LeakyReLU 0.2 and, but for the first, batch normalization. points: a quarter of
+    the point, then 2-128-1 with ReLU. stacked: three
     convolutions of 2-4-8 maps, a quarter of the generator's, with LeakyReLU 0.3 and batch normalization. The head is
     the last, linear layer. A loss that looks at the gradient of one image wants neither dropout, which is random, nor batch normalization, which mixes
     the images (Gulrajani et al. 2017, section 4). `bias` is the head's: where a loss is a difference of outputs, none
@@ -128,7 +136,7 @@ def discriminator(
     >>> sum(p.numel() for p in discriminator("dcgan").parameters())
     6558017
     >>> [sum(p.numel() for p in discriminator(name).parameters()) for name in ("points", "stacked")]
-    [17025, 571]
+    [513, 571]
     """
     if check(network, width) == "mlp":
         hidden, drop = scaled(240, width), nn.Dropout if dropout else lambda _: nn.Identity()
@@ -141,7 +149,7 @@ def discriminator(
         return uniform(nn.Sequential(features, linear_head(hidden, outputs, bias)), 0.005)
     if network == "points":
         hidden = scaled(128, width)
-        features = nn.Sequential(nn.Linear(2, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh())
+        features = nn.Sequential(Quarter(), nn.Linear(2, hidden), nn.ReLU())
         return orthogonal(nn.Sequential(features, linear_head(hidden, outputs, bias)))
     norm2d, norm1d = (nn.BatchNorm2d, nn.BatchNorm1d) if batch_norm else (nn.Identity, nn.Identity)
     if network == "stacked":
@@ -220,10 +228,10 @@ def normal(net: nn.Sequential) -> nn.Sequential:
 
 
 def orthogonal(net: nn.Sequential) -> nn.Sequential:
-    """Starts all weights from orthogonal matrices times 1.4, as the code of Metz et al. 2017, biases from 0."""
+    """Starts all weights from orthogonal matrices times 0.8, as Metz et al. 2017, appendix A, biases from 0."""
     for module in net.modules():
         if isinstance(module, nn.Linear):
-            nn.init.orthogonal_(module.weight, 1.4)
+            nn.init.orthogonal_(module.weight, 0.8)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return net
