@@ -1,4 +1,4 @@
-"""Gaussians on a circle, the set on which one sees whether a generator finds all modes (Metz et al. 2017, section 3.1)."""
+"""Gaussians on a circle, on which one sees whether a generator finds all modes (Metz et al. 2017, section 3.1)."""
 
 import math
 

@@ -41,7 +41,10 @@ class Evaluation(Callback):
     """
 
     def __init__(self, every_n_epochs: int, **counts: int) -> None:
-        for name, value, least in [("every_n_epochs", every_n_epochs, 0), *((name, n, 10) for name, n in counts.items())]:
+        for name, value, least in [
+            ("every_n_epochs", every_n_epochs, 0),
+            *((name, n, 10) for name, n in counts.items()),
+        ]:
             if value < least:
                 raise ValueError(f"callbacks.evaluation.{name}={value}: a whole number of {least} or more is needed")
         self.every_n_epochs = every_n_epochs

@@ -109,7 +109,7 @@ def arc(start: Tensor, end: Tensor, share: float) -> Tensor:
 
 
 def nearest(images: Tensor, stored: Tensor, transform: Any) -> Tensor:
-    """Of the stored images, uint8 (M, 1, 28, 28), the nearest to each of `images` (N, C, 28, 28), channel by channel."""
+    """Of the stored images, uint8 (M, 1, 28, 28), the nearest to each channel of `images` (N, C, 28, 28)."""
     channels = images.float().cpu().flatten(0, 1).flatten(1)  # (N C, 784)
     distances = torch.cat([torch.cdist(channels, transform(part).flatten(1)) for part in stored.split(5000)], 1)
     return transform(stored[distances.argmin(1)]).view_as(images)

@@ -56,7 +56,8 @@ class RingModes(Evaluation):
         return f"{scores['samples/modes']:.0f} modes, {100 * scores['samples/high_quality']:.1f} % of high quality"
 
     def account(self, scores: dict[str, float]) -> str:
-        return f"of {scores['samples/count']:,.0f} samples, a mode from {LEAST} within {HIGH_QUALITY:g} standard deviations on"
+        count = f"{scores['samples/count']:,.0f}"
+        return f"of {count} samples, a mode being found by {LEAST} within {HIGH_QUALITY:g} standard deviations"
 
 
 def ring_scores(points: Tensor, centres: Tensor, sigma: float) -> dict[str, float]:

@@ -85,7 +85,9 @@ def generator(network: str, latent_dim: int, width: float = 1.0) -> nn.Sequentia
     if network == "points":
         hidden = scaled(128, width)
         trunk = nn.Sequential(nn.Linear(latent_dim, hidden), nn.ReLU())
-        return orthogonal(nn.Sequential(trunk, nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 2))))
+        return orthogonal(
+            nn.Sequential(trunk, nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 2)))
+        )
     if network == "stacked":
         first, second, third, fourth = (scaled(count, width) for count in (64, 32, 16, 8))
         trunk = nn.Sequential(
@@ -124,19 +126,19 @@ def discriminator(
     """Features and head of a discriminator, samples (N, *SHAPES[network]) -> logits (N,), or (N, outputs).
 
     mlp: 784-240-240-1, maxout of 5 pieces, with dropout (Goodfellow et al. 2014). dcgan: two convolutions and a linear
-    layer with LeakyReLU 0.2 and, but for the first, batch normalization. points: a quarter of
-    the point, then 2-128-1 with ReLU. stacked: three
-    convolutions of 2-4-8 maps, a quarter of the generator's, with LeakyReLU 0.3 and batch normalization. The head is
-    the last, linear layer. A loss that looks at the gradient of one image wants neither dropout, which is random, nor batch normalization, which mixes
-    the images (Gulrajani et al. 2017, section 4). `bias` is the head's: where a loss is a difference of outputs, none
-    would ever be learned.
+    layer with LeakyReLU 0.2 and, but for the first, batch normalization. points: a quarter of the point, then
+    2-128-128-1 with ReLU; two hidden layers as in the published code of Metz et al. 2017, their appendix has one.
+    stacked: three convolutions of 2-4-8 maps, a quarter of the generator's, with LeakyReLU 0.3 and batch normalization.
+    The head is the last, linear layer. A loss that looks at the gradient of one image wants neither dropout, which is
+    random, nor batch normalization, which mixes the images (Gulrajani et al. 2017, section 4). `bias` is the head's:
+    where a loss is a difference of outputs, none would ever be learned.
 
     >>> sum(p.numel() for p in discriminator("mlp").parameters())
     1231441
     >>> sum(p.numel() for p in discriminator("dcgan").parameters())
     6558017
     >>> [sum(p.numel() for p in discriminator(name).parameters()) for name in ("points", "stacked")]
-    [513, 571]
+    [17025, 571]
     """
     if check(network, width) == "mlp":
         hidden, drop = scaled(240, width), nn.Dropout if dropout else lambda _: nn.Identity()
@@ -149,7 +151,7 @@ def discriminator(
         return uniform(nn.Sequential(features, linear_head(hidden, outputs, bias)), 0.005)
     if network == "points":
         hidden = scaled(128, width)
-        features = nn.Sequential(Quarter(), nn.Linear(2, hidden), nn.ReLU())
+        features = nn.Sequential(Quarter(), nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
         return orthogonal(nn.Sequential(features, linear_head(hidden, outputs, bias)))
     norm2d, norm1d = (nn.BatchNorm2d, nn.BatchNorm1d) if batch_norm else (nn.Identity, nn.Identity)
     if network == "stacked":

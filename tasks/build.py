@@ -84,11 +84,15 @@ def describe(model: LightningModule, datamodule: LightningDataModule, trainer: T
     if model.example_input_array.dim() == 4 and reads != given:  # type: ignore[union-attr]
         raise ValueError(f"model.in_channels={reads}: these images have {given} channel: leave model.in_channels out")
     if isinstance(model, GAN):
-        made, given = (tuple(some.shape[1:]) for some in (model.images_of(model.example_input_array), datamodule.examples(1)))  # type: ignore
+        made, given = (
+            tuple(some.shape[1:]) for some in (model.images_of(model.example_input_array), datamodule.examples(1))
+        )  # type: ignore
         if made != given:
             networks = " or ".join(name for name, shape in SHAPES.items() if shape == given)
             advice = f"use model.network={networks}" if networks else "no pair of nets makes such samples"
-            raise ValueError(f"model.network makes samples of shape {made}, those of {datamodule.name} are {given}: {advice}")
+            raise ValueError(
+                f"model.network makes samples of shape {made}, those of {datamodule.name} are {given}: {advice}"
+            )
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     operations = multiply_adds(model)
     device = trainer.strategy.root_device

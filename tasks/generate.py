@@ -42,7 +42,9 @@ def generate(cfg: DictConfig) -> dict[str, Any]:
     if not isinstance(model, GAN):
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: a {type(model).__name__} makes no images")
     if model.images_of(model.example_input_array).shape[1:] != (1, 28, 28):
-        raise ValueError(f"ckpt_path={cfg.ckpt_path}: what this GAN makes are no gray images, which task=generate writes")
+        raise ValueError(
+            f"ckpt_path={cfg.ckpt_path}: what this GAN makes are no gray images, which task=generate writes"
+        )
     classes = classes_of(model, cfg)
     load_weights(model, cfg)
     model.to(trainer.strategy.root_device)

@@ -160,7 +160,11 @@ def table_of(rows: list[dict[str, Any]]) -> list[list[str]]:
 def cells(row: dict[str, Any]) -> list[str]:
     """A row as people read it: accuracy in per cent with its standard deviation, counts in thousands and millions."""
     counts = [short_count(row["parameters"]), short_count(row["macs"]), accuracy(row)]
-    modes = [spread(row, "modes", "{:.4g}"), spread(row, "modes_kl", "{:.2f}"), spread(row, "high_quality", "{:.1f}", 100)]
+    modes = [
+        spread(row, "modes", "{:.4g}"),
+        spread(row, "modes_kl", "{:.2f}"),
+        spread(row, "high_quality", "{:.1f}", 100),
+    ]
     costs = [f"{row[key]:,.0f}" if row[key] is not None else "" for key in ("epochs", "seconds", "images_per_second")]
     return [row["model"], row["changes"], row["data"], *counts, *modes, str(row["seeds"]), *costs]
 
