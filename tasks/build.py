@@ -84,15 +84,7 @@ def describe(model: LightningModule, datamodule: LightningDataModule, trainer: T
     if model.example_input_array.dim() == 4 and reads != given:  # type: ignore[union-attr]
         raise ValueError(f"model.in_channels={reads}: these images have {given} channel: leave model.in_channels out")
     if isinstance(model, GAN):
-        made, given = (
-            tuple(some.shape[1:]) for some in (model.images_of(model.example_input_array), datamodule.examples(1))
-        )  # type: ignore
-        if made != given:
-            networks = " or ".join(name for name, shape in SHAPES.items() if shape == given)
-            advice = f"use model.network={networks}" if networks else "no pair of nets makes such samples"
-            raise ValueError(
-                f"model.network makes samples of shape {made}, those of {datamodule.name} are {given}: {advice}"
-            )
+        check_samples(model, datamodule)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     operations = multiply_adds(model)
     device = trainer.strategy.root_device
@@ -106,3 +98,17 @@ def describe(model: LightningModule, datamodule: LightningDataModule, trainer: T
         print(f"device       {devices}, precision {trainer.precision}")
         print(f"folder       {os.path.relpath(trainer.default_root_dir)}", flush=True)
     return {"parameters": parameters, "macs": operations, "device": devices, "precision": trainer.precision}
+
+
+def check_samples(model: GAN, datamodule: Any) -> None:
+    """Refuses a GAN whose samples are of another shape than those of the data set."""
+    made, given = (
+        tuple(model.images_of(torch.zeros(1, model.latent_dim)).shape[1:]),
+        tuple(datamodule.examples(1).shape[1:]),
+    )
+    networks = [name for name, shape in SHAPES.items() if shape == given]
+    if made != given and networks:
+        raise ValueError(
+            f"model.network makes samples of shape {made}, those of {datamodule.name} are {given}: "
+            f"use model.network={' or '.join(networks)}"
+        )

@@ -30,6 +30,7 @@ SMALL = {
     "stacked_mnist": ("data.limit_train=5", "data.batch_size=20", "callbacks.evaluation.count=20"),
 }
 BOTH = sorted(SMALL)
+COUNTS = "callbacks.evaluation._target_=gan.modes"
 FREE = [name for name in models_of(GAN) if name not in ("cgan", "ebgan")]  # to use any pair of nets
 
 
@@ -241,8 +242,8 @@ def test_command_writes_the_scores_into_results_and_table() -> None:
     [
         (("experiment=ring", "model.network=mlp"), "use model.network=points"),
         (("model=gan", "data=stacked_mnist", "~callbacks.evaluation"), "use model.network=stacked"),
-        (("experiment=ring", "data=mnist_5k", "model.network=mlp"), "RingModes counts the modes of data=ring"),
-        (("experiment=stacked_mnist", "data=mnist_5k", "model.network=mlp"), "StackedModes counts the modes of"),
+        (("model=gan", "data=mnist_5k", f"{COUNTS}.RingModes"), "RingModes counts the modes of data=ring"),
+        (("model=gan", "data=mnist_5k", f"{COUNTS}.StackedModes"), "StackedModes counts the modes of"),
         (("experiment=ring", "callbacks.evaluation.judge=mnist"), "a point's mode needs no judge"),
     ],
 )
