@@ -163,6 +163,13 @@ class ImageData(LightningDataModule):
         images, labels = batch
         return self.transform(images, augment=bool(self.trainer and self.trainer.training)), labels
 
+    def examples(self, count: int) -> Tensor:
+        """Up to `count` training images as a net reads them, from all over the set: it may be stored class by class."""
+        assert self.train_split is not None, "setup() comes first"
+        index = torch.linspace(0, len(self.train_split.labels) - 1, min(count, len(self.train_split.labels))).long()
+        images, _ = self.on_before_batch_transfer((self.train_split.images[index], self.train_split.labels[index]), 0)
+        return self.transform(images)
+
     def transform(self, images: Tensor, augment: bool = False) -> Tensor:
         """From stored pixels, uint8 (N, 1, 28, 28), to what a net reads: float32 (N, 1, S, S)."""
         pixels = images.float() / 255  # (N, 1, 28, 28) in [0, 1]: 0 is the background, so augmentations pad with it

@@ -5,7 +5,7 @@ from typing import Unpack
 from torch import nn
 
 from gan.adversarial import GAN, LogRecipe
-from gan.networks import HalfTanh, Joined, Maxout, check, discriminator, generator, linear_head, scaled, uniform
+from gan.networks import GRAY, HalfTanh, Joined, Maxout, check, discriminator, generator, linear_head, scaled, uniform
 
 
 class CGAN(GAN):
@@ -33,7 +33,7 @@ class CGAN(GAN):
         num_classes: int = 10,
         **recipe: Unpack[LogRecipe],
     ) -> None:
-        build = mlp if check(network, width) == "mlp" else dcgan
+        build = mlp if check(network, width, GRAY) == "mlp" else dcgan
         super().__init__(
             *build(num_classes, latent_dim, width), latent_dim=latent_dim, num_classes=num_classes, **recipe
         )

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gan.adversarial import GAN, LogRecipe
 from gan.networks import discriminator, generator
-from gan.wgan_gp import gradient_penalty
+from gan.wgan_gp import gradient_penalty, one_each
 
 
 class DRAGAN(GAN):
@@ -23,7 +23,7 @@ class DRAGAN(GAN):
     (torch.Size([2, 1, 28, 28]), 13228610)
 
     Args:
-        network: the pair of nets, mlp or dcgan.
+        network: the pair of nets, one of `gan.networks.NETWORKS`.
         width: share of the pair's units and channels.
         penalty: lambda, the weight of the penalty.
         spread: how far the perturbed images lie from the real ones, in standard deviations of the pixels.
@@ -46,8 +46,7 @@ class DRAGAN(GAN):
     def perturbed(self, real: Tensor) -> Tensor:
         """Images (N, 1, 28, 28) near the real ones."""
         delta = self.spread * real.std() * torch.rand_like(real)
-        share = torch.rand(len(real), 1, 1, 1, device=real.device)
-        return real + share * delta
+        return real + one_each(real) * delta
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:
         loss = super().discriminator_loss(real, fake, *labels)

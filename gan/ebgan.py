@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan.adversarial import GAN, Recipe
-from gan.networks import discriminator, generator, without_head
+from gan.networks import GRAY, check, discriminator, generator, without_head
 
 
 class AutoEncoder(nn.Module):
@@ -53,6 +53,7 @@ class EBGAN(GAN):
         pulling_away: float = 0.1,
         **recipe: Unpack[Recipe],
     ) -> None:
+        check(network, width, GRAY)  # what the decoder makes
         auto_encoder = AutoEncoder(*without_head(discriminator(network, width, dropout=False)))
         super().__init__(generator(network, latent_dim, width), auto_encoder, latent_dim, **recipe)
         self.discriminator: AutoEncoder

@@ -29,7 +29,62 @@ class AsTheyAre(nn.Identity):
     num_features = Judge.num_features
 
 
-class GANEvaluation(Callback):
+class Evaluation(Callback):
+    """Measures a GAN every few epochs and at the end of its run, in TensorBoard and in results.json.
+
+    Args:
+        every_n_epochs: epochs between two looks; 0 = only at the end.
+        counts: how many samples are looked at, by the name of the setting.
+
+    Raises:
+        ValueError: a number is too small.
+    """
+
+    def __init__(self, every_n_epochs: int, **counts: int) -> None:
+        for name, value, least in [
+            ("every_n_epochs", every_n_epochs, 0),
+            *((name, n, 10) for name, n in counts.items()),
+        ]:
+            if value < least:
+                raise ValueError(f"callbacks.evaluation.{name}={value}: a whole number of {least} or more is needed")
+        self.every_n_epochs = every_n_epochs
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.every_n_epochs == 0 or (trainer.current_epoch + 1) % self.every_n_epochs:
+            return
+        if trainer.is_global_zero:
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            scores = self.measured(pl_module, data, last=False)
+            trainer.callback_metrics.update({name: torch.tensor(value) for name, value in scores.items()})
+            self._log(trainer, scores)
+            how = f"{self.shown(scores)}, {self.account(scores, data)}"
+            print(f"epoch {trainer.current_epoch + 1}: {how}", flush=True)
+        trainer.strategy.barrier("evaluated")  # the other processes wait; the scores are rank 0's
+
+    def measure(self, trainer: Trainer, model: LightningModule, data: Any) -> dict[str, Any]:
+        """The final scores, and how they came about."""
+        scores = self.measured(model.to(trainer.strategy.root_device), data, last=True)
+        self._log(trainer, scores)
+        return scores | {"judged": self.account(scores, data)}
+
+    def measured(self, model: Any, data: Any, last: bool) -> dict[str, float]:
+        """All scores by name, while it trains or, with `last`, at the end."""
+        raise NotImplementedError
+
+    def shown(self, scores: dict[str, float]) -> str:
+        """The scores that are printed while it trains."""
+        raise NotImplementedError
+
+    def account(self, scores: dict[str, float], data: Any) -> str:
+        """Who judged how many samples, by what."""
+        raise NotImplementedError
+
+    def _log(self, trainer: Trainer, scores: dict[str, float]) -> None:
+        if trainer.logger is not None:
+            trainer.logger.log_metrics(scores, step=trainer.global_step)  # which counts a GAN's generator steps
+
+
+class GANEvaluation(Evaluation):
     """Scores generated against real images: validation images every few epochs, the test images at the end.
 
     `val/fid` and the like, in TensorBoard and in results.json. FID, KID, Inception and Mode Score, and `mmd`,
@@ -49,14 +104,7 @@ class GANEvaluation(Callback):
     def __init__(
         self, every_n_epochs: int = 5, count: int = 2000, final_count: int = 10_000, judge: str | None = None
     ) -> None:
-        for name, value, least in [
-            ("every_n_epochs", every_n_epochs, 0),
-            ("count", count, 10),
-            ("final_count", final_count, 10),
-        ]:
-            if value < least:
-                raise ValueError(f"callbacks.evaluation.{name}={value}: a whole number of {least} or more is needed")
-        self.every_n_epochs = every_n_epochs
+        super().__init__(every_n_epochs, count=count, final_count=final_count)
         self.count = count
         self.final_count = final_count
         self.judge_name = judge
@@ -66,34 +114,19 @@ class GANEvaluation(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._load_judge(trainer.datamodule)  # type: ignore[attr-defined]  # what cannot be judged is refused before it trains
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.every_n_epochs == 0 or (trainer.current_epoch + 1) % self.every_n_epochs:
-            return
-        if trainer.is_global_zero:
-            data = trainer.datamodule  # type: ignore[attr-defined]
-            scores = self.evaluate(pl_module, data, "val", self.count)
-            trainer.callback_metrics.update({name: torch.tensor(value) for name, value in scores.items()})
-            self._log(trainer, scores)
-            shown = ("val/fid", "val/inception_score", "val/nearest_neighbour_accuracy")
-            values = ", ".join(f"{name} {scores[name]:.3g} (floor {scores[f'{name}_floor']:.3g})" for name in shown)
-            print(f"epoch {trainer.current_epoch + 1}: {values}, {self.account(scores, data)}", flush=True)
-        trainer.strategy.barrier("evaluated")  # the other processes wait; the scores are rank 0's
-
-    def measure(self, trainer: Trainer, model: LightningModule, data: Any) -> dict[str, Any]:
-        """The final scores, on test images or, of a set that has none, on validation images, and who judged."""
-        stage = "val" if data.test_split is None else "test"
+    def measured(self, model: Any, data: Any, last: bool) -> dict[str, float]:
+        """On validation images while it trains, at the end on test images, where the set has any."""
         self._load_judge(data)
-        scores = self.evaluate(model.to(trainer.strategy.root_device), data, stage, self.final_count)
-        self._log(trainer, scores)
-        return scores | {"judged": self.account(scores, data)}
+        stage = "test" if last and data.test_split is not None else "val"
+        return self.evaluate(model, data, stage, self.final_count if last else self.count)
+
+    def shown(self, scores: dict[str, float]) -> str:
+        names = ("val/fid", "val/inception_score", "val/nearest_neighbour_accuracy")
+        return ", ".join(f"{name} {scores[name]:.3g} (floor {scores[f'{name}_floor']:.3g})" for name in names)
 
     def _load_judge(self, data: Any) -> None:
         if self.judge is None:
             self.judge = Judge(self.judge_name or judge_of(data.name))
-
-    def _log(self, trainer: Trainer, scores: dict[str, float]) -> None:
-        if trainer.logger is not None:
-            trainer.logger.log_metrics(scores, step=trainer.global_step)  # which counts a GAN's generator steps
 
     def account(self, scores: dict[str, float], data: Any) -> str:
         """Who judged how many images against which, and whether it had seen these before."""

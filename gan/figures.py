@@ -43,11 +43,12 @@ class GANFigures(Callback):
         assert isinstance(pl_module, GAN)
         if not trainer.is_global_zero:
             return
-        picture = grid(pl_module.images_of_fixed_latents(), 8)
+        picture = self.picture(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
         show(trainer, "samples of fixed latents", picture)
         folder = Path(trainer.default_root_dir) / "samples"
         folder.mkdir(exist_ok=True)
-        to_pil_image(picture[:1]).save(folder / f"epoch_{trainer.current_epoch + 1:04d}.png")
+        gray = torch.equal(picture[0], picture[1]) and torch.equal(picture[0], picture[2])
+        to_pil_image(picture[:1] if gray else picture).save(folder / f"epoch_{trainer.current_epoch + 1:04d}.png")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, GAN)
@@ -56,18 +57,25 @@ class GANFigures(Callback):
         folder = Path(trainer.default_root_dir)
         if pictures := sorted((folder / "samples").glob("epoch_*.png")):
             animate(pictures, folder / "samples.gif", self.frames, self.seconds)
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        show(trainer, "interpolations between latents", grid(interpolations(pl_module), STEPS))
-        fake = pl_module.sample(64)
+        for name, picture in self.last_pictures(pl_module, trainer.datamodule).items():  # type: ignore[attr-defined]
+            show(trainer, name, picture)
+
+    def picture(self, model: GAN, data: Any) -> Tensor:
+        """What is drawn after an epoch, (3, H, W) in [0, 1]."""
+        return grid(model.images_of_fixed_latents(), 8)
+
+    def last_pictures(self, model: GAN, data: Any) -> dict[str, Tensor]:
+        """What is drawn at the end, by name."""
+        fake = model.sample(64)
         near = nearest(fake[:16], data.train_split.images, data.transform)
         pairs = torch.stack([fake[:16].cpu(), near], 1).flatten(0, 1)
-        show(trainer, "samples, each with the nearest training image on its right", grid(pairs, 8))
-        stored = data.train_split.images
-        of_all = torch.linspace(0, len(stored) - 1, min(64, len(stored))).long()  # a set may be stored class by class
-        real = data.transform(stored[of_all])
+        real = data.examples(64)
         left, right = grid(real, 8), grid(fake[: len(real)], 8)
-        picture = torch.cat([left, torch.ones(3, left.shape[1], 8), right], 2)
-        show(trainer, "real on the left, fake on the right", picture)
+        return {
+            "interpolations between latents": grid(interpolations(model), STEPS),
+            "samples, each with the nearest training image on its right": grid(pairs, 8),
+            "real on the left, fake on the right": torch.cat([left, torch.ones(3, left.shape[1], 8), right], 2),
+        }
 
 
 def show(trainer: Trainer, name: str, picture: Tensor) -> None:
@@ -76,7 +84,7 @@ def show(trainer: Trainer, name: str, picture: Tensor) -> None:
 
 
 def grid(images: Tensor, columns: int) -> Tensor:
-    """One picture (3, H, W) in [0, 1] of images (N, 1, 28, 28) in [-1, 1]."""
+    """One picture (3, H, W) in [0, 1] of images (N, 1, 28, 28) or (N, 3, 28, 28) in [-1, 1]."""
     return make_grid(images.float().cpu(), nrow=columns, normalize=True, value_range=(-1, 1))
 
 
@@ -101,11 +109,10 @@ def arc(start: Tensor, end: Tensor, share: float) -> Tensor:
 
 
 def nearest(images: Tensor, stored: Tensor, transform: Any) -> Tensor:
-    """Of the stored images, uint8 (M, 1, 28, 28), the one at the least Euclidean distance from each of `images`."""
-    distances = torch.cat(
-        [torch.cdist(images.float().cpu().flatten(1), transform(part).flatten(1)) for part in stored.split(5000)], 1
-    )
-    return transform(stored[distances.argmin(1)])
+    """Of the stored images, uint8 (M, 1, 28, 28), the nearest to each channel of `images` (N, C, 28, 28)."""
+    channels = images.float().cpu().flatten(0, 1).flatten(1)  # (N C, 784)
+    distances = torch.cat([torch.cdist(channels, transform(part).flatten(1)) for part in stored.split(5000)], 1)
+    return transform(stored[distances.argmin(1)]).view_as(images)
 
 
 def animate(pictures: list[Path], path: Path, frames: int, seconds: float) -> None:

@@ -50,7 +50,7 @@ class MADGAN(GAN):
     (torch.Size([2, 1, 28, 28]), 13630537)
 
     Args:
-        network: the pair of nets, mlp or dcgan.
+        network: the pair of nets, one of `gan.networks.NETWORKS`.
         width: share of the pair's units and channels.
         num_generators: k.
 

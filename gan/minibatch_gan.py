@@ -44,7 +44,7 @@ class MinibatchGAN(GAN):
     (torch.Size([2, 1, 28, 28]), 13741862)
 
     Args:
-        network: the pair of nets, mlp or dcgan.
+        network: the pair of nets, one of `gan.networks.NETWORKS`.
         width: share of the pair's units and channels.
         kernels, dim: B and C of the paper: how many distances are taken, and in how many dimensions each.
 

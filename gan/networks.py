@@ -1,9 +1,17 @@
-"""The pairs of nets that every GAN can be built from: mlp, of the first GAN's paper, and dcgan, for 28x28 pixels."""
+"""The pairs of nets that a GAN can be built from; they decide what a sample is.
+
+mlp, of the first GAN's paper, and dcgan make images of 28x28 gray pixels. points makes points of the plane and stacked
+images of three channels: two small pairs with which Metz et al. 2017 count the modes that a generator has found.
+"""
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-NETWORKS = ("mlp", "dcgan")
+SHAPES = {"mlp": (1, 28, 28), "dcgan": (1, 28, 28), "points": (2,), "stacked": (3, 28, 28)}  # of a sample
+NETWORKS = tuple(SHAPES)
+GRAY = ("mlp", "dcgan")
 
 
 class Maxout(nn.Module):
@@ -23,6 +31,13 @@ class HalfTanh(nn.Module):
 
     def forward(self, activation: Tensor) -> Tensor:
         return torch.tanh(activation / 2)
+
+
+class Quarter(nn.Module):
+    """A quarter of its input: brings points of a ring of radius 2 to about [-1, 1]."""
+
+    def forward(self, points: Tensor) -> Tensor:
+        return points / 4
 
 
 class Joined(nn.Module):
@@ -46,22 +61,46 @@ class Joined(nn.Module):
 
 
 def generator(network: str, latent_dim: int, width: float = 1.0) -> nn.Sequential:
-    """Trunk and head of a generator, latents (N, latent_dim) -> images (N, 1, 28, 28) in [-1, 1].
+    """Trunk and head of a generator, latents (N, latent_dim) -> samples (N, *SHAPES[network]), images in [-1, 1].
 
     mlp: latent_dim-1200-1200-784 (Goodfellow et al. 2014); the head is its last layer. dcgan: two linear layers and two
     transposed convolutions with batch normalization (the guidelines of Radford et al. 2016, section 3, at 28x28); the
-    head is its transposed convolutions.
+    head is its transposed convolutions. points: latent_dim-128-128-2 with ReLU, the head from the second layer on
+    (Metz et al. 2017, appendix A). stacked: a linear layer, three transposed convolutions and a convolution
+    of 64-32-16-8-3 maps (Metz et al. 2017, as Lin et al., "PacGAN", 2018, rebuilt it in their code); the head from the
+    first transposed convolution on.
 
     >>> sum(p.numel() for p in generator("mlp", 100).parameters())
     2503984
     >>> sum(p.numel() for p in generator("dcgan", 100).parameters())
     6671745
+    >>> [sum(p.numel() for p in generator(name, 256).parameters()) for name in ("points", "stacked")]
+    [49666, 286795]
     """
     if check(network, width) == "mlp":
         hidden = scaled(1200, width)
         trunk = nn.Sequential(nn.Linear(latent_dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
         head = nn.Sequential(nn.Linear(hidden, 784), HalfTanh(), nn.Unflatten(1, (1, 28, 28)))
         return uniform(nn.Sequential(trunk, head), 0.05)
+    if network == "points":
+        hidden = scaled(128, width)
+        trunk = nn.Sequential(nn.Linear(latent_dim, hidden), nn.ReLU())
+        return orthogonal(
+            nn.Sequential(trunk, nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 2)))
+        )
+    if network == "stacked":
+        first, second, third, fourth = (scaled(count, width) for count in (64, 32, 16, 8))
+        trunk = nn.Sequential(
+            *(nn.Linear(latent_dim, first * 16, bias=False), nn.Unflatten(1, (first, 4, 4))),
+            *(nn.BatchNorm2d(first), nn.ReLU()),
+        )
+        head = nn.Sequential(
+            *(nn.ConvTranspose2d(first, second, 3, 2, 1, bias=False), nn.BatchNorm2d(second), nn.ReLU()),  # 7x7
+            *(nn.ConvTranspose2d(second, third, 3, 2, 1, 1, bias=False), nn.BatchNorm2d(third), nn.ReLU()),  # 14x14
+            *(nn.ConvTranspose2d(third, fourth, 3, 2, 1, 1, bias=False), nn.BatchNorm2d(fourth), nn.ReLU()),  # 28x28
+            *(nn.Conv2d(fourth, 3, 3, 1, 1), nn.Tanh()),  # (N, 3, 28, 28)
+        )
+        return normal(nn.Sequential(trunk, head))
     hidden, maps, half = (scaled(count, width) for count in (1024, 128, 64))
     trunk = nn.Sequential(
         *(nn.Linear(latent_dim, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU()),
@@ -84,18 +123,22 @@ def discriminator(
     batch_norm: bool = True,
     bias: bool = True,
 ) -> nn.Sequential:
-    """Features and head of a discriminator, images (N, 1, 28, 28) -> logits (N,), or (N, outputs) of more than one.
+    """Features and head of a discriminator, samples (N, *SHAPES[network]) -> logits (N,), or (N, outputs).
 
     mlp: 784-240-240-1, maxout of 5 pieces, with dropout (Goodfellow et al. 2014). dcgan: two convolutions and a linear
-    layer with LeakyReLU 0.2 and, but for the first, batch normalization. The head is the last, linear layer. A loss
-    that looks at the gradient of one image wants neither dropout, which is random, nor batch normalization, which mixes
-    the images (Gulrajani et al. 2017, section 4). `bias` is the head's: where a loss is a difference of outputs, none
-    would ever be learned.
+    layer with LeakyReLU 0.2 and, but for the first, batch normalization. points: a quarter of the point, then
+    2-128-128-1 with ReLU; two hidden layers as in the published code of Metz et al. 2017, their appendix has one.
+    stacked: three convolutions of 2-4-8 maps, a quarter of the generator's, with LeakyReLU 0.3 and batch normalization.
+    The head is the last, linear layer. A loss that looks at the gradient of one image wants neither dropout, which is
+    random, nor batch normalization, which mixes the images (Gulrajani et al. 2017, section 4). `bias` is the head's:
+    where a loss is a difference of outputs, none would ever be learned.
 
     >>> sum(p.numel() for p in discriminator("mlp").parameters())
     1231441
     >>> sum(p.numel() for p in discriminator("dcgan").parameters())
     6558017
+    >>> [sum(p.numel() for p in discriminator(name).parameters()) for name in ("points", "stacked")]
+    [17025, 571]
     """
     if check(network, width) == "mlp":
         hidden, drop = scaled(240, width), nn.Dropout if dropout else lambda _: nn.Identity()
@@ -106,8 +149,19 @@ def discriminator(
             drop(0.5),
         )
         return uniform(nn.Sequential(features, linear_head(hidden, outputs, bias)), 0.005)
-    half, maps, hidden = (scaled(count, width) for count in (64, 128, 1024))
+    if network == "points":
+        hidden = scaled(128, width)
+        features = nn.Sequential(Quarter(), nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
+        return orthogonal(nn.Sequential(features, linear_head(hidden, outputs, bias)))
     norm2d, norm1d = (nn.BatchNorm2d, nn.BatchNorm1d) if batch_norm else (nn.Identity, nn.Identity)
+    if network == "stacked":
+        maps_of_each = [3, *(scaled(count, width) for count in (2, 4, 8))]
+        layers = []
+        for maps, more in pairwise(maps_of_each):  # (N, 2, 14, 14), (N, 4, 7, 7), (N, 8, 4, 4)
+            layers += [nn.Conv2d(maps, more, 3, 2, 1, bias=not batch_norm), norm2d(more), nn.LeakyReLU(0.3)]
+        features = nn.Sequential(*layers, nn.Flatten())
+        return normal(nn.Sequential(features, linear_head(maps_of_each[-1] * 16, outputs, bias)))
+    half, maps, hidden = (scaled(count, width) for count in (64, 128, 1024))
     features = nn.Sequential(
         *(nn.Conv2d(in_channels, half, 4, 2, 1), nn.LeakyReLU(0.2)),  # (N, 64, 14, 14)
         *(nn.Conv2d(half, maps, 4, 2, 1, bias=not batch_norm), norm2d(maps), nn.LeakyReLU(0.2)),  # (N, 128, 7, 7)
@@ -117,7 +171,7 @@ def discriminator(
 
 
 def without_head(net: nn.Sequential) -> tuple[nn.Module, int]:
-    """A discriminator's features, images (N, 1, 28, 28) -> (N, F), and F, for a head of another kind.
+    """A discriminator's features, samples (N, ...) -> (N, F), and F, for a head of another kind.
 
     >>> without_head(discriminator("dcgan", width=0.5))[1]
     512
@@ -133,14 +187,14 @@ def linear_head(in_features: int, outputs: int = 1, bias: bool = True) -> nn.Seq
     return nn.Sequential(linear, nn.Flatten(0)) if outputs == 1 else nn.Sequential(linear)
 
 
-def check(network: str, width: float) -> str:
-    """The name of the pair, if there is one of that name and width.
+def check(network: str, width: float, networks: tuple[str, ...] = NETWORKS) -> str:
+    """The name of the pair, if there is one of that name and width among those that a GAN can use.
 
     Raises:
         ValueError: there is not.
     """
-    if network not in NETWORKS:
-        raise ValueError(f"model.network={network}: choose one of {', '.join(NETWORKS)}")
+    if network not in networks:
+        raise ValueError(f"model.network={network}: choose one of {', '.join(networks)}")
     if not width > 0:
         raise ValueError(f"model.width={width}: a number above 0 is needed, 1 is the paper's width")
     return network
@@ -170,6 +224,16 @@ def normal(net: nn.Sequential) -> nn.Sequential:
     for module in net.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return net
+
+
+def orthogonal(net: nn.Sequential) -> nn.Sequential:
+    """Starts all weights from orthogonal matrices times 0.8, as Metz et al. 2017, appendix A, biases from 0."""
+    for module in net.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.orthogonal_(module.weight, 0.8)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return net

@@ -15,9 +15,10 @@ class UnrolledGAN(GAN):
     """The generator looks K steps of the discriminator ahead: latents (N, 100) -> images (N, 1, 28, 28) in [-1, 1].
 
     Its loss is that of a discriminator after K steps from the present one, and its gradient goes through these steps
-    (equations 4 to 8); the discriminator itself then takes one step. The discriminator has neither dropout nor batch
-    normalization, so that all K steps are of one function. Differs from the authors' code: the steps looked ahead are
-    those of plain gradient descent, as in equation 5, not Adam's.
+    (equations 4 to 8); the discriminator itself then takes one step. Where `saturating`, that loss is the whole of the
+    first paper's equation 1, real images too: by the steps these depend on the generator. The discriminator has no
+    dropout, so that all K steps are of one function, and batch normalization in the paper's own pair alone. Differs
+    from the authors' code: the steps looked ahead are those of plain gradient descent, as in equation 5, not Adam's.
 
     >>> import torch
     >>> net = UnrolledGAN()
@@ -25,7 +26,7 @@ class UnrolledGAN(GAN):
     (torch.Size([2, 1, 28, 28]), 3735425)
 
     Args:
-        network: the pair of nets, mlp or dcgan.
+        network: the pair of nets, one of `gan.networks.NETWORKS`.
         width: share of the pair's units and channels.
         unrolled_steps: K; 0 is the first paper's GAN.
         unrolled_lr: eta, the learning rate of the steps looked ahead.
@@ -43,7 +44,7 @@ class UnrolledGAN(GAN):
         unrolled_lr: float = 0.1,
         **recipe: Unpack[LogRecipe],
     ) -> None:
-        smooth = discriminator(network, width, dropout=False, batch_norm=False)
+        smooth = discriminator(network, width, dropout=False, batch_norm=network == "stacked")
         super().__init__(generator(network, latent_dim, width), smooth, latent_dim, **recipe)
         if unrolled_steps < 0:
             raise ValueError(f"model.unrolled_steps={unrolled_steps}: a whole number from 0 on is needed")
@@ -62,5 +63,8 @@ class UnrolledGAN(GAN):
             gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
             steps = zip(weights.items(), gradients, strict=True)
             weights = {name: weight - self.unrolled_lr * gradient for (name, weight), gradient in steps}
-        logits = functional_call(net, weights, (fake, *labels))
-        return -F.softplus(logits).mean() if self.saturating else F.softplus(-logits).mean()
+        of_fake = functional_call(net, weights, (fake, *labels))
+        if not self.saturating:
+            return F.softplus(-of_fake).mean()
+        of_real = functional_call(net, weights, (real, *labels))
+        return -F.softplus(-of_real).mean() - F.softplus(of_fake).mean()

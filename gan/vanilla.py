@@ -19,7 +19,7 @@ class VanillaGAN(GAN):
     (torch.Size([2, 1, 28, 28]), 3735425)
 
     Args:
-        network: the pair of nets, mlp or dcgan.
+        network: the pair of nets, one of `gan.networks.NETWORKS`.
         width: share of the pair's units and channels.
     """
 

@@ -23,7 +23,7 @@ class WGAN(GAN):
     (torch.Size([2, 1, 28, 28]), 13229761)
 
     Args:
-        network: the pair of nets, mlp or dcgan.
+        network: the pair of nets, one of `gan.networks.NETWORKS`.
         width: share of the pair's units and channels.
         clip: every weight of the critic stays in [-clip, clip].
         warm_up_steps: steps of the critic before each of the generator's first 25 steps and every 500th, to bring it

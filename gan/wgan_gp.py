@@ -23,7 +23,7 @@ class WGANGP(GAN):
     (torch.Size([2, 1, 28, 28]), 13228609)
 
     Args:
-        network: the pair of nets, mlp or dcgan.
+        network: the pair of nets, one of `gan.networks.NETWORKS`.
         width: share of the pair's units and channels.
         penalty: lambda, the weight of the penalty.
     """
@@ -41,7 +41,7 @@ class WGANGP(GAN):
         self.penalty = penalty
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:
-        share = torch.rand(len(real), 1, 1, 1, device=real.device)
+        share = one_each(real)
         between = share * real + (1 - share) * fake
         loss = wasserstein_loss(self, real, fake, *labels)
         return loss + self.penalty * gradient_penalty(self.discriminator, between, *labels)
@@ -51,6 +51,15 @@ class WGANGP(GAN):
 
     def discriminator_accuracy(self, real: Tensor, fake: Tensor, *labels: Tensor) -> None:
         """A critic draws no line between real and fake."""
+
+
+def one_each(images: Tensor) -> Tensor:
+    """A number from U[0, 1) for each image (N, ...), of a shape that multiplies them.
+
+    >>> one_each(torch.zeros(5, 1, 28, 28)).shape, one_each(torch.zeros(5, 2)).shape
+    (torch.Size([5, 1, 1, 1]), torch.Size([5, 1]))
+    """
+    return torch.rand(len(images), *[1] * (images.dim() - 1), device=images.device)
 
 
 def gradient_penalty(discriminator: nn.Module, images: Tensor, *labels: Tensor) -> Tensor:

@@ -13,6 +13,9 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from gan.adversarial import GAN
+from gan.networks import SHAPES
+
 QUIET = (
     r".*LeafSpec|The number of training batches|You passed in a `val_dataloader` but have no|"
     r".*does not have many workers|"  # the images lie in memory: nothing to wait for
@@ -78,13 +81,15 @@ def describe(model: LightningModule, datamodule: LightningDataModule, trainer: T
     """Reads the data, prints the facts of a run and returns those that belong into its results.
 
     Raises:
-        ValueError: the net was made for images in colour.
+        ValueError: the net was made for images in colour, or a GAN for samples of another shape.
     """
     datamodule.prepare_data()
     datamodule.setup("fit")
     reads, given = model.example_input_array.shape[1], datamodule.train_split.images.shape[1]  # type: ignore
     if model.example_input_array.dim() == 4 and reads != given:  # type: ignore[union-attr]
         raise ValueError(f"model.in_channels={reads}: these images have {given} channel: leave model.in_channels out")
+    if isinstance(model, GAN):
+        check_samples(model, datamodule)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     operations = multiply_adds(model)
     device = trainer.strategy.root_device
@@ -98,3 +103,17 @@ def describe(model: LightningModule, datamodule: LightningDataModule, trainer: T
         print(f"device       {devices}, precision {trainer.precision}")
         print(f"folder       {os.path.relpath(trainer.default_root_dir)}", flush=True)
     return {"parameters": parameters, "macs": operations, "device": devices, "precision": trainer.precision}
+
+
+def check_samples(model: GAN, datamodule: Any) -> None:
+    """Refuses a GAN whose samples are of another shape than those of the data set."""
+    made, given = (
+        tuple(model.images_of(torch.zeros(1, model.latent_dim)).shape[1:]),
+        tuple(datamodule.examples(1).shape[1:]),
+    )
+    networks = [name for name, shape in SHAPES.items() if shape == given]
+    if made != given and networks:
+        raise ValueError(
+            f"model.network makes samples of shape {made}, those of {datamodule.name} are {given}: "
+            f"use model.network={' or '.join(networks)}"
+        )

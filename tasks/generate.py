@@ -41,6 +41,10 @@ def generate(cfg: DictConfig) -> dict[str, Any]:
     model, _, trainer = build(cfg)
     if not isinstance(model, GAN):
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: a {type(model).__name__} makes no images")
+    if model.images_of(torch.zeros(1, model.latent_dim)).shape[1:] != (1, 28, 28):
+        raise ValueError(
+            f"ckpt_path={cfg.ckpt_path}: what this GAN makes are no gray images, which task=generate writes"
+        )
     classes = classes_of(model, cfg)
     load_weights(model, cfg)
     model.to(trainer.strategy.root_device)

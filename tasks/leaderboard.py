@@ -16,10 +16,15 @@ from rich.table import Table
 
 COLUMNS = (
     *("model", "data", "changes", "parameters", "macs", "accuracy", "accuracy_sd", "measured_on", "seeds", "epochs"),
+    *("modes", "modes_sd", "modes_kl", "modes_kl_sd", "high_quality", "high_quality_sd"),
     *("seconds", "images_per_second", "device", "precision", "reason"),
 )
+MODES = ("modes", "modes_kl", "high_quality")  # of gan/modes.py, after samples/
 WIDTH = 120  # characters that the table needs, or its columns would be cut off
-SHOWN = ("model", "changes", "data", "parameters", "MACs", "accuracy (%)", "seeds", "epochs", "s", "images/s")
+SHOWN = (
+    *("model", "changes", "data", "parameters", "MACs", "accuracy (%)", "modes", "KL", "high quality (%)"),
+    *("seeds", "epochs", "s", "images/s"),
+)
 
 
 def leaderboard(cfg: DictConfig) -> None:
@@ -90,7 +95,7 @@ def changes(record: dict[str, Any], common: set[str]) -> str:
 
 
 def summarize(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a kind of run, over its seeds, best accuracy first; a row a failed run, last."""
+    """A row a kind of run, over its seeds, best accuracy, or most modes, first; a row a failed run, last."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     failed = []
     common = set.intersection(*(set(record["overrides"]) for record in records))
@@ -108,7 +113,7 @@ def summarize(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 dict(zip(("model", "data", "changes"), name, strict=True)) | {"seeds": seed, "reason": reason}
             )
     done = [summary(name, group) for name, group in groups.items()]
-    done.sort(key=lambda row: (row["data"], -(row["accuracy"] or 0.0), row["model"]))
+    done.sort(key=lambda row: (row["data"], -(row["accuracy"] or row["modes"] or 0.0), row["model"]))
     return done + failed
 
 
@@ -124,12 +129,14 @@ def summary(name: tuple[str, ...], group: list[dict[str, Any]]) -> dict[str, Any
         "parameters": group[0].get("parameters"),
         "macs": group[0].get("macs"),
         "accuracy": statistics.fmean(accuracies) if metric else None,
-        "accuracy_sd": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        "accuracy_sd": deviation(group, metric) if metric else None,
         "measured_on": metric.split("/")[0].replace("val", "validation") if metric else "",
         "seeds": len({record["seed"] for record in group}),
         "epochs": group[0].get("epochs"),
         "precision": group[0].get("precision"),
         **{key: mean(group, key) for key in ("seconds", "images_per_second")},
+        **{key: mean(group, f"samples/{key}") for key in MODES},
+        **{f"{key}_sd": deviation(group, f"samples/{key}") for key in MODES},
         "metrics": {key: mean(group, key) for key in others},
     }
 
@@ -137,6 +144,11 @@ def summary(name: tuple[str, ...], group: list[dict[str, Any]]) -> dict[str, Any
 def mean(group: list[dict[str, Any]], key: str) -> float | None:
     values = [record[key] for record in group if key in record]
     return statistics.fmean(values) if values else None
+
+
+def deviation(group: list[dict[str, Any]], key: str) -> float | None:
+    values = [record[key] for record in group if key in record]
+    return statistics.stdev(values) if len(values) > 1 else None
 
 
 def table_of(rows: list[dict[str, Any]]) -> list[list[str]]:
@@ -147,9 +159,14 @@ def table_of(rows: list[dict[str, Any]]) -> list[list[str]]:
 
 def cells(row: dict[str, Any]) -> list[str]:
     """A row as people read it: accuracy in per cent with its standard deviation, counts in thousands and millions."""
-    counts = [short_count(row["parameters"]), short_count(row["macs"]), accuracy(row), str(row["seeds"])]
+    counts = [short_count(row["parameters"]), short_count(row["macs"]), accuracy(row)]
+    modes = [
+        spread(row, "modes", "{:.4g}"),
+        spread(row, "modes_kl", "{:.2f}"),
+        spread(row, "high_quality", "{:.1f}", 100),
+    ]
     costs = [f"{row[key]:,.0f}" if row[key] is not None else "" for key in ("epochs", "seconds", "images_per_second")]
-    return [row["model"], row["changes"], row["data"], *counts, *costs]
+    return [row["model"], row["changes"], row["data"], *counts, *modes, str(row["seeds"]), *costs]
 
 
 def accuracy(row: dict[str, Any]) -> str:
@@ -160,6 +177,16 @@ def accuracy(row: dict[str, Any]) -> str:
     spread = f" +- {100 * row['accuracy_sd']:.2f}" if row["accuracy_sd"] is not None else ""
     held_out = " (val)" if row["measured_on"] == "validation" else ""
     return f"{100 * row['accuracy']:.2f}{spread}{held_out}" if row["accuracy"] is not None else ""
+
+
+def spread(row: dict[str, Any], key: str, form: str, unit: int = 1) -> str:
+    """A mean with its standard deviation, where there are several seeds.
+
+    >>> spread({"modes": 7.5, "modes_sd": 0.5}, "modes", "{:.3g}")
+    '7.5 +- 0.5'
+    """
+    values = (row[key], row[f"{key}_sd"])
+    return " +- ".join(form.format(unit * value) for value in values if value is not None)
 
 
 def short_count(count: int | None) -> str:

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from classic_cnn.classifier import ImageClassifier
-from gan.evaluation import GANEvaluation
+from gan.evaluation import Evaluation
 from tasks.build import build, describe
 from tasks.checkpoint import all_overrides, load_weights, read, warm_start
 from tasks.results import recorded
@@ -99,9 +99,9 @@ def measure(
     return numbers(trainer.callback_metrics)
 
 
-def judging(trainer: Trainer) -> list[GANEvaluation]:
+def judging(trainer: Trainer) -> list[Evaluation]:
     """The callback that measures a GAN, if it has one."""
-    return [callback for callback in trainer.callbacks if isinstance(callback, GANEvaluation)]  # type: ignore[attr-defined]
+    return [callback for callback in trainer.callbacks if isinstance(callback, Evaluation)]  # type: ignore[attr-defined]
 
 
 def numbers(metrics: dict[str, torch.Tensor]) -> dict[str, float]:

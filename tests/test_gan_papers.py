@@ -224,25 +224,31 @@ def test_pulling_away_term_by_hand() -> None:
     assert pulling_away_term(codes).item() == pytest.approx(1 / 3)
 
 
-def unrolled_loss(weight: float, real: np.ndarray, fake: np.ndarray, steps: int, lr: float) -> float:
-    """-log D(G(z)) after `steps` steps of D(x) = w x, whose gradient is -r s(-wr) + f s(wf) with the sigmoid s."""
+def unrolled_loss(weight: float, real: np.ndarray, fake: np.ndarray, steps: int, lr: float, saturating: bool) -> float:
+    """The generator's loss after `steps` steps of D(x) = w x, whose gradient is -r s(-wr) + f s(wf), s the sigmoid.
+
+    -log D(G(z)) or, saturating, log D(x) + log(1 - D(G(z))).
+    """
     for _ in range(steps):
         gradient = (-real / (1 + np.exp(weight * real))).mean() + (fake / (1 + np.exp(-weight * fake))).mean()
         weight -= lr * gradient
+    if saturating:
+        return -np.logaddexp(0, -weight * real).mean() - np.logaddexp(0, weight * fake).mean()
     return np.logaddexp(0, -weight * fake).mean()
 
 
+@pytest.mark.parametrize("saturating", [False, True])
 @pytest.mark.parametrize("steps", [0, 1, 5])
-def test_unrolled_gradient_goes_through_the_steps_of_the_discriminator(steps: int) -> None:
-    model = UnrolledGAN(width=0.1, unrolled_steps=steps, unrolled_lr=0.7)
+def test_unrolled_gradient_goes_through_the_steps_of_the_discriminator(steps: int, saturating: bool) -> None:
+    model = UnrolledGAN(width=0.1, unrolled_steps=steps, unrolled_lr=0.7, saturating=saturating)
     model.discriminator = Linear([0.4]).double()
     real, latents = np.array([0.5, 2.0, 1.0]), np.array([-1.0, 0.3, 0.8])
     scale = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)  # the generator: G(z) = a z
     images = [torch.tensor(pixels).view(3, 1, 1, 1) for pixels in (real, latents)]
     loss = model.generator_loss(images[0], scale * images[1])
     loss.backward()
-    assert loss.item() == pytest.approx(unrolled_loss(0.4, real, 1.5 * latents, steps, 0.7), rel=1e-9)
-    above, below = (unrolled_loss(0.4, real, a * latents, steps, 0.7) for a in (1.5 + 1e-5, 1.5 - 1e-5))
+    assert loss.item() == pytest.approx(unrolled_loss(0.4, real, 1.5 * latents, steps, 0.7, saturating), rel=1e-8)
+    above, below = (unrolled_loss(0.4, real, a * latents, steps, 0.7, saturating) for a in (1.5 + 1e-5, 1.5 - 1e-5))
     assert scale.grad is not None
     assert scale.grad.item() == pytest.approx((above - below) / 2e-5, rel=1e-6)
     assert model.discriminator.weights.grad is None

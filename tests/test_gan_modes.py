@@ -1,0 +1,268 @@
+"""Modes: the ring and the stacked digits, nets that make them, what counts their modes, runs that go on alike."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from command_line import only_run, results_of, run, run_well
+from conftest import compose, models_of
+from lightning import Trainer, seed_everything
+from PIL import Image, ImageSequence
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_gan import SaveAt
+from torch import Tensor
+
+from datamodules.images import ImageData, Split
+from datamodules.ring import Ring
+from datamodules.stacked_mnist import StackedMNIST
+from gan.adversarial import GAN
+from gan.cgan import CGAN
+from gan.ebgan import EBGAN
+from gan.modes import RingModes, StackedModes, ring_scores, samples
+from gan.networks import SHAPES, discriminator, generator
+from tasks.build import build
+
+QUIET = ("~callbacks.progress_bar", "++trainer.enable_progress_bar=false", "trainer.accelerator=cpu")
+SMALL = {
+    "ring": ("data.epoch_size=48", "data.batch_size=16", "callbacks.evaluation.count=50"),
+    "stacked_mnist": ("data.limit_train=5", "data.batch_size=20", "callbacks.evaluation.count=20"),
+}
+BOTH = sorted(SMALL)
+COUNTS = "callbacks.evaluation._target_=gan.modes"
+FREE = [name for name in models_of(GAN) if name not in ("cgan", "ebgan")]  # to use any pair of nets
+
+
+def mode_run(experiment: str, *overrides: str, epochs: int = 2) -> tuple[GAN, ImageData, Trainer]:
+    """Three batches an epoch or less, scored after each."""
+    often = (f"trainer.max_epochs={epochs}", "callbacks.evaluation.every_n_epochs=1", "trainer.log_every_n_steps=1")
+    settings = (f"experiment={experiment}", *SMALL[experiment], *often, "callbacks.evaluation.final_count=60", *QUIET)
+    cfg = compose(*settings, *overrides)
+    seed_everything(cfg.seed, verbose=False)
+    model, data, trainer = build(cfg)
+    assert isinstance(model, GAN)
+    assert isinstance(data, ImageData)
+    data.setup()
+    return model, data, trainer
+
+
+@pytest.mark.parametrize("width", [1.0, 0.3])
+@pytest.mark.parametrize("network", SHAPES)
+def test_a_pair_makes_and_reads_samples_of_its_shape(network: str, width: float) -> None:
+    made = generator(network, 7, width)(torch.randn(5, 7))
+    assert made.shape == (5, *SHAPES[network])
+    assert discriminator(network, width)(made).shape == (5,)
+    assert discriminator(network, width, outputs=4, batch_norm=False, dropout=False)(made).shape == (5, 4)
+
+
+def test_published_pairs_have_the_layers_of_their_papers() -> None:
+    """Metz et al. 2017, appendix A, and their pair for Stacked MNIST as the code of PacGAN has it (256 latents)."""
+    assert [tuple(w.shape) for w in generator("points", 256).parameters() if w.dim() > 1] == [
+        *((128, 256), (128, 128), (2, 128))
+    ]
+    assert [tuple(w.shape) for w in discriminator("points").parameters() if w.dim() > 1] == [
+        *((128, 2), (128, 128), (1, 128))
+    ]
+    assert [tuple(w.shape) for w in generator("stacked", 256).parameters() if w.dim() > 1] == [
+        *((1024, 256), (64, 32, 3, 3), (32, 16, 3, 3), (16, 8, 3, 3), (3, 8, 3, 3))
+    ]
+    assert [tuple(w.shape) for w in discriminator("stacked").parameters() if w.dim() > 1] == [
+        *((2, 3, 3, 3), (4, 2, 3, 3), (8, 4, 3, 3), (1, 128))
+    ]
+
+
+@pytest.mark.parametrize("cls", [CGAN, EBGAN])
+def test_a_gan_that_needs_gray_images_says_so(cls: Any) -> None:
+    with pytest.raises(ValueError, match=r"model\.network=points: choose one of mlp, dcgan"):
+        cls(network="points")
+
+
+def test_points_of_the_ring_are_those_of_its_gaussians() -> None:
+    data = Ring(modes=8, radius=2.0, sigma=0.1, epoch_size=40_000)
+    data.setup()
+    assert data.train_split is not None
+    points, labels = data.transform(data.train_split.images), data.train_split.labels
+    for mode in range(8):
+        angle, of_mode = 2 * np.pi * mode / 8, points[labels == mode]
+        assert of_mode.mean(0).tolist() == pytest.approx([2 * np.cos(angle), 2 * np.sin(angle)], abs=0.01)
+        assert of_mode.std(0).tolist() == pytest.approx([0.1, 0.1], rel=0.05)
+    assert labels.bincount().tolist() == [5000] * 8
+
+
+@pytest.mark.parametrize("name", ["modes", "epoch_size", "radius", "sigma", "batch_size"])
+def test_a_ring_of_nothing_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"data.{name}=0: "):
+        Ring(**{name: 0})
+
+
+def test_a_triple_is_three_digits_and_its_label_theirs() -> None:
+    data = StackedMNIST()
+    digits = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1).expand(-1, 1, 28, 28)  # an image that is its label
+    data.train_split = Split(digits, torch.arange(10))
+    images, labels = data.on_before_batch_transfer((digits, torch.arange(10)), 0)
+    assert images.shape == (10, 3, 28, 28)
+    assert images.dtype == torch.uint8
+    assert images[:, 0, 0, 0].tolist() == list(range(10))
+    assert (images[:, :, 0, 0].long() @ torch.tensor([100, 10, 1])).tolist() == labels.tolist()
+    assert len(labels.unique()) > 1
+    assert len(set((labels % 100).tolist())) > 5  # the second and third are drawn
+
+
+def test_ring_scores_of_points_set_by_hand() -> None:
+    centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0]])
+    points = torch.cat(
+        [
+            centres[:1].expand(60, 2) + torch.tensor([0.29, 0.0]),  # within three standard deviations of 0.1
+            centres[1:2].expand(20, 2),
+            centres[2:3].expand(19, 2),  # one too few
+            centres[3:].expand(1, 2) + torch.tensor([0.0, 0.31]),  # just outside
+        ]
+    )
+    scores = ring_scores(points, centres, 0.1)
+    shares = np.array([60, 20, 19]) / 99
+    assert scores["modes"] == 2
+    assert scores["high_quality"] == pytest.approx(0.99)
+    assert scores["modes_kl"] == pytest.approx((shares * np.log(shares * 4)).sum(), rel=1e-5)
+    assert ring_scores(points + 100, centres, 0.1) == pytest.approx(
+        {"modes": 0, "modes_kl": np.log(4), "high_quality": 0}
+    )
+
+
+def test_real_points_score_as_well_as_can_be() -> None:
+    data = Ring()
+    data.setup()
+    scores = ring_scores(data.examples(2500), data.centres, data.sigma)
+    assert scores["modes"] == 8
+    assert scores["modes_kl"] < 0.01  # chance alone gives about 7 / 5,000
+    assert scores["high_quality"] == pytest.approx(1 - np.exp(-4.5), abs=0.01)  # of a Gaussian of the plane
+
+
+class Makes(GAN):
+    """Samples that are given, one after the other."""
+
+    def __init__(self, images: Tensor) -> None:
+        super().__init__(torch.nn.Identity(), torch.nn.Identity(), latent_dim=1)
+        self.images, self.given = images, 0
+
+    def sample(self, count: int, labels: Tensor | None = None) -> Tensor:
+        self.given += count
+        return self.images[self.given - count : self.given]
+
+
+def test_modes_of_real_triples_are_those_of_their_labels() -> None:
+    _, data, _ = mode_run("stacked_mnist", "data=stacked_mnist", "data.limit_train=100")
+    assert data.train_split is not None
+    images, labels = data.on_before_batch_transfer((data.train_split.images, data.train_split.labels), 0)
+    scores = StackedModes(final_count=1000).measured(Makes(data.transform(images)), data, last=True)
+    assert scores["samples/count"] == 1000
+    assert scores["samples/modes"] == pytest.approx(len(labels.unique()), rel=0.03)  # the judge errs now and then
+    frequencies = np.bincount(labels.numpy(), minlength=1000) / 1000
+    kl = sum(p * np.log(1000 * p) for p in frequencies if p)
+    assert scores["samples/modes_kl"] == pytest.approx(kl, abs=0.03)
+
+
+@pytest.mark.parametrize("experiment", BOTH)
+def test_a_run_of_two_epochs_leaves_scores_pictures_and_a_film(experiment: str) -> None:
+    model, data, trainer = mode_run(experiment)
+    trainer.fit(model, data)
+    board = EventAccumulator(trainer.default_root_dir, {"images": 0}).Reload()
+    steps = trainer.global_step
+    assert [event.step for event in board.Scalars("samples/modes")] == [steps // 2, steps]
+    assert [event.step for event in board.Scalars("watch/sample_diversity")] == list(range(1, steps + 1))
+    assert len(board.Images("samples of fixed latents")) == 2
+    with Image.open("samples.gif") as film:
+        assert len(list(ImageSequence.Iterator(film))) == 2
+    with Image.open("samples/epoch_0002.png") as picture:
+        assert picture.mode == "RGB"  # what is coloured stays so
+
+
+@pytest.mark.parametrize("experiment", BOTH)
+@pytest.mark.parametrize("batches", [2, 3])
+def test_a_resumed_run_ends_as_one_that_was_never_stopped(experiment: str, batches: int) -> None:
+    model, data, trainer = mode_run(experiment)
+    trainer.callbacks.append(SaveAt(batches))  # type: ignore[attr-defined]
+    trainer.fit(model, data)
+    resumed, data, second = mode_run(experiment)
+    second.fit(resumed, data, ckpt_path="stopped.ckpt", weights_only=True)
+    ends = zip(model.state_dict().values(), resumed.state_dict().values(), strict=True)
+    assert all(torch.equal(value, same) for value, same in ends)
+
+
+@pytest.mark.parametrize("experiment", BOTH)
+def test_scores_change_nothing_in_training(experiment: str) -> None:
+    ends = []
+    for overrides in ((), ("~callbacks.figures", "~callbacks.watch", "~callbacks.evaluation")):
+        model, data, trainer = mode_run(experiment, *overrides)
+        trainer.fit(model, data)
+        ends.append(model.state_dict())
+    assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
+
+
+@pytest.mark.parametrize("experiment", BOTH)
+@pytest.mark.parametrize("name", FREE)
+def test_every_gan_that_can_use_any_pair_learns_on_both_sets(experiment: str, name: str) -> None:
+    network = compose(f"experiment={experiment}").model.network
+    steps = ("model.warm_up_steps=null",) if name == "wgan" else ()
+    quiet = ("model.discriminator_steps=1", "~callbacks.figures", "~callbacks.evaluation")
+    model, data, trainer = mode_run(experiment, f"model={name}", *quiet, *steps, epochs=1)
+    before = [parameter.detach().clone() for parameter in model.generator.parameters()]
+    trainer.fit(model, data)
+    assert model.sample(5).shape == (5, *SHAPES[network])
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+    assert any(not torch.equal(old, new) for old, new in zip(before, model.generator.parameters(), strict=True))
+
+
+def test_same_samples_each_time_and_training_does_not_notice() -> None:
+    model, _, _ = mode_run("ring")
+    before = torch.get_rng_state()
+    assert torch.equal(samples(model, 30), samples(model, 30))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_command_writes_the_scores_into_results_and_table() -> None:
+    small = ("data.epoch_size=600", "data.batch_size=100", "trainer.max_epochs=1", "seed=0,1")
+    run_well(
+        "-m", "experiment=ring", *small, "~callbacks.progress_bar", "~callbacks.figures", "trainer.accelerator=cpu"
+    )
+    (sweep,) = Path("outputs/sweeps").iterdir()
+    results = [results_of(path.parent) for path in sweep.rglob("results.json")]
+    assert len(results) == 2
+    assert all({"samples/modes", "samples/modes_kl", "samples/high_quality"} <= result.keys() for result in results)
+    assert all(result["judged"].startswith("of 2,500 samples") for result in results)
+    header, _, row = (sweep / "leaderboard.md").read_text().splitlines()[:3]
+    columns = dict(zip(header.split(" | "), row.split(" | "), strict=True))
+    mean = np.mean([100 * result["samples/high_quality"] for result in results])
+    assert columns["high quality (%)"].startswith(f"{mean:.1f} +- ")
+    assert "modes" in columns
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("experiment=ring", "model.network=mlp"), "use model.network=points"),
+        (("model=gan", "data=stacked_mnist", "~callbacks.evaluation"), "use model.network=stacked"),
+        (("model=gan", "data=mnist_5k", f"{COUNTS}.RingModes"), "RingModes counts the modes of data=ring"),
+        (("model=gan", "data=mnist_5k", f"{COUNTS}.StackedModes"), "StackedModes counts the modes of"),
+        (("experiment=ring", "callbacks.evaluation.judge=mnist"), "a point's mode needs no judge"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_in_one_line(arguments: tuple[str, ...], message: str) -> None:
+    outcome = run(*arguments, "~callbacks.figures", "trainer.accelerator=cpu", "trainer.max_epochs=1")
+    assert outcome.status == 2
+    assert message in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_points_are_no_images_to_generate() -> None:
+    small = ("data.epoch_size=32", "data.batch_size=16", "trainer.max_epochs=1", "trainer.accelerator=cpu")
+    run_well("experiment=ring", *small, "~callbacks.figures", "~callbacks.progress_bar")
+    outcome = run("task=generate", f"ckpt_path={only_run() / 'checkpoints' / 'last.ckpt'}", "task.format=png")
+    assert outcome.status == 2
+    assert "what this GAN makes are no gray images" in outcome.err
+
+
+@pytest.mark.parametrize("cls", [RingModes, StackedModes])
+def test_too_few_samples_to_count_modes_of_are_refused(cls: Any) -> None:
+    with pytest.raises(ValueError, match=r"callbacks\.evaluation\.final_count=9: a whole number of 10 or more"):
+        cls(final_count=9)
