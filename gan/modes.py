@@ -148,7 +148,7 @@ class RingFigures(GANFigures):
         axes.plot(fake[:, 0], fake[:, 1], "o", markersize=1, color="tab:blue", label="generated")
         reach = REACH * data.centres.norm(dim=1).max().item()
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
-        axes.legend(loc="center", fontsize=7, frameon=False)
+        axes.legend(loc="upper left", fontsize=7, frameon=False)
         canvas.draw()
         pixels = torch.from_numpy(np.asarray(canvas.buffer_rgba())[..., :3].copy())  # uint8 (H, W, 3)
         return pixels.permute(2, 0, 1) / 255
