@@ -14,7 +14,7 @@ from gan.dragan import DRAGAN
 from gan.ebgan import EBGAN, pulling_away_term
 from gan.mad_gan import MADGAN, Generators
 from gan.minibatch_gan import MinibatchDiscrimination, MinibatchGAN
-from gan.unrolled_gan import UnrolledGAN
+from gan.unrolled_gan import AdamAhead, UnrolledGAN
 from gan.wgan import WGAN
 from gan.wgan_gp import WGANGP, gradient_penalty
 
@@ -269,6 +269,33 @@ def test_unrolled_gradient_of_one_step_worked_out_by_hand() -> None:
     slope = -lr * (sigmoid(weight * 2) + 2 * weight * sigmoid(weight * 2) * sigmoid(-weight * 2))
     assert fake.grad is not None
     assert fake.grad.item() == pytest.approx(-sigmoid(-ahead * 2) * (ahead + 2 * slope), rel=1e-5)
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_steps_ahead_are_those_that_adam_takes_next(before: int) -> None:
+    weight, slopes = nn.Parameter(torch.tensor([0.4, -1.0])), torch.tensor([2.0, 30.0])
+    optimizer = torch.optim.Adam([weight], lr=0.01, betas=(0.5, 0.9))
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            weight.grad = slopes * weight.detach()
+            optimizer.step()
+
+    steps(before)
+    ahead, foreseen = AdamAhead(optimizer), weight.detach().clone()
+    for _ in range(4):
+        [foreseen] = ahead.step([foreseen], [slopes * foreseen])
+    steps(4)
+    torch.testing.assert_close(foreseen, weight.detach())
+
+
+def test_unrolled_gan_looks_ahead_with_the_optimizer_that_trains_its_discriminator() -> None:
+    model, data, trainer = gan_run("unrolled_gan", "trainer.max_steps=3")
+    trainer.fit(model, datamodule=data)
+    assert isinstance(model, UnrolledGAN)
+    ahead = model.ahead()
+    assert isinstance(ahead, AdamAhead)
+    assert (ahead.lr, ahead.steps) == (1e-4, 3)
 
 
 def test_mad_gan_row_is_made_by_generator_n_mod_k() -> None:
