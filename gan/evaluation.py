@@ -1,5 +1,7 @@
 """How good the generated images are, measured while a GAN trains and on the test images when it has."""
 
+import hashlib
+import json
 import time
 import warnings
 from collections.abc import Iterator
@@ -15,12 +17,13 @@ from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from gan.distances import Distances, KernelMMD, NearestNeighbour, PrecisionRecall, Wasserstein, centred
-from gan.judge import JUDGES, Judge, judge_of
+from gan.judge import FOLDER, JUDGES, Judge, accuracy_of_a_pupil, judge_of
 from gan.metrics import ModeScore, ParzenLogLikelihood
 
 BATCH = 500  # images that a net reads or makes at a time
 WASSERSTEIN_COUNT = 2000  # images a side that the exact distance is computed of
 PARZEN_VALIDATION = 1000
+FLOORS = FOLDER / "floors.json"
 
 
 class AsTheyAre(nn.Identity):
@@ -92,24 +95,38 @@ class GANEvaluation(Evaluation):
     are of the judge's features; those that begin with `pixel_` are of pixels, and so is Parzen's log-likelihood, at the
     end alone. `NAME_floor` is what real training images score at the same count, in place of the generated ones: none
     is worth much but beside it. `gan_test_accuracy` of a conditional GAN is how often the judge sees the class that was
-    asked for. The same latents are drawn each time, and training goes on as if nothing had been drawn.
+    asked for; `gan_train_accuracy`, at the end alone, how often a LeNet-5 is right about real images that has learnt
+    from generated ones, its floor one that has learnt from as many real ones (K. Shmelkov et al., "How good is my
+    GAN?", 2018). The same latents are drawn each time, and training goes on as if nothing had been drawn.
 
     Args:
         every_n_epochs: epochs between two looks; 0 = only at the end.
         count: images a side while it trains, fewer where there are fewer real ones.
         final_count: images a side at the end.
+        gan_train_count: generated images that the LeNet-5 learns from, fewer where there are fewer real ones; 0 = none.
         judge: one of `gan.judge.JUDGES`; null = the one of the data set.
     """
 
     def __init__(
-        self, every_n_epochs: int = 5, count: int = 2000, final_count: int = 10_000, judge: str | None = None
+        self,
+        every_n_epochs: int = 5,
+        count: int = 2000,
+        final_count: int = 10_000,
+        gan_train_count: int = 10_000,
+        judge: str | None = None,
     ) -> None:
         super().__init__(every_n_epochs, count=count, final_count=final_count)
+        if gan_train_count < 0:
+            raise ValueError(
+                f"callbacks.evaluation.gan_train_count={gan_train_count}: a whole number of 0 or more is needed"
+            )
         self.count = count
         self.final_count = final_count
+        self.gan_train_count = gan_train_count
         self.judge_name = judge
         self.judge: Judge | None = None
-        self.floors: dict[tuple[str, int], dict[str, float]] = {}  # by stage and count: the same all through a run
+        # by fingerprint: those of the official sets are known, a run's others are measured once
+        self.floors: dict[str, dict[str, float]] = json.loads(FLOORS.read_text())
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._load_judge(trainer.datamodule)  # type: ignore[attr-defined]  # what cannot be judged is refused before it trains
@@ -118,7 +135,12 @@ class GANEvaluation(Evaluation):
         """On validation images while it trains, at the end on test images, where the set has any."""
         self._load_judge(data)
         stage = "test" if last and data.test_split is not None else "val"
-        return self.evaluate(model, data, stage, self.final_count if last else self.count)
+        scores = self.evaluate(model, data, stage, self.final_count if last else self.count)
+        if last and self.gan_train_count and model.num_classes is not None:
+            started = time.perf_counter()
+            scores |= self.gan_train(model, data, stage)
+            scores[f"{stage}/evaluation_seconds"] += time.perf_counter() - started
+        return scores
 
     def shown(self, scores: dict[str, float]) -> str:
         names = ("val/fid", "val/inception_score", "val/nearest_neighbour_accuracy")
@@ -134,7 +156,10 @@ class GANEvaluation(Evaluation):
         [(name, count)] = [(name, count) for name, count in scores.items() if name.endswith("/count")]
         kind = "test" if name.startswith("test") else "validation"
         seen = ", which it was trained on" if data.name in JUDGES[self.judge.name].seen else ""
-        return f"by judge {self.judge}, {count:,.0f} generated images against as many {kind} images{seen}"
+        learnt_from = scores.get(name.replace("count", "gan_train_count"))
+        gan_train = "" if learnt_from is None else f"; GAN-train on {learnt_from:,.0f} generated images"
+        of = f"{count:,.0f} generated images against as many {kind} images"
+        return f"by judge {self.judge}, {of}{seen}{gan_train}"
 
     @torch.no_grad()
     def evaluate(self, model: Any, data: Any, stage: str, count: int) -> dict[str, float]:
@@ -155,15 +180,40 @@ class GANEvaluation(Evaluation):
             parzen = data.val_split.images[:PARZEN_VALIDATION] if stage == "test" else None
             validation = None if parzen is None else data.transform(parzen.to(device))
             scores = self.scores(real, fake, validation)
-            if (stage, count) not in self.floors:
-                train = data.transform(spread(data.train_split.images, count).to(device))
-                self.floors[stage, count] = self.scores(real, train, validation)
+            train = data.transform(spread(data.train_split.images, count).to(device))
+            of_whom = fingerprint(JUDGES[self.judge.name].sha256, real, train, validation)
+            if of_whom not in self.floors:
+                self.floors[of_whom] = self.scores(real, train, validation)
             if number is not None:
                 seen = self.judge.logits(self.features(fake)).argmax(1)
                 scores["gan_test_accuracy"] = (seen == torch.cat(labels)).float().mean().item()
         self.judge.cpu()
-        scores |= {f"{name}_floor": value for name, value in self.floors[stage, count].items()}
+        scores |= {f"{name}_floor": value for name, value in self.floors[of_whom].items()}
         scores |= {"count": float(count), "evaluation_seconds": time.perf_counter() - started}
+        return {f"{stage}/{name}": value for name, value in scores.items()}
+
+    @torch.no_grad()
+    def gan_train(self, model: Any, data: Any, stage: str) -> dict[str, float]:
+        """GAN-train accuracy on real images, its floor and the count that was possible."""
+        split = data.test_split if stage == "test" else data.val_split
+        count = min(self.gan_train_count, len(data.train_split.labels))
+        device = model.device
+        with isolate_rng(), torch.autocast(device.type, enabled=False):
+            torch.manual_seed(0)
+            test = data.transform(split.images.to(device)), split.labels.to(device)
+            labels = torch.arange(count, device=device) % len(data.class_names)
+            fake = torch.cat([model.sample(len(part), part) for part in labels.split(BATCH)]).float()
+            real, real_labels = (spread(part, count).to(device) for part in data.train_split)
+            real = data.transform(real)
+            accuracy = accuracy_of_a_pupil(fake, labels, *test)
+            of_whom = fingerprint(real, real_labels, *test)
+            if of_whom not in self.floors:
+                self.floors[of_whom] = {"gan_train_accuracy": accuracy_of_a_pupil(real, real_labels, *test)}
+        scores = {
+            "gan_train_accuracy": accuracy,
+            "gan_train_accuracy_floor": self.floors[of_whom]["gan_train_accuracy"],
+            "gan_train_count": float(count),
+        }
         return {f"{stage}/{name}": value for name, value in scores.items()}
 
     def features(self, images: Tensor) -> Tensor:
@@ -183,6 +233,37 @@ class GANEvaluation(Evaluation):
             parzen = figures(ParzenLogLikelihood(validation).to(real.device), real, fake)
             scores |= {f"parzen_{name}": value for name, value in parzen.items()}
         return scores
+
+
+def fingerprint(*parts: str | Tensor | None) -> str:
+    """Tells what a floor was measured on: which judge, and every pixel and label.
+
+    >>> fingerprint("judge", torch.zeros(2))[:8], fingerprint("judge", torch.ones(2))[:8]
+    ('b5de0313', '044b2cb6')
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.cpu().numpy().tobytes() if isinstance(part, Tensor) else str(part).encode())
+    return digest.hexdigest()
+
+
+def store_floors(model: Any, *data_sets: Any) -> None:
+    """Measures the floors of data sets at the usual counts, for all runs to come; any conditional GAN will do.
+
+    python -c "from gan import cgan, evaluation; from datamodules.mnist import MNIST, FashionMNIST
+    evaluation.store_floors(cgan.CGAN(), MNIST(), FashionMNIST())"
+    """
+    floors: dict[str, dict[str, float]] = {}
+    for data in data_sets:
+        data.prepare_data()
+        data.setup()
+        evaluation = GANEvaluation(judge=judge_of(data.name))
+        evaluation._load_judge(data)
+        evaluation.floors = floors
+        evaluation.evaluate(model, data, "val", evaluation.count)
+        evaluation.evaluate(model, data, "test", evaluation.final_count)
+        evaluation.gan_train(model, data, "test")
+    FLOORS.write_text(json.dumps(floors, indent=1) + "\n")
 
 
 def spread(images: Tensor, count: int) -> Tensor:

@@ -30,11 +30,17 @@ class RingModes(Evaluation):
         every_n_epochs: epochs between two looks; 0 = only at the end.
         count: samples that are looked at while it trains.
         final_count: and at the end.
+        gan_train_count: without meaning here, no classifier learns from points; a key that all GANs have.
         judge: null; points need none.
     """
 
     def __init__(
-        self, every_n_epochs: int = 5, count: int = 2500, final_count: int = 2500, judge: str | None = None
+        self,
+        every_n_epochs: int = 5,
+        count: int = 2500,
+        final_count: int = 2500,
+        gan_train_count: int = 0,
+        judge: str | None = None,
     ) -> None:
         super().__init__(every_n_epochs, count=count, final_count=final_count)
         if judge is not None:
@@ -89,11 +95,17 @@ class StackedModes(Evaluation):
         every_n_epochs: epochs between two looks; 0 = only at the end.
         count: samples that are looked at while it trains.
         final_count: and at the end.
+        gan_train_count: without meaning here, the generator has no classes; a key that all GANs have.
         judge: one of `gan.judge.JUDGES` that knows digits; null = mnist.
     """
 
     def __init__(
-        self, every_n_epochs: int = 5, count: int = 2600, final_count: int = 26_000, judge: str | None = None
+        self,
+        every_n_epochs: int = 5,
+        count: int = 2600,
+        final_count: int = 26_000,
+        gan_train_count: int = 0,
+        judge: str | None = None,
     ) -> None:
         super().__init__(every_n_epochs, count=count, final_count=final_count)
         self.count = count

@@ -27,7 +27,7 @@ from classic_cnn.vgg import VGG
 from datamodules.images import ImageData
 from gan.distances import KernelMMD, NearestNeighbour, PrecisionRecall, Wasserstein, own_distances, squared_distances
 from gan.evaluation import GANEvaluation, by_features, judged
-from gan.judge import FOLDER, JUDGES, Judge, export, judge_of
+from gan.judge import FOLDER, JUDGES, Judge, accuracy_of_a_pupil, export, judge_of
 from gan.metrics import ModeScore, ModesCovered, ParzenLogLikelihood
 
 
@@ -294,7 +294,7 @@ def test_a_judge_or_data_set_that_is_not_known_is_refused() -> None:
         Judge("cifar")
     with pytest.raises(ValueError, match="none is known for shapes: name one of mnist, fashion_mnist"):
         judge_of("shapes")
-    for name, value in {"every_n_epochs": -1, "count": 9, "final_count": 0}.items():
+    for name, value in {"every_n_epochs": -1, "count": 9, "final_count": 0, "gan_train_count": -1}.items():
         with pytest.raises(ValueError, match=f"callbacks.evaluation.{name}={value}: a whole number of"):
             GANEvaluation(**{name: value})  # type: ignore[arg-type]
 
@@ -316,7 +316,8 @@ def test_a_run_and_its_checkpoint_tell_the_same_scores_beside_their_floors(model
         "trainer.max_epochs=2",
         "model.width=0.25",
     )
-    said = run_well(f"model={model}", *SHORT, *often, "callbacks.evaluation.final_count=200").out
+    at_the_end = ("callbacks.evaluation.final_count=200", "callbacks.evaluation.gan_train_count=200")
+    said = run_well(f"model={model}", *SHORT, *often, *at_the_end).out
     folder = only_run()
     results = results_of(folder)
     for name in ("fid", "kid", "inception_score", "mode_score", "mmd", "wasserstein_200", "nearest_neighbour_accuracy"):
@@ -324,7 +325,9 @@ def test_a_run_and_its_checkpoint_tell_the_same_scores_beside_their_floors(model
         assert math.isfinite(results[f"val/{name}_floor"])
     assert results["val/fid"] > results["val/fid_floor"]
     assert results["val/count"] == 200
-    assert ("val/gan_test_accuracy" in results) == (model == "cgan")
+    of_classes = ("gan_test_accuracy", "gan_train_accuracy", "gan_train_accuracy_floor", "gan_train_count")
+    assert {f"val/{name}" in results for name in of_classes} == {model == "cgan"}
+    assert ("GAN-train on 200 generated images" in results["judged"]) == (model == "cgan")
     assert "judge mnist" in results["judged"]
     assert "100 generated images against as many validation images, which it was trained on" in said
     assert "200 generated images" in " ".join(said.split())
@@ -336,6 +339,8 @@ def test_a_run_and_its_checkpoint_tell_the_same_scores_beside_their_floors(model
     [tested] = [other for other in Path("outputs").rglob("results.json") if other.parent.resolve() != folder]
     again = results_of(tested.parent)
     assert again["val/fid"] == pytest.approx(results["val/fid"], rel=1e-3)
+    if model == "cgan":
+        assert again["val/gan_train_accuracy"] == pytest.approx(results["val/gan_train_accuracy"], abs=0.02)
 
 
 def test_a_look_at_the_samples_changes_nothing_in_training() -> None:
@@ -344,6 +349,75 @@ def test_a_look_at_the_samples_changes_nothing_in_training() -> None:
     other, data, trainer = small_run("model=gan", "~callbacks.evaluation", "model.width=0.25")
     trainer.fit(other, data)
     assert torch.equal(flat(model), flat(other))
+
+
+class Copies:
+    """A conditional GAN that makes the first real images of each class."""
+
+    num_classes, device = 10, torch.device("cpu")
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.of_class = [images[labels == label] for label in range(10)]
+        self.made = [0] * 10
+
+    def sample(self, count: int, labels: Tensor) -> Tensor:
+        chosen = []
+        for label in labels.tolist():
+            chosen.append(self.of_class[label][self.made[label]])
+            self.made[label] += 1
+        return torch.stack(chosen)
+
+
+def test_gan_train_of_real_images_is_its_floor_and_of_noise_a_guess() -> None:
+    data, _ = digits()
+    assert data.train_split is not None
+    images = data.transform(data.train_split.images[:6000])
+    labels = data.train_split.labels[:6000]
+    noise = torch.rand_like(images) * 2 - 1
+    evaluation, state = GANEvaluation(gan_train_count=1000), torch.get_rng_state()
+    of_copies = evaluation.gan_train(Copies(images, labels), data, "test")
+    of_noise = evaluation.gan_train(Copies(noise, labels), data, "test")
+    assert torch.equal(state, torch.get_rng_state())
+    assert of_copies["test/gan_train_count"] == 1000
+    floor = of_copies["test/gan_train_accuracy_floor"]
+    assert floor == of_noise["test/gan_train_accuracy_floor"] > 0.8
+    assert of_copies["test/gan_train_accuracy"] == pytest.approx(floor, abs=0.05)
+    assert of_noise["test/gan_train_accuracy"] < 0.3
+
+
+def test_a_pupil_that_learns_the_same_twice_is_as_good() -> None:
+    data, images = digits()
+    assert data.test_split is not None
+    labels = data.test_split.labels
+    learn, know = slice(0, 1000), slice(1000, 2000)
+    first, _, second = (
+        accuracy_of_a_pupil(images[learn], labels[learn], images[know], labels[know]),
+        torch.rand(1),
+        accuracy_of_a_pupil(images[learn], labels[learn], images[know], labels[know]),
+    )
+    assert first == second > 0.5
+
+
+@pytest.mark.parametrize(("stage", "count"), [("val", 2000), pytest.param("test", 10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", JUDGES)
+def test_stored_floors_are_what_would_be_measured(name: str, stage: str, count: int) -> None:
+    data = instantiate(compose(f"data={name}").data)
+    data.prepare_data()
+    data.setup()
+    model = instantiate(compose("model=cgan", "model.width=0.1").model)
+    stored, anew = GANEvaluation(judge=name), GANEvaluation(judge=name)
+    known = set(stored.floors)
+    anew.floors.clear()
+    scores: list[dict[str, float]] = []
+    for evaluation in (stored, anew):
+        evaluation.judge = Judge(name)
+        scores.append(evaluation.evaluate(model, data, stage, count))
+        if stage == "test":
+            scores[-1] |= evaluation.gan_train(model, data, stage)
+    assert set(stored.floors) == known >= set(anew.floors)
+    assert scores[0].keys() == scores[1].keys()
+    for score in scores[0].keys() - {f"{stage}/evaluation_seconds"}:
+        assert scores[0][score] == pytest.approx(scores[1][score], rel=1e-2, abs=5e-3), score
 
 
 def test_the_test_images_are_read_at_the_end_alone(monkeypatch: pytest.MonkeyPatch) -> None:
