@@ -107,17 +107,28 @@ def one_line(error: BaseException) -> str:
         name = inner[1] if inner else unknown[1]
         group, _, key = name.partition(".")
         others = sorted(file.stem for file in CONF.glob(f"{group}/*.yaml") if key in OmegaConf.load(file))
+        if group == "callbacks":
+            group, others = "model", models_with_callback(key.split(".")[0])
         if others:
             return f"{name} is a key of {group}={', '.join(others)} alone"
         return f"{name} is not a key of the config{suggestion(name, config_keys())}"
     return " ".join(str(causes[-1] if isinstance(error, OmegaConfBaseException) else text).split())
 
 
+def models_with_callback(name: str) -> list[str]:
+    """The models whose family brings a callback of that name."""
+    files = CONF.glob("model/family/*.yaml")
+    families = [f"family/{file.stem}" for file in files if OmegaConf.select(OmegaConf.load(file), f"callbacks.{name}")]
+    models = {file.stem: OmegaConf.select(OmegaConf.load(file), "defaults") for file in CONF.glob("model/*.yaml")}
+    return sorted(model for model, defaults in models.items() if any(family in defaults for family in families))
+
+
 def suggestion(name: str, known: list[str]) -> str:
     group, _, last = name.rpartition(".")
-    in_order = sorted(known, key=lambda key: key.rpartition(".")[0] == group)  # its own group's last, and so preferred
-    by_last = {key.rpartition(".")[2]: key for key in in_order}
-    close = [by_last[key] for key in difflib.get_close_matches(last, by_last, n=1)]
+    own = [key for key in known if key.rpartition(".")[0] == group]  # preferred: modle is model, not data.modes
+    by_last = {key.rpartition(".")[2]: key for key in [*known, *own]}
+    names = [[key.rpartition(".")[2] for key in own], list(by_last)]
+    close = [by_last[match] for those in names for match in difflib.get_close_matches(last, those, n=1)]
     options = ", ".join(key for key in known if "." not in key and key not in NOT_FOR_PEOPLE)
     otherwise = f": add it with +{name}=VALUE" if group else f": choose among {options}"
     return f": did you mean {close[0]}?" if close else otherwise

@@ -36,6 +36,7 @@ def assert_one_line(outcome: Outcome, *parts: str) -> None:
         ("+foo=1", "foo is not a key of the config: choose among seed, ckpt_path, "),
         ("model.lr_scheduler={beta:0}", "model.lr_scheduler.beta is not a key of the config: add it with +model."),
         ("model.depth=18", "model.depth is a key of model=resnet, vgg alone"),
+        ("callbacks.evaluation.count=9", "callbacks.evaluation is a key of model=cgan, dragan, ebgan, gan, mad_gan, "),
         ("trainer.max_epochs=abc", "trainer.max_epochs=abc: a whole number is needed"),
         ("trainer.max_epochs=1.5", "trainer.max_epochs=1.5: a whole number is needed"),
         ("seed=1.5", "seed=1.5: a whole number is needed"),
