@@ -110,7 +110,9 @@ def one_line(error: BaseException) -> str:
         if group == "callbacks":
             group, others = "model", models_with_callback(key.split(".")[0])
         if others:
-            return f"{name} is a key of {group}={', '.join(others)} alone"
+            added = any(argument.startswith("ckpt_path=") for argument in sys.argv)
+            hint = f": a checkpoint brings its model, write +{name}..." if added else ""
+            return f"{name} is a key of {group}={', '.join(others)} alone{hint}"
         return f"{name} is not a key of the config{suggestion(name, config_keys())}"
     return " ".join(str(causes[-1] if isinstance(error, OmegaConfBaseException) else text).split())
 

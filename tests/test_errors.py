@@ -174,3 +174,8 @@ def test_traceback_of_a_mistake_is_shown_on_demand() -> None:
     outcome = run("task=test", full_error=True)
     assert outcome.status == 1
     assert "Traceback (most recent call last):" in outcome.err
+
+
+def test_a_key_of_the_checkpoints_model_is_to_be_added() -> None:
+    outcome = run("task=test", "ckpt_path=last.ckpt", "callbacks.evaluation.final_count=100")
+    assert_one_line(outcome, "model=cgan, ", "alone: a checkpoint brings its model, write +callbacks.evaluation")
