@@ -16,13 +16,24 @@ from rich.table import Table
 
 COLUMNS = (
     *("model", "data", "changes", "parameters", "macs", "accuracy", "accuracy_sd", "measured_on", "seeds", "epochs"),
-    *("modes", "modes_sd", "modes_kl", "modes_kl_sd", "high_quality", "high_quality_sd"),
+    *("fid", "fid_sd", "fid_floor", "modes", "modes_sd", "modes_kl", "modes_kl_sd", "high_quality", "high_quality_sd"),
     *("seconds", "images_per_second", "device", "precision", "reason"),
 )
 MODES = ("modes", "modes_kl", "high_quality")  # of gan/modes.py, after samples/
 WIDTH = 120  # characters that the table needs, or its columns would be cut off
 SHOWN = (
-    *("model", "changes", "data", "parameters", "MACs", "accuracy (%)", "modes", "KL", "high quality (%)"),
+    *(
+        "model",
+        "changes",
+        "data",
+        "parameters",
+        "MACs",
+        "accuracy (%)",
+        "FID / floor",
+        "modes",
+        "KL",
+        "high quality (%)",
+    ),
     *("seeds", "epochs", "s", "images/s"),
 )
 
@@ -95,7 +106,7 @@ def changes(record: dict[str, Any], common: set[str]) -> str:
 
 
 def summarize(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a kind of run, over its seeds, best accuracy, or most modes, first; a row a failed run, last."""
+    """A row a kind of run, over its seeds, best accuracy, most modes or least FID first; a row a failed run, last."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     failed = []
     common = set.intersection(*(set(record["overrides"]) for record in records))
@@ -113,7 +124,7 @@ def summarize(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 dict(zip(("model", "data", "changes"), name, strict=True)) | {"seeds": seed, "reason": reason}
             )
     done = [summary(name, group) for name, group in groups.items()]
-    done.sort(key=lambda row: (row["data"], -(row["accuracy"] or row["modes"] or 0.0), row["model"]))
+    done.sort(key=lambda row: (row["data"], -(row["accuracy"] or row["modes"] or 0.0), row["fid"] or 0.0, row["model"]))
     return done + failed
 
 
@@ -121,6 +132,7 @@ def summary(name: tuple[str, ...], group: list[dict[str, Any]]) -> dict[str, Any
     """Mean and standard deviation (n - 1) over the seeds of one kind of run."""
     metric = next((key for key in ("test/accuracy", "val/accuracy") if key in group[0]), None)
     accuracies = [record[metric] for record in group] if metric else []
+    fid = "test/fid" if "test/fid" in group[0] else "val/fid"
     others = sorted(
         {key for record in group for key, value in record.items() if "/" in key and isinstance(value, float)}
     )
@@ -135,6 +147,7 @@ def summary(name: tuple[str, ...], group: list[dict[str, Any]]) -> dict[str, Any
         "epochs": group[0].get("epochs"),
         "precision": group[0].get("precision"),
         **{key: mean(group, key) for key in ("seconds", "images_per_second")},
+        **{"fid": mean(group, fid), "fid_sd": deviation(group, fid), "fid_floor": mean(group, f"{fid}_floor")},
         **{key: mean(group, f"samples/{key}") for key in MODES},
         **{f"{key}_sd": deviation(group, f"samples/{key}") for key in MODES},
         "metrics": {key: mean(group, key) for key in others},
@@ -160,13 +173,15 @@ def table_of(rows: list[dict[str, Any]]) -> list[list[str]]:
 def cells(row: dict[str, Any]) -> list[str]:
     """A row as people read it: accuracy in per cent with its standard deviation, counts in thousands and millions."""
     counts = [short_count(row["parameters"]), short_count(row["macs"]), accuracy(row)]
-    modes = [
+    fid = f"{spread(row, 'fid', '{:.4g}')} / {row['fid_floor']:.2g}" if row["fid"] is not None else ""
+    samples = [
+        fid,
         spread(row, "modes", "{:.4g}"),
         spread(row, "modes_kl", "{:.2f}"),
         spread(row, "high_quality", "{:.1f}", 100),
     ]
     costs = [f"{row[key]:,.0f}" if row[key] is not None else "" for key in ("epochs", "seconds", "images_per_second")]
-    return [row["model"], row["changes"], row["data"], *counts, *modes, str(row["seeds"]), *costs]
+    return [row["model"], row["changes"], row["data"], *counts, *samples, str(row["seeds"]), *costs]
 
 
 def accuracy(row: dict[str, Any]) -> str:

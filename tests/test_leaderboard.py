@@ -5,6 +5,8 @@ from pathlib import Path
 
 from command_line import PLAIN, run, run_well
 
+from tasks.leaderboard import cells, summary
+
 
 def rows(folder: Path) -> list[dict[str, str]]:
     with open(folder / "leaderboard.csv", newline="") as file:
@@ -36,3 +38,8 @@ def test_sweep_with_an_unknown_model_leaves_nothing_behind() -> None:
     assert outcome.status == 2
     assert outcome.err.startswith("Error: model=nope is unknown: choose one of alexnet, ")
     assert not list(Path("outputs/sweeps").iterdir())
+
+
+def test_a_gans_row_shows_its_fid_beside_the_floor() -> None:
+    records = [{"seed": seed, "test/fid": fid, "test/fid_floor": 2.7} for seed, fid in enumerate((12.0, 14.0))]
+    assert "13 +- 1.414 / 2.7" in cells(summary(("gan", "mnist", "", "cpu"), records))
