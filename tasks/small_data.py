@@ -160,9 +160,10 @@ def markdown(rows: list[dict[str, Any]], record: dict[str, Any], cfg: DictConfig
     """The table, in per cent, and what it is of."""
     lines = ["| real images a class | seeds | real alone | with generated | gain |", "|---|---|---|---|---|"]
     for row in rows:
-        cells = [f"{100 * mean:.2f} +- {100 * deviation:.2f}" for mean, deviation in (row[arm] for arm in ARMS)]
-        gain = f"{100 * row['gain'][0]:+.2f} +- {100 * row['gain'][1]:.2f}"
-        lines.append(f"| {row['per_class']} | {row['seeds']} | {' | '.join(cells)} | {gain} |")
+        cells = [f"{100 * row[arm][0]:{sign}.2f}" for arm, sign in (*((arm, "") for arm in ARMS), ("gain", "+"))]
+        if row["seeds"] > 1:  # one has no deviation
+            cells = [f"{cell} +- {100 * row[arm][1]:.2f}" for cell, arm in zip(cells, (*ARMS, "gain"), strict=True)]
+        lines.append(f"| {row['per_class']} | {row['seeds']} | {' | '.join(cells)} |")
     task = cfg.task
     gan = " ".join([task.gan, *(f"{name}={value}" for name, value in task.gan_settings.items())])
     how = f"{record['metric']} in per cent, mean +- standard deviation over seeds; {task.gan_steps:,} generator steps "
