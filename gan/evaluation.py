@@ -37,27 +37,30 @@ class Evaluation(Callback):
 
     Args:
         every_n_epochs: epochs between two looks; 0 = only at the end.
-        counts: how many samples are looked at, by the name of the setting.
+        count: samples that are looked at while it trains.
+        final_count: and at the end.
 
     Raises:
         ValueError: a number is too small.
     """
 
-    def __init__(self, every_n_epochs: int, **counts: int) -> None:
-        for name, value, least in [
-            ("every_n_epochs", every_n_epochs, 0),
-            *((name, n, 10) for name, n in counts.items()),
-        ]:
+    key = "evaluation"  # among the config's callbacks
+
+    def __init__(self, every_n_epochs: int, count: int, final_count: int) -> None:
+        values = {"every_n_epochs": (every_n_epochs, 0), "count": (count, 10), "final_count": (final_count, 10)}
+        for name, (value, least) in values.items():
             if value < least:
-                raise ValueError(f"callbacks.evaluation.{name}={value}: a whole number of {least} or more is needed")
+                raise ValueError(f"callbacks.{self.key}.{name}={value}: a whole number of {least} or more is needed")
         self.every_n_epochs = every_n_epochs
+        self.count = count
+        self.final_count = final_count
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.every_n_epochs == 0 or (trainer.current_epoch + 1) % self.every_n_epochs:
             return
         if trainer.is_global_zero:
             data = trainer.datamodule  # type: ignore[attr-defined]
-            scores = self.measured(pl_module, data, last=False)
+            scores = self.measured(pl_module, data, self.count, last=False)
             trainer.callback_metrics.update({name: torch.tensor(value) for name, value in scores.items()})
             self._log(trainer, scores)
             how = f"{self.shown(scores)}, {self.account(scores, data)}"
@@ -66,12 +69,12 @@ class Evaluation(Callback):
 
     def measure(self, trainer: Trainer, model: LightningModule, data: Any) -> dict[str, Any]:
         """The final scores, and how they came about."""
-        scores = self.measured(model.to(trainer.strategy.root_device), data, last=True)
+        scores = self.measured(model.to(trainer.strategy.root_device), data, self.final_count, last=True)
         self._log(trainer, scores)
         return scores | {"judged": self.account(scores, data)}
 
-    def measured(self, model: Any, data: Any, last: bool) -> dict[str, float]:
-        """All scores by name, while it trains or, with `last`, at the end."""
+    def measured(self, model: Any, data: Any, count: int, last: bool) -> dict[str, float]:
+        """All scores of `count` samples by name, while it trains or, with `last`, at the end."""
         raise NotImplementedError
 
     def shown(self, scores: dict[str, float]) -> str:
@@ -115,13 +118,11 @@ class GANEvaluation(Evaluation):
         gan_train_count: int = 10_000,
         judge: str | None = None,
     ) -> None:
-        super().__init__(every_n_epochs, count=count, final_count=final_count)
+        super().__init__(every_n_epochs, count, final_count)
         if gan_train_count < 0:
             raise ValueError(
                 f"callbacks.evaluation.gan_train_count={gan_train_count}: a whole number of 0 or more is needed"
             )
-        self.count = count
-        self.final_count = final_count
         self.gan_train_count = gan_train_count
         self.judge_name = judge
         self.judge: Judge | None = None
@@ -131,11 +132,11 @@ class GANEvaluation(Evaluation):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._load_judge(trainer.datamodule)  # type: ignore[attr-defined]  # what cannot be judged is refused before it trains
 
-    def measured(self, model: Any, data: Any, last: bool) -> dict[str, float]:
+    def measured(self, model: Any, data: Any, count: int, last: bool) -> dict[str, float]:
         """On validation images while it trains, at the end on test images, where the set has any."""
         self._load_judge(data)
         stage = "test" if last and data.test_split is not None else "val"
-        scores = self.evaluate(model, data, stage, self.final_count if last else self.count)
+        scores = self.evaluate(model, data, stage, count)
         if last and self.gan_train_count and model.num_classes is not None:
             started = time.perf_counter()
             scores |= self.gan_train(model, data, stage)
@@ -170,7 +171,7 @@ class GANEvaluation(Evaluation):
         count = min(count, len(split.labels), len(data.train_split.labels))
         device = model.device
         self.judge.to(device)
-        number = getattr(model, "num_classes", None)
+        number = model.num_classes
         with isolate_rng(), torch.autocast(device.type, enabled=False):
             torch.manual_seed(0)
             real = data.transform(spread(split.images, count).to(device))

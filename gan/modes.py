@@ -26,35 +26,20 @@ class RingModes(Evaluation):
     three standard deviations of the nearest Gaussian's centre. Differs from them: a Gaussian counts as found from 20
     such samples on, not from the first, which may have got there by chance. The same latents are drawn each time.
 
-    Args:
-        every_n_epochs: epochs between two looks; 0 = only at the end.
-        count: samples that are looked at while it trains.
-        final_count: and at the end.
-        gan_train_count: without meaning here, no classifier learns from points; a key that all GANs have.
-        judge: null; points need none.
+    Args: see `Evaluation`.
     """
 
-    def __init__(
-        self,
-        every_n_epochs: int = 5,
-        count: int = 2500,
-        final_count: int = 2500,
-        gan_train_count: int = 0,
-        judge: str | None = None,
-    ) -> None:
-        super().__init__(every_n_epochs, count=count, final_count=final_count)
-        if judge is not None:
-            raise ValueError(f"callbacks.evaluation.judge={judge}: a point's mode needs no judge, use null")
-        self.count = count
-        self.final_count = final_count
+    key = "modes"
+
+    def __init__(self, every_n_epochs: int = 5, count: int = 2500, final_count: int = 2500) -> None:
+        super().__init__(every_n_epochs, count, final_count)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not hasattr(data, "centres"):
-            raise ValueError(f"callbacks.evaluation: RingModes counts the modes of data=ring, not those of {data.name}")
+            raise ValueError(f"callbacks.modes: RingModes counts the modes of data=ring, not those of {data.name}")
 
-    def measured(self, model: Any, data: Any, last: bool) -> dict[str, float]:
-        count = self.final_count if last else self.count
+    def measured(self, model: Any, data: Any, count: int, last: bool) -> dict[str, float]:
         scores = ring_scores(samples(model, count), data.centres, data.sigma) | {"count": float(count)}
         return {f"samples/{name}": value for name, value in scores.items()}
 
@@ -91,37 +76,24 @@ class StackedModes(Evaluation):
     A judge reads each channel (`gan.metrics.ModesCovered`, without a threshold). More samples show more modes: papers
     take 26,000, as is done at the end; while it trains there are fewer, and the line that prints them says how many.
 
-    Args:
-        every_n_epochs: epochs between two looks; 0 = only at the end.
-        count: samples that are looked at while it trains.
-        final_count: and at the end.
-        gan_train_count: without meaning here, the generator has no classes; a key that all GANs have.
-        judge: one of `gan.judge.JUDGES` that knows digits; null = mnist.
+    Args: see `Evaluation`.
     """
 
-    def __init__(
-        self,
-        every_n_epochs: int = 5,
-        count: int = 2600,
-        final_count: int = 26_000,
-        gan_train_count: int = 0,
-        judge: str | None = None,
-    ) -> None:
-        super().__init__(every_n_epochs, count=count, final_count=final_count)
-        self.count = count
-        self.final_count = final_count
-        self.judge = Judge(judge or "mnist")
+    key = "modes"
+
+    def __init__(self, every_n_epochs: int = 5, count: int = 2600, final_count: int = 26_000) -> None:
+        super().__init__(every_n_epochs, count, final_count)
+        self.judge = Judge("mnist")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
         if data.examples(1).shape[1:] != (3, 28, 28):
             raise ValueError(
-                f"callbacks.evaluation: StackedModes counts the modes of data=stacked_mnist, not those of {data.name}"
+                f"callbacks.modes: StackedModes counts the modes of data=stacked_mnist, not those of {data.name}"
             )
 
     @torch.no_grad()
-    def measured(self, model: Any, data: Any, last: bool) -> dict[str, float]:
-        count = self.final_count if last else self.count
+    def measured(self, model: Any, data: Any, count: int, last: bool) -> dict[str, float]:
         modes = ModesCovered(sync_on_compute=False).to(model.device)
         self.judge.to(model.device)
         for images in samples(model, count).split(BATCH):

@@ -9,7 +9,7 @@ import torch
 from hydra.utils import instantiate
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -47,6 +47,8 @@ def build(cfg: DictConfig) -> tuple[LightningModule, LightningDataModule, Traine
         channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 1)
         model.example_input_array = torch.zeros(1, channels, datamodule.image_size, datamodule.image_size)
     multiply_adds(model)
+    with open_dict(cfg):
+        cfg.callbacks = {name: callback for name, callback in cfg.callbacks.items() if callback is not None}
     trainer = instantiate(cfg.trainer)
     if isinstance(trainer.strategy, DDPStrategy) and not model.automatic_optimization:
         # a step of one of a GAN's nets leaves the other's parameters out, for whose gradients DDP would wait

@@ -26,18 +26,18 @@ from tasks.build import build
 
 QUIET = ("~callbacks.progress_bar", "++trainer.enable_progress_bar=false", "trainer.accelerator=cpu")
 SMALL = {
-    "ring": ("data.epoch_size=48", "data.batch_size=16", "callbacks.evaluation.count=50"),
-    "stacked_mnist": ("data.limit_train=5", "data.batch_size=20", "callbacks.evaluation.count=20"),
+    "ring": ("data.epoch_size=48", "data.batch_size=16", "callbacks.modes.count=50"),
+    "stacked_mnist": ("data.limit_train=5", "data.batch_size=20", "callbacks.modes.count=20"),
 }
 BOTH = sorted(SMALL)
-COUNTS = "callbacks.evaluation._target_=gan.modes"
+COUNTS = "+callbacks.modes._target_=gan.modes"
 FREE = [name for name in models_of(GAN) if name not in ("cgan", "ebgan")]  # to use any pair of nets
 
 
 def mode_run(experiment: str, *overrides: str, epochs: int = 2) -> tuple[GAN, ImageData, Trainer]:
     """Three batches an epoch or less, scored after each."""
-    often = (f"trainer.max_epochs={epochs}", "callbacks.evaluation.every_n_epochs=1", "trainer.log_every_n_steps=1")
-    settings = (f"experiment={experiment}", *SMALL[experiment], *often, "callbacks.evaluation.final_count=60", *QUIET)
+    often = (f"trainer.max_epochs={epochs}", "callbacks.modes.every_n_epochs=1", "trainer.log_every_n_steps=1")
+    settings = (f"experiment={experiment}", *SMALL[experiment], *often, "callbacks.modes.final_count=60", *QUIET)
     cfg = compose(*settings, *overrides)
     seed_everything(cfg.seed, verbose=False)
     model, data, trainer = build(cfg)
@@ -154,7 +154,7 @@ def test_modes_of_real_triples_are_those_of_their_labels() -> None:
     _, data, _ = mode_run("stacked_mnist", "data=stacked_mnist", "data.limit_train=100")
     assert data.train_split is not None
     images, labels = data.on_before_batch_transfer((data.train_split.images, data.train_split.labels), 0)
-    scores = StackedModes(final_count=1000).measured(Makes(data.transform(images)), data, last=True)
+    scores = StackedModes().measured(Makes(data.transform(images)), data, 1000, last=True)
     assert scores["samples/count"] == 1000
     assert scores["samples/modes"] == pytest.approx(len(labels.unique()), rel=0.03)  # the judge errs now and then
     frequencies = np.bincount(labels.numpy(), minlength=1000) / 1000
@@ -192,7 +192,7 @@ def test_a_resumed_run_ends_as_one_that_was_never_stopped(experiment: str, batch
 @pytest.mark.parametrize("experiment", BOTH)
 def test_scores_change_nothing_in_training(experiment: str) -> None:
     ends = []
-    for overrides in ((), ("~callbacks.figures", "~callbacks.watch", "~callbacks.evaluation")):
+    for overrides in ((), ("~callbacks.figures", "~callbacks.watch", "~callbacks.modes")):
         model, data, trainer = mode_run(experiment, *overrides)
         trainer.fit(model, data)
         ends.append(model.state_dict())
@@ -204,7 +204,7 @@ def test_scores_change_nothing_in_training(experiment: str) -> None:
 def test_every_gan_that_can_use_any_pair_learns_on_both_sets(experiment: str, name: str) -> None:
     network = compose(f"experiment={experiment}").model.network
     steps = ("model.warm_up_steps=null",) if name == "wgan" else ()
-    quiet = ("model.discriminator_steps=1", "~callbacks.figures", "~callbacks.evaluation")
+    quiet = ("model.discriminator_steps=1", "~callbacks.figures", "~callbacks.modes")
     model, data, trainer = mode_run(experiment, f"model={name}", *quiet, *steps, epochs=1)
     before = [parameter.detach().clone() for parameter in model.generator.parameters()]
     trainer.fit(model, data)
@@ -244,7 +244,7 @@ def test_command_writes_the_scores_into_results_and_table() -> None:
         (("model=gan", "data=stacked_mnist", "~callbacks.evaluation"), "use model.network=stacked"),
         (("model=gan", "data=mnist_5k", f"{COUNTS}.RingModes"), "RingModes counts the modes of data=ring"),
         (("model=gan", "data=mnist_5k", f"{COUNTS}.StackedModes"), "StackedModes counts the modes of"),
-        (("experiment=ring", "callbacks.evaluation.judge=mnist"), "a point's mode needs no judge"),
+        (("experiment=ring", "callbacks.modes.judge=mnist"), "callbacks.modes.judge is not a key of the config"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_in_one_line(arguments: tuple[str, ...], message: str) -> None:
@@ -252,6 +252,13 @@ def test_what_does_not_fit_together_is_refused_in_one_line(arguments: tuple[str,
     assert outcome.status == 2
     assert message in outcome.err
     assert len(outcome.err.splitlines()) == 1
+
+
+def test_callback_that_is_null_is_left_out() -> None:
+    _, _, trainer = mode_run("ring")
+    names = [type(callback).__name__ for callback in trainer.callbacks]  # type: ignore[attr-defined]
+    assert "RingModes" in names
+    assert "GANEvaluation" not in names
 
 
 def test_points_are_no_images_to_generate() -> None:
@@ -264,5 +271,5 @@ def test_points_are_no_images_to_generate() -> None:
 
 @pytest.mark.parametrize("cls", [RingModes, StackedModes])
 def test_too_few_samples_to_count_modes_of_are_refused(cls: Any) -> None:
-    with pytest.raises(ValueError, match=r"callbacks\.evaluation\.final_count=9: a whole number of 10 or more"):
+    with pytest.raises(ValueError, match=r"callbacks\.modes\.final_count=9: a whole number of 10 or more"):
         cls(final_count=9)
