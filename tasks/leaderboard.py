@@ -120,8 +120,8 @@ def summarize(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def summary(name: tuple[str, ...], group: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation (n - 1) over the seeds of one kind of run."""
     metric = next((key for key in ("test/accuracy", "val/accuracy") if key in group[0]), None)
+    judged = next((key for key in ("test/fid", "val/fid") if key in group[0]), "")
     accuracies = [record[metric] for record in group] if metric else []
-    fid = "test/fid" if "test/fid" in group[0] else "val/fid"
     others = sorted(
         {key for record in group for key, value in record.items() if "/" in key and isinstance(value, float)}
     )
@@ -131,12 +131,12 @@ def summary(name: tuple[str, ...], group: list[dict[str, Any]]) -> dict[str, Any
         "macs": group[0].get("macs"),
         "accuracy": statistics.fmean(accuracies) if metric else None,
         "accuracy_sd": deviation(group, metric) if metric else None,
-        "measured_on": metric.split("/")[0].replace("val", "validation") if metric else "",
+        "measured_on": (metric or judged).split("/")[0].replace("val", "validation"),
         "seeds": len({record["seed"] for record in group}),
         "epochs": group[0].get("epochs"),
         "precision": group[0].get("precision"),
         **{key: mean(group, key) for key in ("seconds", "images_per_second")},
-        **{"fid": mean(group, fid), "fid_sd": deviation(group, fid), "fid_floor": mean(group, f"{fid}_floor")},
+        **{"fid": mean(group, judged), "fid_sd": deviation(group, judged), "fid_floor": mean(group, f"{judged}_floor")},
         **{key: mean(group, f"samples/{key}") for key in MODES},
         **{f"{key}_sd": deviation(group, f"samples/{key}") for key in MODES},
         "metrics": {key: mean(group, key) for key in others},
@@ -162,7 +162,7 @@ def table_of(rows: list[dict[str, Any]]) -> list[list[str]]:
 def cells(row: dict[str, Any]) -> list[str]:
     """A row as people read it: accuracy in per cent with its standard deviation, counts in thousands and millions."""
     counts = [short_count(row["parameters"]), short_count(row["macs"]), accuracy(row)]
-    fid = f"{spread(row, 'fid', '{:.4g}')} / {row['fid_floor']:.2g}" if row["fid"] is not None else ""
+    fid = f"{spread(row, 'fid', '{:.4g}')} / {row['fid_floor']:.2g}{held_out(row)}" if row["fid"] is not None else ""
     samples = [
         fid,
         spread(row, "modes", "{:.4g}"),
@@ -179,8 +179,12 @@ def accuracy(row: dict[str, Any]) -> str:
     '99.11 +- 0.04 (val)'
     """
     spread = f" +- {100 * row['accuracy_sd']:.2f}" if row["accuracy_sd"] is not None else ""
-    held_out = " (val)" if row["measured_on"] == "validation" else ""
-    return f"{100 * row['accuracy']:.2f}{spread}{held_out}" if row["accuracy"] is not None else ""
+    return f"{100 * row['accuracy']:.2f}{spread}{held_out(row)}" if row["accuracy"] is not None else ""
+
+
+def held_out(row: dict[str, Any]) -> str:
+    """What stands behind a figure that is not of test images."""
+    return " (val)" if row["measured_on"] == "validation" else ""
 
 
 def spread(row: dict[str, Any], key: str, form: str, unit: int = 1) -> str:
@@ -212,7 +216,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     if devices := sorted({row["device"] for row in done} - {""}):
         lines += [
             "",
-            f"Device: {'; '.join(devices)}. Seconds are of training alone, (val) is accuracy on validation images.",
+            f"Device: {'; '.join(devices)}. Seconds are of training alone, (val) is on validation images.",
         ]
     return "\n".join([*lines, *([""] if failed else []), *map(failure, failed), ""])
 

@@ -43,3 +43,5 @@ def test_sweep_with_an_unknown_model_leaves_nothing_behind() -> None:
 def test_a_gans_row_shows_its_fid_beside_the_floor() -> None:
     records = [{"seed": seed, "test/fid": fid, "test/fid_floor": 2.7} for seed, fid in enumerate((12.0, 14.0))]
     assert "13 +- 1.414 / 2.7" in cells(summary(("gan", "mnist", "", "cpu"), records))
+    validated = {"seed": 0, "val/fid": 12.0, "val/fid_floor": 2.7}
+    assert "12 / 2.7 (val)" in cells(summary(("gan", "mnist_5k", "", "cpu"), [validated]))
