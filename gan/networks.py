@@ -66,7 +66,7 @@ def generator(network: str, latent_dim: int, width: float = 1.0) -> nn.Sequentia
     mlp: latent_dim-1200-1200-784 (Goodfellow et al. 2014); the head is its last layer. dcgan: two linear layers and two
     transposed convolutions with batch normalization (the guidelines of Radford et al. 2016, section 3, at 28x28); the
     head is its transposed convolutions. points: latent_dim-128-128-2 with ReLU, the head from the second layer on
-    (after Metz et al. 2017, whose appendix was not at hand to check it by). stacked: a linear layer, three transposed
+    (Metz et al. 2017, appendix A, by others' code that rebuilds it). stacked: a linear layer, three transposed
     convolutions and a convolution of 64-32-16-8-3 maps (Metz et al. 2017, as Lin et al., "PacGAN", 2018, rebuilt it in
     their code); the head from the first transposed convolution on.
 
@@ -127,7 +127,7 @@ def discriminator(
 
     mlp: 784-240-240-1, maxout of 5 pieces, with dropout (Goodfellow et al. 2014). dcgan: two convolutions and a linear
     layer with LeakyReLU 0.2 and, but for the first, batch normalization. points: a quarter of the point, then
-    2-128-128-1 with ReLU (after the published code of Metz et al. 2017, which has tanh).
+    2-128-128-1 with ReLU; appendix A of Metz et al. 2017 has one hidden layer, their demo two, with tanh.
     stacked: three convolutions of 2-4-8 maps, a quarter of the generator's, with LeakyReLU 0.3 and batch normalization.
     The head is the last, linear layer. A loss that looks at the gradient of one image wants neither dropout, which is
     random, nor batch normalization, which mixes the images (Gulrajani et al. 2017, section 4). `bias` is the head's:
@@ -230,7 +230,7 @@ def normal(net: nn.Sequential) -> nn.Sequential:
 
 
 def orthogonal(net: nn.Sequential) -> nn.Sequential:
-    """Starts all weights from orthogonal matrices times 0.8, after Metz et al. 2017, biases from 0."""
+    """Starts all weights from orthogonal matrices times 0.8, as Metz et al. 2017, appendix A, biases from 0."""
     for module in net.modules():
         if isinstance(module, nn.Linear):
             nn.init.orthogonal_(module.weight, 0.8)
