@@ -1,7 +1,9 @@
 """From a config to (model, datamodule, trainer), checked to fit each other and described in a line a fact."""
 
+import ctypes
 import logging
 import os
+import sys
 import warnings
 from typing import Any
 
@@ -41,6 +43,7 @@ def build(cfg: DictConfig) -> tuple[LightningModule, LightningDataModule, Traine
         logging.getLogger(name).setLevel(logging.ERROR)  # its greetings and tips
     warnings.filterwarnings("ignore", message=QUIET)
     torch.set_float32_matmul_precision("high")  # TensorFloat-32 where a GPU has it; nothing changes on a CPU
+    keep_freed_memory()
     datamodule = instantiate(cfg.data)
     model = instantiate(cfg.model)
     if model.example_input_array is None:
@@ -54,6 +57,14 @@ def build(cfg: DictConfig) -> tuple[LightningModule, LightningDataModule, Traine
         # a step of one of a GAN's nets leaves the other's parameters out, for whose gradients DDP would wait
         trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
     return model, datamodule, trainer
+
+
+def keep_freed_memory() -> None:
+    """Has glibc keep freed memory for the next tensor: a CPU step with fresh pages takes up to 1.3 times as long."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if libc is not None and hasattr(libc, "mallopt"):
+        libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD: no pages of its own for a tensor below 1 GiB
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def multiply_adds(model: LightningModule) -> int:
