@@ -105,6 +105,9 @@ def one_line(error: BaseException) -> str:
     if unknown := re.search(r"Could not override '([^']*)'", text):
         inner = re.search(r"full_key: (\S+)", str(causes[-1]))  # of a value that is itself a dictionary
         name = inner[1] if inner else unknown[1]
+        chosen = dict(re.findall(r"^(\S+)=\$\{(\S+)\}$", "\n".join(sys.argv), re.MULTILINE))
+        if within := next((key for key in chosen if name.startswith(f"{key}.")), None):
+            return f"{name}: {within} is {chosen[within]} here: write {chosen[within]}{name.removeprefix(within)}=..."
         group, _, key = name.partition(".")
         others = sorted(file.stem for file in CONF.glob(f"{group}/*.yaml") if key in OmegaConf.load(file))
         if group == "callbacks":

@@ -59,6 +59,11 @@ def test_mistake_is_answered_in_one_line_and_leaves_nothing_behind(mistake: str,
     assert not [file for file in Path().rglob("*") if file.is_file()]
 
 
+def test_key_below_a_choice_is_answered_with_the_choices_own_key() -> None:
+    outcome = run("model.optimizer=${optimizers.sgd}", "model.optimizer.lr=0.3")
+    assert_one_line(outcome, "model.optimizer.lr: model.optimizer is optimizers.sgd here: write optimizers.sgd.lr=")
+
+
 @pytest.mark.parametrize(
     ("mistake", "answer"),
     [
