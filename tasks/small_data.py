@@ -22,17 +22,19 @@ from tasks.results import read, recorded, write
 from tasks.train import measure, short
 
 BUDGET = ("gan_steps", "classifier_steps", "fake_per_class")
-ARMS = {"alone": "real images alone", "with_fake": "with generated ones"}
+ARMS = {"alone": "real", "with_fake": "real and generated"}  # what a classifier learns from ...
+AUGMENTED = {"augmented": "real, augmented", "augmented_with_fake": "both, augmented"}  # ... and `task.augment` beside
 
 
 @recorded
 def small_data(cfg: DictConfig) -> dict[str, Any]:
     """Trains the classifier of `model=` on n real images a class, without and with images of a CGAN.
 
-    The GAN sees the same n images a class and no others; both classifiers take the same number of steps; the last
-    weights count, since choosing some by validation would take thousands of labelled images more. The images are
-    always the first n of each class: a seed changes weights, order, latents. A part (n, seed) that lies finished in
-    `task.folder` is not done again. Writes small_data.md and small_data.png into it.
+    The GAN sees the same n images a class and no others, each time augmented by `task.augment`; two classifiers see
+    images as they are, two augmented ones. All classifiers take the same number of steps; the last weights count, since
+    choosing some by validation would take thousands of labelled images more. The images are always the first n of each
+    class: a seed changes weights, order, latents. A part (n, seed) that lies finished in `task.folder` is not done
+    again. Writes small_data.md and small_data.png into it.
 
     Raises:
         ValueError: a budget is out of its range, the GAN knows no classes, or the folder's parts were made otherwise.
@@ -75,7 +77,8 @@ def check(cfg: DictConfig) -> None:
 def settings_of(cfg: DictConfig) -> dict[str, Any]:
     """What a part depends on beside its n and its seed, in plain values."""
     data = {key: value for key, value in cfg.data.items() if key not in ("root", "seed", "limit_train", "extend_with")}
-    chosen = {name: cfg.task[name] for name in (*BUDGET, "gan", "gan_settings")} | {"model": cfg.model, "data": data}
+    names = (*BUDGET, "gan", "gan_settings", "augment")
+    chosen = {name: cfg.task[name] for name in names} | {"model": cfg.model, "data": data}
     plain: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(chosen), resolve=False)  # type: ignore[assignment]
     return json.loads(json.dumps(plain))
 
@@ -87,7 +90,7 @@ def check_same(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> Non
 
 
 def measured(cfg: DictConfig, per_class: int, seed: int, picture: Path) -> dict[str, Any]:
-    """Accuracy of both classifiers of one part."""
+    """Accuracy of the classifiers of one part."""
     start = time.perf_counter()
     part = cfg.copy()
     with open_dict(part):
@@ -97,7 +100,8 @@ def measured(cfg: DictConfig, per_class: int, seed: int, picture: Path) -> dict[
         part.trainer.update(enable_checkpointing=False, enable_progress_bar=False, log_every_n_steps=0)
     of_gan = part.copy()
     of_gan.model = OmegaConf.merge(compose("config", [f"model={cfg.task.gan}"]).model, cfg.task.gan_settings)
-    gan, data, _ = fitted(of_gan, cfg.task.gan_steps)
+    of_gan.data.augment = cfg.task.augment
+    gan, _, _ = fitted(of_gan, cfg.task.gan_steps)
     if not isinstance(gan, GAN) or gan.num_classes is None:
         raise ValueError(f"task.gan={cfg.task.gan}: a {type(gan).__name__} cannot make images of a class")
     save_image(grid(gan.images_of_fixed_latents(), 8), picture)
@@ -105,8 +109,9 @@ def measured(cfg: DictConfig, per_class: int, seed: int, picture: Path) -> dict[
     with TemporaryDirectory(dir=picture.parent, prefix=".fake-") as folder:
         count = cfg.task.fake_per_class * gan.num_classes
         write_set(gan, Path(folder, "set"), "idx", count, range(gan.num_classes), quiet=True)
-        for arm, extension in {"alone": None, "with_fake": str(Path(folder, "set"))}.items():
-            part.data.extend_with = extension
+        for arm in ARMS | (AUGMENTED if cfg.task.augment else {}):
+            part.data.extend_with = str(Path(folder, "set")) if arm.endswith("with_fake") else None
+            part.data.augment = cfg.task.augment if arm in AUGMENTED else cfg.data.augment
             model, data, trainer = fitted(part, cfg.task.classifier_steps)
             trainer.limit_val_batches = 1.0
             results = measure(model, data, trainer, None)
@@ -128,25 +133,24 @@ def fitted(cfg: DictConfig, steps: int) -> tuple[LightningModule, LightningDataM
 def sentence(record: dict[str, Any]) -> str:
     """
     >>> sentence({"per_class": 10, "seed": 0, "alone": 0.8, "with_fake": 0.825, "metric": "val/accuracy", "seconds": 9})
-    '10 a class, seed 0: val/accuracy 0.8000 alone, 0.8250 with generated images (9 s)'
+    '10 a class, seed 0: val/accuracy 0.8000 real, 0.8250 real and generated (9 s)'
     """
     part = f"{record['per_class']} a class, seed {record['seed']}: {record['metric']}"
-    accuracies = f"{record['alone']:.4f} alone, {record['with_fake']:.4f} with generated images"
-    return f"{part} {accuracies} ({record['seconds']:.0f} s)"
+    accuracies = [f"{record[arm]:.4f} {label}" for arm, label in (ARMS | AUGMENTED).items() if arm in record]
+    return f"{part} {', '.join(accuracies)} ({record['seconds']:.0f} s)"
 
 
 def summarize(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each n: mean and standard deviation (n - 1) over the seeds of both arms and of their difference.
+    """A row for each n: mean and standard deviation (n - 1) over the seeds of each arm.
 
     >>> part = {"per_class": 10, "alone": 0.5}
     >>> summarize([part | {"with_fake": 0.75}, part | {"with_fake": 0.75}])
-    [{'per_class': 10, 'seeds': 2, 'alone': (0.5, 0.0), 'with_fake': (0.75, 0.0), 'gain': (0.25, 0.0)}]
+    [{'per_class': 10, 'seeds': 2, 'alone': (0.5, 0.0), 'with_fake': (0.75, 0.0)}]
     """
     rows = []
     for per_class in dict.fromkeys(record["per_class"] for record in records):
         group = [record for record in records if record["per_class"] == per_class]
-        arms = {arm: [record[arm] for record in group] for arm in ARMS}
-        arms["gain"] = [record["with_fake"] - record["alone"] for record in group]
+        arms = {arm: [record[arm] for record in group] for arm in ARMS | AUGMENTED if arm in group[0]}
         spread = {name: mean_and_deviation(values) for name, values in arms.items()}
         rows.append({"per_class": per_class, "seeds": len(group), **spread})
     return rows
@@ -158,11 +162,12 @@ def mean_and_deviation(values: list[float]) -> tuple[float, float]:
 
 def markdown(rows: list[dict[str, Any]], record: dict[str, Any], cfg: DictConfig) -> str:
     """The table, in per cent, and what it is of."""
-    lines = ["| real images a class | seeds | real alone | with generated | gain |", "|---|---|---|---|---|"]
+    arms = {arm: label for arm, label in (ARMS | AUGMENTED).items() if arm in rows[0]}
+    lines = [f"| real images a class | seeds | {' | '.join(arms.values())} |", "|---" * (len(arms) + 2) + "|"]
     for row in rows:
-        cells = [f"{100 * row[arm][0]:{sign}.2f}" for arm, sign in (*((arm, "") for arm in ARMS), ("gain", "+"))]
+        cells = [f"{100 * row[arm][0]:.2f}" for arm in arms]
         if row["seeds"] > 1:  # one has no deviation
-            cells = [f"{cell} +- {100 * row[arm][1]:.2f}" for cell, arm in zip(cells, (*ARMS, "gain"), strict=True)]
+            cells = [f"{cell} +- {100 * row[arm][1]:.2f}" for cell, arm in zip(cells, arms, strict=True)]
         lines.append(f"| {row['per_class']} | {row['seeds']} | {' | '.join(cells)} |")
     task = cfg.task
     gan = " ".join([task.gan, *(f"{name}={value}" for name, value in task.gan_settings.items())])
@@ -175,10 +180,15 @@ def draw(rows: list[dict[str, Any]], metric: str) -> Figure:
     """Accuracy over the number of real images, a line for each arm."""
     figure = Figure(figsize=(6, 4.2), layout="constrained")
     axes = figure.subplots()
-    for arm, label in ARMS.items():
+    for arm, label in (ARMS | AUGMENTED).items():
+        if arm not in rows[0]:
+            continue
         means, deviations = zip(*(row[arm] for row in rows), strict=True)
         heights, errors = ([100 * value for value in values] for values in (means, deviations))
-        axes.errorbar([row["per_class"] for row in rows], heights, errors, marker="o", capsize=3, label=label)
+        line = "--" if arm in AUGMENTED else "-"
+        axes.errorbar(
+            [row["per_class"] for row in rows], heights, errors, marker="o", linestyle=line, capsize=3, label=label
+        )
     axes.set(xscale="log", xlabel="real images a class", ylabel=f"{metric} (%)")
     axes.set_xticks([row["per_class"] for row in rows], [str(row["per_class"]) for row in rows])
     axes.minorticks_off()

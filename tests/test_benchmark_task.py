@@ -101,6 +101,7 @@ def test_small_data_leaves_a_table_and_a_figure_and_does_no_part_twice() -> None
     lines = (folder / "small_data.md").read_text().splitlines()
     mean = 50 * (records[0]["alone"] + records[1]["alone"])
     assert lines[2].startswith(f"| 2 | 2 | {mean:.2f} +- ")
+    assert lines[2].count("+-") == 4
     assert "4 generated images a class" in lines[-1]
     with Image.open(folder / "small_data.png") as image:
         assert image.size == (720, 504)
@@ -114,7 +115,9 @@ def test_small_data_leaves_a_table_and_a_figure_and_does_no_part_twice() -> None
 
 def test_small_data_does_not_mix_parts_of_other_settings() -> None:
     few = ("data=mnist_5k", "trainer.accelerator=cpu", "task.folder=parts_of", "task.per_class=[2]", "task.seeds=[0]")
-    run_well("experiment=small_data", *few, *BUDGET)
-    outcome = run("experiment=small_data", *few, *BUDGET, "task.gan_steps=4")
+    run_well("experiment=small_data", *few, *BUDGET, "task.augment=[]")
+    [record] = [json.loads(part.read_text()) for part in Path("parts_of", "parts").glob("*.json")]
+    assert "augmented" not in record
+    outcome = run("experiment=small_data", *few, *BUDGET, "task.augment=[]", "task.gan_steps=4")
     assert outcome.status == 2
     assert "was made with gan_steps=3, not 4: use another task.folder" in outcome.err
