@@ -1,6 +1,7 @@
 """One table over many runs: task=leaderboard, and the end of every sweep."""
 
 import csv
+import re
 import statistics
 import sys
 from collections import defaultdict
@@ -88,7 +89,16 @@ def collect(folder: Path, every_task: bool = False) -> list[dict[str, Any]]:
 
 def changes(record: dict[str, Any], common: set[str]) -> str:
     """What tells a run from another of the same model and data: its experiment and overrides, without the seed."""
-    ignored = ["model=", "data=", "seed=", "experiment=", "hydra", "trainer.accelerator=", "[]"]
+    ignored = [
+        "model=",
+        "data=",
+        "seed=",
+        "experiment=",
+        "hydra",
+        "trainer.accelerator=",
+        "~callbacks.progress_bar",
+        "[]",
+    ]
     ignored += ["ckpt_path="] if record["task"] == "train" else []  # the same run went on
     kept = [text for text in record["overrides"] if text not in common and not text.startswith(tuple(ignored))]
     return " ".join(([record["experiment"]] if record.get("experiment") else []) + kept)
@@ -153,10 +163,14 @@ def deviation(group: list[dict[str, Any]], key: str) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-def table_of(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """Header and rows as people read them, without the columns in which nothing stands."""
-    table = [list(SHOWN), *map(cells, rows)]
-    return [list(row) for row in zip(*(column for column in zip(*table, strict=True) if any(column[1:])), strict=True)]
+def tables_of(rows: list[dict[str, Any]]) -> list[list[tuple[str, ...]]]:
+    """Header and rows as people read them, without the columns in which nothing stands: a table a kind of figure."""
+    kinds: dict[str, list[list[str]]] = {}
+    for row in rows:
+        kind = next((key for key in ("accuracy", "fid", "modes") if row[key] is not None), "")
+        kinds.setdefault(kind, [list(SHOWN)]).append(cells(row))
+    filled = [[column for column in zip(*table, strict=True) if any(column[1:])] for table in kinds.values()]
+    return [list(zip(*columns, strict=True)) for columns in filled]
 
 
 def cells(row: dict[str, Any]) -> list[str]:
@@ -170,6 +184,7 @@ def cells(row: dict[str, Any]) -> list[str]:
         spread(row, "high_quality", "{:.1f}", 100),
     ]
     costs = [f"{row[key]:,.0f}" if row[key] is not None else "" for key in ("epochs", "seconds", "images_per_second")]
+    costs[2] = costs[2] if row["modes"] is None else ""  # there are enough columns
     return [row["model"], row["changes"], row["data"], *counts, *samples, str(row["seeds"]), *costs]
 
 
@@ -211,8 +226,10 @@ def short_count(count: int | None) -> str:
 def markdown(rows: list[dict[str, Any]]) -> str:
     """The table in Markdown, then the devices and what failed."""
     done, failed = split(rows)
-    lines = [f"| {' | '.join(row)} |" for row in table_of(done)]
-    lines[1:1] = ["|" + "---|" * (lines[0].count("|") - 1)] if done else []
+    lines: list[str] = []
+    for header, *body in tables_of(done):
+        rule = ["---"] * len(header)
+        lines += [*([""] if lines else []), *(f"| {' | '.join(row)} |" for row in (header, rule, *body))]
     if devices := sorted({row["device"] for row in done} - {""}):
         lines += [
             "",
@@ -231,11 +248,12 @@ def failure(row: dict[str, Any]) -> str:
 
 def show(rows: list[dict[str, Any]]) -> None:
     done, failed = split(rows)
-    if done:
-        header, *body = table_of(done)
-        table = Table(*header, box=box.SIMPLE_HEAD)
+    for header, *body in tables_of(done):
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for name in header:
+            table.add_column(name, overflow="fold", min_width=18 if name == "changes" else None)
         for line in body:
-            table.add_row(*line)
+            table.add_row(*(re.sub(r"(^| )(model|trainer|callbacks)\.", r"\1", cell) for cell in line))
         Console(width=max(WIDTH, Console().width)).print(table)
     for row in failed:
         print(failure(row))
