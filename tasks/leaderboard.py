@@ -251,7 +251,7 @@ def show(rows: list[dict[str, Any]]) -> None:
     for header, *body in tables_of(done):
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for name in header:
-            table.add_column(name, overflow="fold", min_width=18 if name == "changes" else None)
+            table.add_column(name, overflow="fold")
         for line in body:
             table.add_row(*(re.sub(r"(^| )(model|trainer|callbacks)\.", r"\1", cell) for cell in line))
         Console(width=max(WIDTH, Console().width)).print(table)
