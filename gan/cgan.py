@@ -14,9 +14,9 @@ class CGAN(GAN):
     mlp is the paper's pair (section 4.1): latents to 200 and labels to 1000 units, joined to 1200, to 784 pixels; image
     to 240 maxout units of 5 pieces and label to 50, joined to 240 of 4 pieces. dcgan is the shared pair, where the
     label joins the latents as 50 numbers and the image as a second channel. Differs from the paper: pixels in [-1, 1],
-    latents are Gaussian, not uniform in [0, 1]; the generator has no dropout, the discriminator 0.2 on the pixels and
-    0.5 before both later layers, and the weights start as in the first GAN; the default recipe is Adam's, not gradient
-    descent from lr 0.1 with momentum 0.5 to 0.7. (What is the paper's is told from notes, its text was not at hand.)
+    latents are Gaussian, not uniform in [0, 1]; the paper has dropout 0.5 in both nets and does not say where: here the
+    generator has none, the discriminator 0.2 on the pixels and 0.5 before both later layers, and the weights start as
+    in the first GAN; the default recipe is Adam's, not gradient descent from lr 0.1 with momentum 0.5 to 0.7.
 
     >>> import torch
     >>> net = CGAN(network="mlp")
