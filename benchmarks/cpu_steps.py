@@ -1,0 +1,100 @@
+"""What two shortcuts of ours bring on a CPU, each against the usual way in the same run.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.cpu_steps      # about a minute
+
+A training step (forward, backward, Adam; 128 images of 28x28) with glibc keeping freed memory for the next tensor
+(`tasks.build.keep_freed_memory`) against one as the system comes, each in a process of its own, in turns; and AlexNet's
+response normalization with its gradient against `nn.LocalResponseNorm`. The median of the rounds counts.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from hydra.utils import get_class
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from torch.nn import functional as F
+from torch.optim import Adam
+
+from classic_cnn.alexnet import ResponseNorm
+from tasks.build import keep_freed_memory
+
+NETS: dict[str, tuple[str, dict[str, float]]] = {
+    "MobileNet, a quarter": ("classic_cnn.mobilenet.MobileNet", {"width": 0.25}),
+    "ResNet-20, half": ("classic_cnn.resnet.ResNet", {"width": 8}),
+    "AlexNet": ("classic_cnn.alexnet.AlexNet", {}),
+}
+
+
+def seconds(work: Callable[[], object], times: int) -> float:
+    """Of one call, after two that do not count."""
+    for _ in range(2):
+        work()
+    start = time.perf_counter()
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - start) / times
+
+
+def step_of(name: str) -> float:
+    """Seconds of a training step of one of `NETS`."""
+    target, arguments = NETS[name]
+    net: nn.Module = get_class(target)(**arguments).to(memory_format=torch.channels_last)
+    optimizer = Adam(net.parameters())
+    images = torch.randn(128, 1, 28, 28).to(memory_format=torch.channels_last)
+    labels = torch.randint(10, (128,))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(net(images), labels).backward()
+        optimizer.step()
+
+    return seconds(step, 6)
+
+
+def norm_and_gradient(norm: nn.Module) -> float:
+    """Seconds of the response normalization of AlexNet's first maps, with its gradient."""
+    maps = torch.randn(128, 48, 28, 28).relu().to(memory_format=torch.channels_last).requires_grad_()
+    gradient = torch.randn(128, 48, 28, 28).to(memory_format=torch.channels_last)
+    return seconds(lambda: torch.autograd.grad(norm(maps), maps, gradient), 5)
+
+
+def in_a_process(name: str, kept: bool) -> float:
+    command = [sys.executable, "-m", "benchmarks.cpu_steps", "--step", name, *(["--kept"] if kept else [])]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What two shortcuts bring on a CPU.")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--step", choices=NETS, help=argparse.SUPPRESS)
+    parser.add_argument("--kept", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.kept:
+        keep_freed_memory()
+    if arguments.step:
+        print(step_of(arguments.step))
+        return
+    table = Table("what", "usual, ms", "ours, ms", "usual / ours")
+    for name in NETS:
+        rounds = [[in_a_process(name, kept) for kept in (False, True)] for _ in range(arguments.rounds)]
+        table.add_row(f"step of {name}: freed memory kept", *figures(rounds))
+    usual = nn.LocalResponseNorm(size=5, alpha=5e-4, beta=0.75, k=2)
+    rounds = [[norm_and_gradient(norm) for norm in (usual, ResponseNorm(48))] for _ in range(arguments.rounds)]
+    table.add_row("response normalization of 128 x 48 x 28 x 28", *figures(rounds))
+    Console().print(table)
+
+
+def figures(rounds: list[list[float]]) -> tuple[str, ...]:
+    usual, ours = (1000 * statistics.median(column) for column in zip(*rounds, strict=True))
+    return f"{usual:.0f}", f"{ours:.0f}", f"{usual / ours:.2f}"
+
+
+if __name__ == "__main__":
+    main()
