@@ -89,16 +89,8 @@ def collect(folder: Path, every_task: bool = False) -> list[dict[str, Any]]:
 
 def changes(record: dict[str, Any], common: set[str]) -> str:
     """What tells a run from another of the same model and data: its experiment and overrides, without the seed."""
-    ignored = [
-        "model=",
-        "data=",
-        "seed=",
-        "experiment=",
-        "hydra",
-        "trainer.accelerator=",
-        "~callbacks.progress_bar",
-        "[]",
-    ]
+    ignored = ["model=", "data=", "seed=", "experiment=", "hydra", "trainer.accelerator=", "[]"]
+    ignored += ["~callbacks.progress_bar"]
     ignored += ["ckpt_path="] if record["task"] == "train" else []  # the same run went on
     kept = [text for text in record["overrides"] if text not in common and not text.startswith(tuple(ignored))]
     return " ".join(([record["experiment"]] if record.get("experiment") else []) + kept)
