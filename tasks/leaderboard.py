@@ -159,7 +159,7 @@ def tables_of(rows: list[dict[str, Any]]) -> list[list[tuple[str, ...]]]:
     """Header and rows as people read them, without the columns in which nothing stands: a table a kind of figure."""
     kinds: dict[str, list[list[str]]] = {}
     for row in rows:
-        kind = next((key for key in ("accuracy", "fid", "modes") if row[key] is not None), "")
+        kind = next((key for key in ("fid", "modes") if row[key] is not None), "accuracy")
         kinds.setdefault(kind, [list(SHOWN)]).append(cells(row))
     filled = [[column for column in zip(*table, strict=True) if any(column[1:])] for table in kinds.values()]
     return [list(zip(*columns, strict=True)) for columns in filled]
@@ -220,8 +220,8 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     done, failed = split(rows)
     lines: list[str] = []
     for header, *body in tables_of(done):
-        rule = ["---"] * len(header)
-        lines += [*([""] if lines else []), *(f"| {' | '.join(row)} |" for row in (header, rule, *body))]
+        lines += [*([""] if lines else []), f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+        lines += [f"| {' | '.join(row)} |" for row in body]
     if devices := sorted({row["device"] for row in done} - {""}):
         lines += [
             "",

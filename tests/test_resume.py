@@ -53,8 +53,9 @@ def assert_same_end(folder: Path, reference: Path) -> None:
 
 
 def best_score(checkpoint: dict[str, Any]) -> Any:
-    (state,) = (state for name, state in checkpoint["callbacks"].items() if "ModelCheckpoint" in name)
-    return state["best_model_score"]
+    states = [state for name, state in checkpoint["callbacks"].items() if "ModelCheckpoint" in name]
+    (best,) = (state for state in states if Path(state["best_model_path"]).stem == "best")
+    return best["best_model_score"]
 
 
 class Moment(NamedTuple):
@@ -263,3 +264,9 @@ def test_process_that_is_stopped_resumed_and_killed_ends_with_the_same_weights(
     assert steps[-1] < 8 * 125
     run_well(*command_in(done[1].outcome))
     assert_same_end(only_run(), uninterrupted(PROCESS))
+
+
+def test_the_last_checkpoint_is_of_the_last_epoch_also_where_that_was_not_the_best() -> None:
+    run_well(*LENET, "model.optimizer.lr=0", "model.lr_scheduler=null")  # no epoch is better than the first
+    epochs = {name: checkpoint_of(only_run(), name)["epoch"] for name in ("best", "last")}
+    assert epochs == {"best": 0, "last": 2}
