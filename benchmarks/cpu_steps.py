@@ -1,6 +1,6 @@
 """What two shortcuts of ours bring on a CPU, each against the usual way in the same run.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.cpu_steps      # about a minute
+    OMP_NUM_THREADS=1 python -m benchmarks.cpu_steps      # about three minutes
 
 A training step (forward, backward, Adam; 128 images of 28x28) with glibc keeping freed memory for the next tensor
 (`tasks.build.keep_freed_memory`) against one as the system comes, each in a process of its own, in turns; and AlexNet's

@@ -64,6 +64,8 @@ def write_table(folder: Path, target: Path, every_task: bool = False) -> int:
         writer.writeheader()
         writer.writerows(rows)
     (target / "leaderboard.md").write_text(markdown(rows))
+    from tasks.leaderboard_figure import draw  # with matplotlib, which no other run should wait for
+
     if rows_of_size := [row for row in rows if row.get("macs") is not None]:
         draw(rows_of_size, target / "leaderboard.png")
     show(rows)
@@ -90,7 +92,7 @@ def collect(folder: Path, every_task: bool = False) -> list[dict[str, Any]]:
 def changes(record: dict[str, Any], common: set[str]) -> str:
     """What tells a run from another of the same model and data: its experiment and overrides, without the seed."""
     ignored = ["model=", "data=", "seed=", "experiment=", "hydra", "trainer.accelerator=", "[]"]
-    ignored += ["~callbacks.progress_bar"]
+    ignored += ["~callbacks.progress_bar"]  # nothing of the run itself
     ignored += ["ckpt_path="] if record["task"] == "train" else []  # the same run went on
     kept = [text for text in record["overrides"] if text not in common and not text.startswith(tuple(ignored))]
     return " ".join(([record["experiment"]] if record.get("experiment") else []) + kept)
@@ -169,12 +171,8 @@ def cells(row: dict[str, Any]) -> list[str]:
     """A row as people read it: accuracy in per cent with its standard deviation, counts in thousands and millions."""
     counts = [short_count(row["parameters"]), short_count(row["macs"]), accuracy(row)]
     fid = f"{spread(row, 'fid', '{:.4g}')} / {row['fid_floor']:.2g}{held_out(row)}" if row["fid"] is not None else ""
-    samples = [
-        fid,
-        spread(row, "modes", "{:.4g}"),
-        spread(row, "modes_kl", "{:.2f}"),
-        spread(row, "high_quality", "{:.1f}", 100),
-    ]
+    modes = [spread(row, "modes", "{:.4g}"), spread(row, "modes_kl", "{:.2f}")]
+    samples = [fid, *modes, spread(row, "high_quality", "{:.1f}", 100)]
     costs = [f"{row[key]:,.0f}" if row[key] is not None else "" for key in ("epochs", "seconds", "images_per_second")]
     costs[2] = costs[2] if row["modes"] is None else ""  # there are enough columns
     return [row["model"], row["changes"], row["data"], *counts, *samples, str(row["seeds"]), *costs]
@@ -223,10 +221,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         lines += [*([""] if lines else []), f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
         lines += [f"| {' | '.join(row)} |" for row in body]
     if devices := sorted({row["device"] for row in done} - {""}):
-        lines += [
-            "",
-            f"Device: {'; '.join(devices)}. Seconds are of training alone, (val) is on validation images.",
-        ]
+        lines += ["", f"Device: {'; '.join(devices)}. Seconds are of training alone, (val) is on validation images."]
     return "\n".join([*lines, *([""] if failed else []), *map(failure, failed), ""])
 
 
@@ -249,49 +244,3 @@ def show(rows: list[dict[str, Any]]) -> None:
         Console(width=max(WIDTH, Console().width)).print(table)
     for row in failed:
         print(failure(row))
-
-
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Accuracy over the cost of one image, a dot a row, its area by parameters, a panel a data set.
-
-    Nets that were not trained here have their parameters for height.
-    """
-    from matplotlib.figure import Figure
-
-    trained = [row for row in rows if row["seconds"] is not None and row["accuracy"] is not None]
-    rows = trained or rows
-    sets = sorted({row["data"] for row in rows})
-    figure = Figure(figsize=(1 + 6 * len(sets), 5), layout="constrained")
-    for axes, data in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
-        names: list[tuple[float, float, str]] = []
-        for row in (row for row in rows if row["data"] == data):
-            x, y = row["macs"] / 1e6, 100 * row["accuracy"] if trained else row["parameters"] / 1e6
-            if row["accuracy_sd"]:
-                axes.errorbar(x, y, yerr=100 * row["accuracy_sd"], fmt="none", ecolor="gray", capsize=3)
-            axes.scatter(x, y, s=20 + row["parameters"] / 2e4, alpha=0.6)
-            known = "" if trained or row["accuracy"] is None else f"{100 * row['accuracy']:.2f} %"
-            names.append((x, y, " ".join(filter(None, (row["model"], row["changes"], known)))))
-        axes.set(xscale="log", xlabel="million multiply-adds an image", title=data)
-        axes.set(ylabel="accuracy (%)") if trained else axes.set(yscale="log", ylabel="million parameters")
-        axes.margins(x=0.2, y=0.15)  # room for the names
-        axes.grid(alpha=0.3)
-        label(axes, names)
-    figure.savefig(path, dpi=120)
-
-
-def label(axes: Any, names: list[tuple[float, float, str]], near: int = 12) -> None:
-    """Writes each name beside its dot (x, y, name); dots within `near` pixels of each other share a list."""
-    axes.figure.draw_without_rendering()  # which settles where a dot lies
-    lists: list[tuple[Any, list[str]]] = []
-    for x, y, name in names:
-        place = axes.transData.transform((x, y))
-        shared = next((those for other, those in lists if abs(place - other).max() < near), None)
-        if shared is None:
-            lists.append((place, [name]))
-        else:
-            shared.append(name)
-    for place, those in lists:
-        where = axes.transData.inverted().transform(place)
-        offset, align = ((6, 6), "bottom") if len(those) == 1 else ((10, 0), "center")
-        text = axes.annotate("\n".join(those), where, offset, textcoords="offset points", va=align, fontsize=8)
-        text.set_in_layout(False)  # a long one would squeeze the panel to nothing
