@@ -5,10 +5,12 @@ from typing import Any, TypedDict
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 
 class Recipe(TypedDict, total=False):
@@ -16,6 +18,7 @@ class Recipe(TypedDict, total=False):
 
     optimizer: Callable[..., Optimizer]
     discriminator_optimizer: Callable[..., Optimizer] | None
+    lr_scheduler: Callable[[Optimizer], LRScheduler] | None
     discriminator_steps: int
     ema_decay: float | None
 
@@ -40,6 +43,7 @@ class GAN(LightningModule):
         latent_dim: numbers that an image is made from, drawn from N(0, 1).
         optimizer: makes the generator's optimizer, and the discriminator's where that has none of its own.
         discriminator_optimizer: makes the discriminator's.
+        lr_scheduler: makes the schedule of either's learning rate, which goes a step on after every epoch.
         discriminator_steps: steps of the discriminator before each step of the generator (k in algorithm 1).
         ema_decay: of a moving average of the generator's weights, kept beside it for `sample`: it spans about
             1 / (1 - ema_decay) generator steps. None: samples come from the weights in training.
@@ -57,6 +61,7 @@ class GAN(LightningModule):
         latent_dim: int = 100,
         optimizer: Callable[..., Optimizer] = Adam,
         discriminator_optimizer: Callable[..., Optimizer] | None = None,
+        lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         discriminator_steps: int = 1,
         ema_decay: float | None = None,
         saturating: bool = False,
@@ -74,6 +79,7 @@ class GAN(LightningModule):
         self.latent_dim = latent_dim
         self.generator_optimizer = optimizer
         self.discriminator_optimizer = discriminator_optimizer or optimizer
+        self.lr_scheduler = lr_scheduler
         self.discriminator_steps = discriminator_steps
         self.saturating = saturating
         self.num_classes = num_classes
@@ -83,6 +89,7 @@ class GAN(LightningModule):
         if ema_decay is not None:
             self.averaged_generator = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
             self.averaged_generator.requires_grad_(False)
+        self.settled_at = -1  # the number of averaged weights of which the averaged generator's statistics are
         self.example_input_array = torch.zeros(1, latent_dim)
         rows = (
             torch.randn(8 * 8, latent_dim) if num_classes is None else torch.randn(8, latent_dim).repeat(num_classes, 1)
@@ -114,24 +121,40 @@ class GAN(LightningModule):
             raise ValueError(f"{len(labels)} labels for {count} images: one an image is needed")
         return self.images_of(self.latents(count), labels.to(self.device))
 
-    def images_of_fixed_latents(self) -> Tensor:
+    def images_of_fixed_latents(self, averaged: bool = True) -> Tensor:
         """The images to watch over time, 8 a row; of a conditional GAN 8 of each class, from the same 8 latents."""
-        if self.num_classes is None:
-            return self.images_of(self.fixed_latents)
-        return self.images_of(
-            self.fixed_latents, torch.arange(self.num_classes, device=self.device).repeat_interleave(8)
-        )
+        labels = [] if self.num_classes is None else [torch.arange(self.num_classes, device=self.device)]
+        return self.images_of(self.fixed_latents, *(part.repeat_interleave(8) for part in labels), averaged=averaged)
 
     @torch.no_grad()
-    def images_of(self, latents: Tensor, *labels: Tensor) -> Tensor:
-        """Images (N, 1, 28, 28) of latents (N, latent_dim), by the averaged generator where there is one."""
-        net = self.averaged_generator or self.generator
+    def images_of(self, latents: Tensor, *labels: Tensor, averaged: bool = True) -> Tensor:
+        """Images (N, 1, 28, 28) of latents (N, latent_dim), by the averaged generator where there is one.
+
+        With `averaged=False` they are made by the weights in training.
+        """
+        net = self.generator
+        if averaged and self.averaged_generator is not None:
+            net = self.averaged_generator
+            self._settle(net)
         training = net.training
         net.eval()
         try:
             return net(latents, *labels)
         finally:
             net.train(training)
+
+    def _settle(self, net: AveragedModel) -> None:
+        """Measures the statistics of batch normalization for the averaged weights: those at hand are of the last ones.
+
+        P. Izmailov et al., "Averaging Weights Leads to Wider Optima", 2018, section 3.2.
+        """
+        averaged = int(net.n_averaged)
+        if averaged == self.settled_at:
+            return
+        with isolate_rng():
+            torch.manual_seed(0)
+            update_bn((self.latents(500) for _ in range(10)), net)  # a conditional net takes one class after the other
+        self.settled_at = averaged
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:
         """Minus equation 1, to be minimized: real and fake are images (N, 1, 28, 28), fake without gradient.
@@ -206,13 +229,22 @@ class GAN(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.discriminator_steps_done = checkpoint["discriminator_steps_done"]
+        self.settled_at = -1
 
     def setup(self, stage: str) -> None:
         self.to(memory_format=torch.channels_last)  # of the convolutions: a step of dcgan in 0.7 of the time on a CPU
 
-    def configure_optimizers(self) -> list[Optimizer]:
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
         generator = self.generator_optimizer(self.generator.parameters())
-        return [generator, self.discriminator_optimizer(self.discriminator.parameters())]
+        optimizers = [generator, self.discriminator_optimizer(self.discriminator.parameters())]
+        schedulers = [self.lr_scheduler(optimizer) for optimizer in optimizers] if self.lr_scheduler else []
+        if any(isinstance(scheduler, ReduceLROnPlateau) for scheduler in schedulers):
+            raise ValueError("model.lr_scheduler: ReduceLROnPlateau waits for a loss to fall, which a GAN's does not")
+        return optimizers, schedulers
+
+    def on_train_epoch_end(self) -> None:
+        for scheduler in self.lr_schedulers() or []:  # type: ignore[union-attr]
+            scheduler.step()
 
 
 def _not_counted() -> None:

@@ -1,7 +1,7 @@
 """The pairs of nets that a GAN can be built from; they decide what a sample is.
 
-mlp, of the first GAN's paper, and dcgan make images of 28x28 gray pixels. points makes points of the plane and stacked
-images of three channels: two small pairs with which Metz et al. 2017 count the modes that a generator has found.
+mlp, of the first GAN's paper, and dcgan make images of 28x28 gray pixels. points makes points of the plane, stacked and
+stacked_half images of three channels: small pairs with which Metz et al. 2017 count the modes a generator has found.
 """
 
 from itertools import pairwise
@@ -9,9 +9,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-SHAPES = {"mlp": (1, 28, 28), "dcgan": (1, 28, 28), "points": (2,), "stacked": (3, 28, 28)}  # of a sample
+SHAPES = {  # of a sample
+    **{"mlp": (1, 28, 28), "dcgan": (1, 28, 28), "points": (2,)},
+    **{"stacked": (3, 28, 28), "stacked_half": (3, 28, 28)},
+}
 NETWORKS = tuple(SHAPES)
 GRAY = ("mlp", "dcgan")
+STACKED = {"stacked": (2, 4, 8), "stacked_half": (4, 8, 16)}  # a discriminator's maps: a quarter, half a generator's
 
 
 class Maxout(nn.Module):
@@ -66,7 +70,7 @@ def generator(network: str, latent_dim: int, width: float = 1.0) -> nn.Sequentia
     mlp: latent_dim-1200-1200-784 (Goodfellow et al. 2014); the head is its last layer. dcgan: two linear layers and two
     transposed convolutions with batch normalization (the guidelines of Radford et al. 2016, section 3, at 28x28); the
     head is its transposed convolutions. points: latent_dim-128-128-2 with ReLU, the head from the second layer on
-    (Metz et al. 2017, appendix A, by others' code that rebuilds it). stacked: a linear layer, three transposed
+    (Metz et al. 2017, appendix A, by others' code that rebuilds it). stacked(_half): a linear layer, three transposed
     convolutions and a convolution of 64-32-16-8-3 maps (Metz et al. 2017, as Lin et al., "PacGAN", 2018, rebuilt it in
     their code); the head from the first transposed convolution on.
 
@@ -88,7 +92,7 @@ def generator(network: str, latent_dim: int, width: float = 1.0) -> nn.Sequentia
         return orthogonal(
             nn.Sequential(trunk, nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 2)))
         )
-    if network == "stacked":
+    if network in STACKED:
         first, second, third, fourth = (scaled(count, width) for count in (64, 32, 16, 8))
         trunk = nn.Sequential(
             *(nn.Linear(latent_dim, first * 16, bias=False), nn.Unflatten(1, (first, 4, 4))),
@@ -128,10 +132,10 @@ def discriminator(
     mlp: 784-240-240-1, maxout of 5 pieces, with dropout (Goodfellow et al. 2014). dcgan: two convolutions and a linear
     layer with LeakyReLU 0.2 and, but for the first, batch normalization. points: a quarter of the point, then
     2-128-128-1 with ReLU; appendix A of Metz et al. 2017 has one hidden layer, their demo two, with tanh.
-    stacked: three convolutions of 2-4-8 maps, a quarter of the generator's, with LeakyReLU 0.3 and batch normalization.
-    The head is the last, linear layer. A loss that looks at the gradient of one image wants neither dropout, which is
-    random, nor batch normalization, which mixes the images (Gulrajani et al. 2017, section 4). `bias` is the head's:
-    where a loss is a difference of outputs, none would ever be learned.
+    stacked: three convolutions of 2-4-8 maps, a quarter of the generator's, with LeakyReLU 0.3 and batch normalization;
+    stacked_half: of 4-8-16. The head is the last, linear layer. A loss that looks at the gradient of one image wants
+    neither dropout, which is random, nor batch normalization, which mixes the images (Gulrajani et al. 2017, section
+    4). `bias` is the head's: where a loss is a difference of outputs, none would ever be learned.
 
     >>> sum(p.numel() for p in discriminator("mlp").parameters())
     1231441
@@ -154,20 +158,20 @@ def discriminator(
         features = nn.Sequential(Quarter(), nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
         return orthogonal(nn.Sequential(features, linear_head(hidden, outputs, bias)))
     norm2d, norm1d = (nn.BatchNorm2d, nn.BatchNorm1d) if batch_norm else (nn.Identity, nn.Identity)
-    if network == "stacked":
-        maps_of_each = [3, *(scaled(count, width) for count in (2, 4, 8))]
+    if network in STACKED:
+        maps_of_each = [3, *(scaled(count, width) for count in STACKED[network])]
         layers = []
-        for maps, more in pairwise(maps_of_each):  # (N, 2, 14, 14), (N, 4, 7, 7), (N, 8, 4, 4)
+        for maps, more in pairwise(maps_of_each):  # (N, 2, 14, 14), (N, 4, 7, 7), (N, 8, 4, 4) of a quarter
             layers += [nn.Conv2d(maps, more, 3, 2, 1, bias=not batch_norm), norm2d(more), nn.LeakyReLU(0.3)]
         features = nn.Sequential(*layers, nn.Flatten())
-        return normal(nn.Sequential(features, linear_head(maps_of_each[-1] * 16, outputs, bias)))
+        return normal(nn.Sequential(features, linear_head(maps_of_each[-1] * 16, outputs, bias)), batch_norm)
     half, maps, hidden = (scaled(count, width) for count in (64, 128, 1024))
     features = nn.Sequential(
         *(nn.Conv2d(in_channels, half, 4, 2, 1), nn.LeakyReLU(0.2)),  # (N, 64, 14, 14)
         *(nn.Conv2d(half, maps, 4, 2, 1, bias=not batch_norm), norm2d(maps), nn.LeakyReLU(0.2)),  # (N, 128, 7, 7)
         *(nn.Flatten(), nn.Linear(maps * 49, hidden, bias=not batch_norm), norm1d(hidden), nn.LeakyReLU(0.2)),
     )
-    return normal(nn.Sequential(features, linear_head(hidden, outputs, bias)))
+    return normal(nn.Sequential(features, linear_head(hidden, outputs, bias)), batch_norm)
 
 
 def without_head(net: nn.Sequential) -> tuple[nn.Module, int]:
@@ -219,11 +223,18 @@ def uniform(net: nn.Sequential, bound: float) -> nn.Sequential:
     return net
 
 
-def normal(net: nn.Sequential) -> nn.Sequential:
-    """Starts all weights from N(0, 0.02), as Radford et al. 2016, section 4, biases from 0."""
+def normal(net: nn.Sequential, batch_norm: bool = True) -> nn.Sequential:
+    """Starts all weights from N(0, 0.02), as Radford et al. 2016, section 4, biases from 0.
+
+    Without batch normalization, which would set the scale of what they make, they start as K. He et al. 2015, equation
+    15, for LeakyReLU 0.2, and as in the code of Gulrajani et al. 2017.
+    """
     for module in net.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(module.weight, std=0.02)
+            if batch_norm:
+                nn.init.normal_(module.weight, std=0.02)
+            else:
+                nn.init.kaiming_normal_(module.weight, a=0.2)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return net

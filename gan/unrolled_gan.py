@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.optim import Adam
 
 from gan.adversarial import GAN, LogRecipe
-from gan.networks import discriminator, generator
+from gan.networks import STACKED, discriminator, generator
 
 TINY = 1e-30  # the square root has no slope at 0
 
@@ -48,7 +48,7 @@ class UnrolledGAN(GAN):
         unrolled_lr: float | None = None,
         **recipe: Unpack[LogRecipe],
     ) -> None:
-        smooth = discriminator(network, width, dropout=False, batch_norm=network == "stacked")
+        smooth = discriminator(network, width, dropout=False, batch_norm=network in STACKED)
         super().__init__(generator(network, latent_dim, width), smooth, latent_dim, **recipe)
         if unrolled_steps < 0:
             raise ValueError(f"model.unrolled_steps={unrolled_steps}: a whole number from 0 on is needed")

@@ -110,12 +110,12 @@ class CollapseWatch(Callback):
 @torch.no_grad()
 def look(model: GAN, real: Tensor, labels: Tensor) -> dict[str, float]:
     """The discriminator's accuracy, if it has one, and the samples' diversity, of the fixed latents; draws nothing."""
-    fake = model.images_of_fixed_latents()
+    fake = model.images_of_fixed_latents(averaged=False)
     values = {"sample_diversity": (spread(fake) / spread(real)).item()}
     count = min(len(real), len(fake))
     given = () if model.num_classes is None else (labels[:count],)
     if given:
-        fake = model.images_of(model.fixed_latents[:count], *given)
+        fake = model.images_of(model.fixed_latents[:count], *given, averaged=False)
     training = model.discriminator.training
     model.discriminator.eval()
     accuracy = model.discriminator_accuracy(real[:count], fake[:count], *given)

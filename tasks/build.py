@@ -121,7 +121,7 @@ def describe(model: LightningModule, datamodule: LightningDataModule, trainer: T
 def check_samples(model: GAN, datamodule: Any) -> None:
     """Refuses a GAN whose samples are of another shape than those of the data set."""
     made, given = (
-        tuple(model.images_of(torch.zeros(1, model.latent_dim)).shape[1:]),
+        tuple(model.images_of(torch.zeros(1, model.latent_dim), averaged=False).shape[1:]),
         tuple(datamodule.examples(1).shape[1:]),
     )
     networks = [name for name, shape in SHAPES.items() if shape == given]

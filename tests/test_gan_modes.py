@@ -70,6 +70,9 @@ def test_published_pairs_have_the_layers_of_their_papers() -> None:
     assert [tuple(w.shape) for w in discriminator("stacked").parameters() if w.dim() > 1] == [
         *((2, 3, 3, 3), (4, 2, 3, 3), (8, 4, 3, 3), (1, 128))
     ]
+    assert [tuple(w.shape) for w in discriminator("stacked_half").parameters() if w.dim() > 1] == [
+        *((4, 3, 3, 3), (8, 4, 3, 3), (16, 8, 3, 3), (1, 256))
+    ]
 
 
 @pytest.mark.parametrize("cls", [CGAN, EBGAN])

@@ -77,11 +77,46 @@ def test_averaged_generator_is_the_moving_average_and_makes_the_samples(name: st
     assert model.averaged_generator is not None
     assert torch.allclose(flat(model.averaged_generator), average, atol=1e-6)
     latents = torch.randn(5, 100)
+    images = model.images_of(latents)
     model.eval()
     with torch.no_grad():
         averaged, trained = model.averaged_generator(latents), model(latents)
-    assert torch.equal(model.images_of(latents), averaged)
+    assert torch.equal(images, averaged)
+    assert torch.equal(model.images_of(latents, averaged=False), trained)
     assert not torch.equal(averaged, trained)
+
+
+@pytest.mark.parametrize("name", ["gan", "cgan"])
+def test_averaged_generator_normalizes_by_statistics_of_its_own(name: str) -> None:
+    """Those of the weights in training are far off while these still move: here they are of other weights altogether."""
+    model, _, _ = gan_run(name, "model.network=dcgan", "model.ema_decay=0.9")
+    assert model.averaged_generator is not None
+    for weight in model.averaged_generator.parameters():
+        torch.nn.init.normal_(weight, std=0.5)
+    latents, before = torch.randn(2000, 100), torch.get_rng_state()
+    images = model.images_of(latents)
+    assert torch.equal(torch.get_rng_state(), before)
+    by_batch = model.averaged_generator.train()(latents)  # normalized by its own mean and variance
+    assert (images - by_batch).square().mean() < 0.02 * by_batch.var()
+
+
+def test_learning_rates_of_both_nets_follow_the_schedule() -> None:
+    rates: list[list[float]] = []
+
+    class Rates(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            rates.append([optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers])
+
+    model, data, trainer = gan_run("unrolled_gan", "model.lr_scheduler=${schedules.cosine}", "trainer.max_epochs=2")
+    trainer.callbacks.append(Rates())  # type: ignore[attr-defined]
+    trainer.fit(model, data)
+    assert rates == [pytest.approx([1e-3, 1e-4]), pytest.approx([0.5e-3, 0.5e-4])]
+
+
+def test_schedule_that_waits_for_a_loss_is_refused() -> None:
+    model, data, trainer = gan_run("gan", "model.lr_scheduler=${schedules.plateau}")
+    with pytest.raises(ValueError, match=r"ReduceLROnPlateau waits for a loss to fall"):
+        trainer.fit(model, data)
 
 
 @pytest.mark.parametrize("name", ["cgan", "dragan"])
