@@ -36,13 +36,14 @@ class Generators(nn.Module):
 class MADGAN(GAN):
     """Several generators, and a discriminator that tells which made an image: latents (N, 100) -> (N, 1, 28, 28).
 
-    The discriminator has k + 1 classes, one a generator and the last for real images, and minimizes the cross-entropy,
-    summed over the k generators (section 3.1). Each generator wants its images to be taken for real. To be told apart,
-    the generators have to go different ways. They share the trunk of the pair's generator; row n of a batch is made by
-    generator n mod k. Differs from the paper, whose sums over the generators are of an expectation each: a batch of N
-    real images meets N / k of each generator, of which the estimate is noisier; the generators' loss is the mean of
-    theirs, not the sum, which scales a gradient that Adam does not mind. The defaults take -log D_real(G(z)) in place
-    of the paper's log(1 - D_real(G(z))), which is `saturating`, and k = 4 and DCGAN's recipe: ours.
+    The discriminator has k + 1 classes, one a generator and the last for real images, and minimizes the cross-entropy.
+    Each generator wants its images to be taken for real. To be told apart, the generators have to go different ways.
+    They share the trunk of the pair's generator; row n of a batch is made by generator n mod k. Differs from the paper,
+    whose cross-entropy is summed over the generators (section 3.1), so that generated images weigh k times as much as
+    real ones: that is `fake_weight` k. With the images of Stacked MNIST and MNIST the discriminator then stays at
+    chance about the real ones and all generators draw one pattern, so here both weigh alike. A batch of N real images
+    meets N / k of each generator; the generators' loss is the mean of theirs. The defaults take -log D_real(G(z)) in
+    place of the paper's log(1 - D_real(G(z))), which is `saturating`, and k = 4 and DCGAN's recipe: ours.
 
     >>> import torch
     >>> net = MADGAN()
@@ -53,9 +54,10 @@ class MADGAN(GAN):
         network: the pair of nets, one of `gan.networks.NETWORKS`.
         width: share of the pair's units and channels.
         num_generators: k.
+        fake_weight: of the generated images in the discriminator's loss, where real ones have 1.
 
     Raises:
-        ValueError: `num_generators` is below 1.
+        ValueError: `num_generators` is below 1, or `fake_weight` not above 0.
     """
 
     def __init__(
@@ -64,15 +66,21 @@ class MADGAN(GAN):
         network: str = "dcgan",
         width: float = 1.0,
         num_generators: int = 4,
+        fake_weight: float = 1.0,
         **recipe: Unpack[LogRecipe],
     ) -> None:
         if num_generators < 1:
             raise ValueError(f"model.num_generators={num_generators}: a whole number above 0 is needed")
+        if not fake_weight > 0:
+            raise ValueError(
+                f"model.fake_weight={fake_weight}: a number above 0 is needed, the paper has the number of generators"
+            )
         trunk, first = generator(network, latent_dim, width)
         others = [generator(network, latent_dim, width)[1] for _ in range(num_generators - 1)]
         which = discriminator(network, width, outputs=num_generators + 1)
         super().__init__(Generators(trunk, [first, *others]), which, latent_dim, **recipe)
         self.num_generators = num_generators
+        self.fake_weight = fake_weight
 
     def classes(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         """The right answers of the discriminator: k for every real image, n mod k for row n of the generated ones."""
@@ -82,7 +90,7 @@ class MADGAN(GAN):
     def discriminator_loss(self, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:
         of_real, of_fake = self.classes(real, fake)
         loss = F.cross_entropy(self.discriminator(real, *labels), of_real)
-        return loss + self.num_generators * F.cross_entropy(self.discriminator(fake, *labels), of_fake)
+        return loss + self.fake_weight * F.cross_entropy(self.discriminator(fake, *labels), of_fake)
 
     def generator_loss(self, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:
         """-log D_real(G(z)), or log(1 - D_real(G(z))) where `saturating`."""

@@ -14,6 +14,7 @@ from gan.dragan import DRAGAN
 from gan.ebgan import EBGAN, pulling_away_term
 from gan.mad_gan import MADGAN, Generators
 from gan.minibatch_gan import MinibatchDiscrimination, MinibatchGAN
+from gan.networks import discriminator
 from gan.unrolled_gan import AdamAhead, UnrolledGAN
 from gan.wgan import WGAN
 from gan.wgan_gp import WGANGP, gradient_penalty
@@ -298,6 +299,13 @@ def test_unrolled_gan_looks_ahead_with_the_optimizer_that_trains_its_discriminat
     assert (ahead.lr, ahead.steps) == (1e-4, 3)
 
 
+@pytest.mark.parametrize("width", [0.25, 1.0])
+def test_discriminator_that_does_not_normalize_starts_at_a_scale_that_images_survive(width: float) -> None:
+    features, _ = discriminator("dcgan", width, batch_norm=False)
+    scale = features(torch.randn(100, 1, 28, 28)).square().mean().sqrt().item()
+    assert 0.5 < scale < 2  # from N(0, 0.02) it is 0.01 at a quarter of the width
+
+
 def test_mad_gan_row_is_made_by_generator_n_mod_k() -> None:
     net = Generators(nn.Identity(), [Times(1), Times(10), Times(100)])
     assert net(torch.ones(7, 1)).flatten().tolist() == [1, 10, 100, 1, 10, 100, 1]
@@ -312,7 +320,7 @@ def test_mad_gan_classes_are_the_generators_and_real_the_last() -> None:
 
 def test_mad_gan_losses_by_hand() -> None:
     """Images of three pixels that are the logits of two generators and of real; log-sums from numpy."""
-    model = MADGAN(width=0.1, num_generators=2)
+    model = MADGAN(width=0.1, num_generators=2, fake_weight=2)  # the paper's sum over the generators
     model.discriminator = nn.Flatten()
     real, fake = torch.randn(4, 3, 1, 1), torch.randn(4, 3, 1, 1)
     of_real, of_fake = (np.log(odds / odds.sum(1, keepdims=True)) for odds in (real.exp().numpy(), fake.exp().numpy()))
@@ -340,6 +348,7 @@ def test_mad_gan_accuracy_is_of_real_against_any_generator() -> None:
         (lambda: WGAN(clip=0), "model.clip=0"),
         (lambda: WGAN(warm_up_steps=0), "model.warm_up_steps=0"),
         (lambda: MADGAN(num_generators=0), "model.num_generators=0"),
+        (lambda: MADGAN(fake_weight=0), "model.fake_weight=0"),
         (lambda: MinibatchGAN(kernels=0), "model.kernels=0"),
         (lambda: UnrolledGAN(unrolled_steps=-1), "model.unrolled_steps=-1"),
         (lambda: UnrolledGAN(unrolled_lr=0), "model.unrolled_lr=0"),

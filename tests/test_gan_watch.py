@@ -88,7 +88,7 @@ def test_averaged_generator_is_the_moving_average_and_makes_the_samples(name: st
 
 @pytest.mark.parametrize("name", ["gan", "cgan"])
 def test_averaged_generator_normalizes_by_statistics_of_its_own(name: str) -> None:
-    """Those of the weights in training are far off while these still move: here they are of other weights altogether."""
+    """Those of the weights in training are far off while these still move: here they are of other weights."""
     model, _, _ = gan_run(name, "model.network=dcgan", "model.ema_decay=0.9")
     assert model.averaged_generator is not None
     for weight in model.averaged_generator.parameters():
