@@ -5,7 +5,7 @@ from typing import Unpack
 from torch import nn
 
 from gan.adversarial import GAN, LogRecipe
-from gan.networks import GRAY, HalfTanh, Joined, Maxout, check, discriminator, generator, linear_head, scaled, uniform
+from gan.networks import GRAY, HalfTanh, Joined, Maxout, check, conditional_dcgan, linear_head, scaled, uniform
 
 
 class CGAN(GAN):
@@ -33,10 +33,11 @@ class CGAN(GAN):
         num_classes: int = 10,
         **recipe: Unpack[LogRecipe],
     ) -> None:
-        build = mlp if check(network, width, GRAY) == "mlp" else dcgan
-        super().__init__(
-            *build(num_classes, latent_dim, width), latent_dim=latent_dim, num_classes=num_classes, **recipe
-        )
+        if check(network, width, GRAY) == "mlp":
+            nets = mlp(num_classes, latent_dim, width)
+        else:
+            nets = conditional_dcgan(num_classes, latent_dim, width)
+        super().__init__(*nets, latent_dim=latent_dim, num_classes=num_classes, **recipe)
 
 
 def mlp(num_classes: int, latent_dim: int, width: float) -> tuple[Joined, Joined]:
@@ -68,13 +69,3 @@ def mlp(num_classes: int, latent_dim: int, width: float) -> tuple[Joined, Joined
         ),
     )
     return first, second
-
-
-def dcgan(num_classes: int, latent_dim: int, width: float) -> tuple[Joined, Joined]:
-    """The shared pair, told the class."""
-    to_latents = nn.Linear(num_classes, 50)
-    to_channel = nn.Sequential(nn.Linear(num_classes, 784), nn.Unflatten(1, (1, 28, 28)))
-    return (
-        Joined(num_classes, nn.Identity(), to_latents, generator("dcgan", latent_dim + 50, width)),
-        Joined(num_classes, nn.Identity(), to_channel, discriminator("dcgan", width, in_channels=2)),
-    )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gan.adversarial import GAN, LogRecipe
-from gan.networks import discriminator, generator
+from gan.networks import smooth_pair
 from gan.wgan_gp import gradient_penalty, one_each
 
 
@@ -27,6 +27,7 @@ class DRAGAN(GAN):
         width: share of the pair's units and channels.
         penalty: lambda, the weight of the penalty.
         spread: how far the perturbed images lie from the real ones, in standard deviations of the pixels.
+        num_classes: of a conditional GAN, with the pair dcgan, as in `CGAN`; None: the paper knows no classes.
     """
 
     def __init__(
@@ -36,10 +37,11 @@ class DRAGAN(GAN):
         width: float = 1.0,
         penalty: float = 10.0,
         spread: float = 0.5,
+        num_classes: int | None = None,
         **recipe: Unpack[LogRecipe],
     ) -> None:
-        smooth = discriminator(network, width, dropout=False, batch_norm=False)
-        super().__init__(generator(network, latent_dim, width), smooth, latent_dim, **recipe)
+        nets = smooth_pair(network, latent_dim, width, num_classes)
+        super().__init__(*nets, latent_dim, num_classes=num_classes, **recipe)
         self.penalty = penalty
         self.spread = spread
 

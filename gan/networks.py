@@ -174,6 +174,35 @@ def discriminator(
     return normal(nn.Sequential(features, linear_head(hidden, outputs, bias)), batch_norm)
 
 
+def conditional_dcgan(num_classes: int, latent_dim: int, width: float, **options: bool) -> tuple[Joined, Joined]:
+    """The pair dcgan, told the class: the label joins the latents as 50 numbers and the image as a second channel.
+
+    `options` are the discriminator's: dropout, batch_norm, bias.
+    """
+    to_latents = nn.Linear(num_classes, 50)
+    to_channel = nn.Sequential(nn.Linear(num_classes, 784), nn.Unflatten(1, (1, 28, 28)))
+    return (
+        Joined(num_classes, nn.Identity(), to_latents, generator("dcgan", latent_dim + 50, width)),
+        Joined(num_classes, nn.Identity(), to_channel, discriminator("dcgan", width, in_channels=2, **options)),
+    )
+
+
+def smooth_pair(
+    network: str, latent_dim: int, width: float, num_classes: int | None, **options: bool
+) -> tuple[nn.Module, nn.Module]:
+    """Generator and discriminator of a paper that looks at the gradient of one image; where classes are, told them.
+
+    Raises:
+        ValueError: classes for a pair other than dcgan.
+    """
+    options |= {"dropout": False, "batch_norm": False}
+    if num_classes is None:
+        return generator(network, latent_dim, width), discriminator(network, width, **options)
+    if check(network, width) != "dcgan":
+        raise ValueError(f"model.network={network} cannot be told the class: use dcgan, or model.num_classes=null")
+    return conditional_dcgan(num_classes, latent_dim, width, **options)
+
+
 def without_head(net: nn.Sequential) -> tuple[nn.Module, int]:
     """A discriminator's features, samples (N, ...) -> (N, F), and F, for a head of another kind.
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gan.adversarial import GAN, Recipe
-from gan.networks import discriminator, generator
+from gan.networks import smooth_pair
 from gan.wgan import wasserstein_loss
 
 
@@ -26,6 +26,7 @@ class WGANGP(GAN):
         network: the pair of nets, one of `gan.networks.NETWORKS`.
         width: share of the pair's units and channels.
         penalty: lambda, the weight of the penalty.
+        num_classes: of a conditional GAN, with the pair dcgan, as in `CGAN`; None: the paper knows no classes.
     """
 
     def __init__(
@@ -34,10 +35,11 @@ class WGANGP(GAN):
         network: str = "dcgan",
         width: float = 1.0,
         penalty: float = 10.0,
+        num_classes: int | None = None,
         **recipe: Unpack[Recipe],
     ) -> None:
-        critic = discriminator(network, width, dropout=False, batch_norm=False, bias=False)
-        super().__init__(generator(network, latent_dim, width), critic, latent_dim, **recipe)
+        nets = smooth_pair(network, latent_dim, width, num_classes, bias=False)
+        super().__init__(*nets, latent_dim, num_classes=num_classes, **recipe)
         self.penalty = penalty
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:

@@ -45,17 +45,37 @@ def random_images(count: int = 6) -> tuple[Tensor, Tensor]:
     return torch.randn(count, 1, 2, 2), torch.randn(count, 1, 2, 2)
 
 
-def test_conditional_gan_makes_and_judges_images_by_their_class() -> None:
-    for network in ("mlp", "dcgan"):
-        model = CGAN(network=network, width=0.1).eval()
-        latents = torch.randn(1, 100).expand(10, -1)
-        with torch.no_grad():
-            of_classes = model(latents, torch.arange(10))
-            of_one = model(latents, torch.full((10,), 3))
-            logits = model.discriminator(of_one, torch.arange(10))
-        assert len(of_classes.flatten(1).unique(dim=0)) == 10
-        assert torch.equal(of_one[0], of_one[9])
-        assert len(logits.unique()) == 10
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: CGAN(network="mlp", width=0.1),
+        lambda: CGAN(network="dcgan", width=0.1),
+        lambda: DRAGAN(width=0.1, num_classes=10),
+        lambda: WGANGP(width=0.1, num_classes=10),
+    ],
+)
+def test_conditional_gan_makes_and_judges_images_by_their_class(build: Any) -> None:
+    model = build().eval()
+    latents = torch.randn(1, 100).expand(10, -1)
+    with torch.no_grad():
+        of_classes = model(latents, torch.arange(10))
+        of_one = model(latents, torch.full((10,), 3))
+        logits = model.discriminator(of_one, torch.arange(10))
+    assert len(of_classes.flatten(1).unique(dim=0)) == 10
+    assert torch.equal(of_one[0], of_one[9])
+    assert len(logits.unique()) == 10
+
+
+@pytest.mark.parametrize("name", ["dragan", "wgan_gp"])
+def test_penalty_of_a_conditional_gan_is_taken_at_the_label_of_each_image(name: str) -> None:
+    model, data, trainer = gan_run(name, "model.num_classes=10", "model.network=dcgan")
+    read: list[tuple[Tensor, ...]] = []
+    model.discriminator.register_forward_pre_hook(lambda net, inputs: read.append(inputs) if net.training else None)
+    trainer.fit(model, data)
+    penalized = [inputs for inputs in read if inputs[0].is_leaf and inputs[0].requires_grad]
+    assert penalized
+    labels = {tuple(inputs[1].tolist()) for inputs in read if not inputs[0].requires_grad}
+    assert all(tuple(inputs[1].tolist()) in labels for inputs in penalized)
 
 
 def test_conditional_gan_trains_on_the_labels_of_the_batch() -> None:
@@ -349,6 +369,7 @@ def test_mad_gan_accuracy_is_of_real_against_any_generator() -> None:
         (lambda: WGAN(warm_up_steps=0), "model.warm_up_steps=0"),
         (lambda: MADGAN(num_generators=0), "model.num_generators=0"),
         (lambda: MADGAN(fake_weight=0), "model.fake_weight=0"),
+        (lambda: DRAGAN(network="mlp", num_classes=10), "model.network=mlp cannot be told the class"),
         (lambda: MinibatchGAN(kernels=0), "model.kernels=0"),
         (lambda: UnrolledGAN(unrolled_steps=-1), "model.unrolled_steps=-1"),
         (lambda: UnrolledGAN(unrolled_lr=0), "model.unrolled_lr=0"),
