@@ -57,6 +57,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     paths, objective = {}, None
     if isinstance(checkpoint, ModelCheckpoint):
         last = str(record.last_checkpoint(trainer))
+        if trainer.global_step == 0:  # Lightning saves nothing of a GAN whose discriminator alone has learned so far
+            trainer.save_checkpoint(last)
         paths = {"best_checkpoint": checkpoint.best_model_path or last, "last_checkpoint": last}
         if checkpoint.monitor and checkpoint.best_model_score is not None:
             objective = results[checkpoint.monitor] = checkpoint.best_model_score.item()

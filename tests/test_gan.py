@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from command_line import PLAIN, checkpoint_of, only_run, results_of, run_well
 from conftest import flat, model_class, models_of, quick_gan, small_run
 from lightning import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -220,3 +221,10 @@ def test_batches_of_one_image_are_refused() -> None:
 def test_a_count_below_one_is_refused(argument: str) -> None:
     with pytest.raises(ValueError, match=f"model.{argument}=0: a whole number above 0"):
         GAN(nn.Identity(), nn.Flatten(0), **{argument: 0})  # type: ignore[arg-type]
+
+
+def test_run_whose_generator_has_not_moved_yet_ends_with_a_checkpoint() -> None:
+    """WGAN's critic takes the first 100 steps alone; ModelCheckpoint saves nothing before a counted step."""
+    run_well("model=wgan", "model.width=0.1", *PLAIN, "trainer.max_epochs=1", "callbacks.evaluation.count=20")
+    assert checkpoint_of(only_run())["global_step"] == 0
+    assert results_of(only_run())["status"] == "finished"
