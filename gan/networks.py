@@ -178,6 +178,11 @@ def conditional_dcgan(num_classes: int, latent_dim: int, width: float, **options
     """The pair dcgan, told the class: the label joins the latents as 50 numbers and the image as a second channel.
 
     `options` are the discriminator's: dropout, batch_norm, bias.
+
+    >>> generator, discriminator = conditional_dcgan(10, latent_dim=100, width=0.1)
+    >>> labels = torch.tensor([3, 7])
+    >>> discriminator(generator(torch.zeros(2, 100), labels), labels).shape
+    torch.Size([2])
     """
     to_latents = nn.Linear(num_classes, 50)
     to_channel = nn.Sequential(nn.Linear(num_classes, 784), nn.Unflatten(1, (1, 28, 28)))
@@ -191,6 +196,11 @@ def smooth_pair(
     network: str, latent_dim: int, width: float, num_classes: int | None, **options: bool
 ) -> tuple[nn.Module, nn.Module]:
     """Generator and discriminator of a paper that looks at the gradient of one image; where classes are, told them.
+
+    >>> [type(net).__name__ for net in smooth_pair("mlp", 100, 0.1, num_classes=None)]
+    ['Sequential', 'Sequential']
+    >>> [type(net).__name__ for net in smooth_pair("dcgan", 100, 0.1, num_classes=10)]
+    ['Joined', 'Joined']
 
     Raises:
         ValueError: classes for a pair other than dcgan.
