@@ -90,6 +90,7 @@ class GAN(LightningModule):
             self.averaged_generator = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
             self.averaged_generator.requires_grad_(False)
         self.settled_at = -1  # the number of averaged weights of which the averaged generator's statistics are
+        self.register_load_state_dict_post_hook(_unsettle)
         self.example_input_array = torch.zeros(1, latent_dim)
         rows = (
             torch.randn(8 * 8, latent_dim) if num_classes is None else torch.randn(8, latent_dim).repeat(num_classes, 1)
@@ -229,7 +230,6 @@ class GAN(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.discriminator_steps_done = checkpoint["discriminator_steps_done"]
-        self.settled_at = -1
 
     def setup(self, stage: str) -> None:
         self.to(memory_format=torch.channels_last)  # of the convolutions: a step of dcgan in 0.7 of the time on a CPU
@@ -243,9 +243,14 @@ class GAN(LightningModule):
         return optimizers, schedulers
 
     def on_train_epoch_end(self) -> None:
-        for scheduler in self.lr_schedulers() or []:  # type: ignore[union-attr]
-            scheduler.step()
+        for config in self.trainer.lr_scheduler_configs:
+            self.lr_scheduler_step(config.scheduler, None)
 
 
 def _not_counted() -> None:
     """Keeps the discriminator's steps out of `trainer.global_step`."""
+
+
+def _unsettle(model: GAN, _: Any) -> None:
+    """Has the averaged generator's statistics measured anew: the weights that were loaded may have come without."""
+    model.settled_at = -1

@@ -42,8 +42,8 @@ class MADGAN(GAN):
     whose cross-entropy is summed over the generators (section 3.1), so that generated images weigh k times as much as
     real ones: that is `fake_weight` k. The discriminator then stayed at chance about the real digits of MNIST and all
     generators drew one pattern, so here both weigh alike. A batch of N real images meets N / k of each generator; the
-    generators' loss is the mean of theirs, not the sum. The defaults take -log D_real(G(z)) in
-    place of the paper's log(1 - D_real(G(z))), which is `saturating`, and k = 4 and DCGAN's recipe: ours.
+    generators' loss is the mean of theirs, not the sum. The defaults take -log D_real(G(z)) in place of the paper's
+    log(1 - D_real(G(z))), which is `saturating`, and k = 4 and DCGAN's recipe: ours.
 
     >>> import torch
     >>> net = MADGAN()

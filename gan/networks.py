@@ -9,13 +9,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-SHAPES = {  # of a sample
-    **{"mlp": (1, 28, 28), "dcgan": (1, 28, 28), "points": (2,)},
-    **{"stacked": (3, 28, 28), "stacked_half": (3, 28, 28)},
-}
-NETWORKS = tuple(SHAPES)
-GRAY = ("mlp", "dcgan")
 STACKED = {"stacked": (2, 4, 8), "stacked_half": (4, 8, 16)}  # a discriminator's maps: a quarter, half a generator's
+GRAY = ("mlp", "dcgan")
+SHAPES = dict.fromkeys(GRAY, (1, 28, 28)) | {"points": (2,)} | dict.fromkeys(STACKED, (3, 28, 28))  # of a sample
+NETWORKS = tuple(SHAPES)
 
 
 class Maxout(nn.Module):
@@ -158,20 +155,21 @@ def discriminator(
         features = nn.Sequential(Quarter(), nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
         return orthogonal(nn.Sequential(features, linear_head(hidden, outputs, bias)))
     norm2d, norm1d = (nn.BatchNorm2d, nn.BatchNorm1d) if batch_norm else (nn.Identity, nn.Identity)
+    start = normal if batch_norm else he
     if network in STACKED:
         maps_of_each = [3, *(scaled(count, width) for count in STACKED[network])]
         layers = []
         for maps, more in pairwise(maps_of_each):  # (N, 2, 14, 14), (N, 4, 7, 7), (N, 8, 4, 4) of a quarter
             layers += [nn.Conv2d(maps, more, 3, 2, 1, bias=not batch_norm), norm2d(more), nn.LeakyReLU(0.3)]
         features = nn.Sequential(*layers, nn.Flatten())
-        return normal(nn.Sequential(features, linear_head(maps_of_each[-1] * 16, outputs, bias)), batch_norm)
+        return start(nn.Sequential(features, linear_head(maps_of_each[-1] * 16, outputs, bias)))
     half, maps, hidden = (scaled(count, width) for count in (64, 128, 1024))
     features = nn.Sequential(
         *(nn.Conv2d(in_channels, half, 4, 2, 1), nn.LeakyReLU(0.2)),  # (N, 64, 14, 14)
         *(nn.Conv2d(half, maps, 4, 2, 1, bias=not batch_norm), norm2d(maps), nn.LeakyReLU(0.2)),  # (N, 128, 7, 7)
         *(nn.Flatten(), nn.Linear(maps * 49, hidden, bias=not batch_norm), norm1d(hidden), nn.LeakyReLU(0.2)),
     )
-    return normal(nn.Sequential(features, linear_head(hidden, outputs, bias)), batch_norm)
+    return start(nn.Sequential(features, linear_head(hidden, outputs, bias)))
 
 
 def conditional_dcgan(num_classes: int, latent_dim: int, width: float, **options: bool) -> tuple[Joined, Joined]:
@@ -262,18 +260,24 @@ def uniform(net: nn.Sequential, bound: float) -> nn.Sequential:
     return net
 
 
-def normal(net: nn.Sequential, batch_norm: bool = True) -> nn.Sequential:
-    """Starts all weights from N(0, 0.02), as Radford et al. 2016, section 4, biases from 0.
-
-    Without batch normalization, which would set the scale of what they make, they start as K. He et al. 2015, equation
-    15, for LeakyReLU 0.2, and as in the code of Gulrajani et al. 2017.
-    """
+def normal(net: nn.Sequential) -> nn.Sequential:
+    """Starts all weights from N(0, 0.02), as Radford et al. 2016, section 4, biases from 0."""
     for module in net.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            if batch_norm:
-                nn.init.normal_(module.weight, std=0.02)
-            else:
-                nn.init.kaiming_normal_(module.weight, a=0.2)
+            nn.init.normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return net
+
+
+def he(net: nn.Sequential) -> nn.Sequential:
+    """Starts all weights as K. He et al. 2015, equation 15, for LeakyReLU 0.2, biases from 0.
+
+    As in the code of Gulrajani et al. 2017: without batch normalization nothing else sets the scale of the features.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, a=0.2)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return net

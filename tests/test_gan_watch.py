@@ -98,6 +98,10 @@ def test_averaged_generator_normalizes_by_statistics_of_its_own(name: str) -> No
     assert torch.equal(torch.get_rng_state(), before)
     by_batch = model.averaged_generator.train()(latents)  # normalized by its own mean and variance
     assert (images - by_batch).square().mean() < 0.02 * by_batch.var()
+    other, _, _ = gan_run(name, "model.network=dcgan", "model.ema_decay=0.9")
+    other.images_of(latents)
+    other.load_state_dict(model.state_dict())  # whose statistics `by_batch` has moved
+    assert torch.equal(other.images_of(latents), images)
 
 
 def test_learning_rates_of_both_nets_follow_the_schedule() -> None:
