@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnn.reader import Recipe, SequenceClassifier
+from rnn.sequence_classifier import Recipe, SequenceClassifier
 
 
 class ClockworkLayer(nn.Module):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-from rnn.reader import SequenceClassifier
+from rnn.sequence_classifier import SequenceClassifier
 
 FEATURES = ("last", "mean", "snapshots")  # of the states, for the readout
 FEW_UNITS = 100  # for so few all eigenvalues are found at once

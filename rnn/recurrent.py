@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import register_flop_formula
 
-from rnn.reader import Recipe, SequenceClassifier
+from rnn.sequence_classifier import Recipe, SequenceClassifier
 
 CELLS = {"elman": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 UNITS = {"elman": 206, "lstm": 98, "gru": 115}  # with about the 50,954 parameters of the default ClockworkRNN

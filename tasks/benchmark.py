@@ -18,7 +18,7 @@ from rich.table import Table
 from torchvision.utils import save_image
 
 from gan.adversarial import GAN
-from gan.figures import grid
+from gan.callbacks.sample_plots import grid
 from tasks.build import build, describe
 from tasks.results import recorded
 from tasks.train import numbers, short

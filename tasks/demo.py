@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from classic_cnn.deconvnet import conv_layers, feature_maps
-from classic_cnn.explanations import PAPER, each_to, to_common
-from datamodules.photo import read_photo
+from classic_cnn.explain.deconvnet import conv_layers, feature_maps
+from classic_cnn.explain.plots import PAPER, each_to, to_common
+from datamodules.user_image import read_photo
 from tasks.build import build, describe
 from tasks.checkpoint import load_weights
 from tasks.results import recorded

@@ -18,9 +18,9 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from classic_cnn import explanations
-from classic_cnn.attribution import attribute, occlusion
-from classic_cnn.deconvnet import (
+from classic_cnn.explain import plots
+from classic_cnn.explain.attribution import attribute, occlusion
+from classic_cnn.explain.deconvnet import (
     Layer,
     Responses,
     Window,
@@ -32,7 +32,7 @@ from classic_cnn.deconvnet import (
     search,
     window_of,
 )
-from datamodules.photo import read_photo
+from datamodules.user_image import read_photo
 from tasks.build import build, describe
 from tasks.checkpoint import load_weights
 from tasks.results import recorded
@@ -155,10 +155,10 @@ def figures(
     shown = spread(net.layers, task.layers or len(net.layers))
     if shown:
         if isinstance(shown[0].convolution, nn.Conv2d):
-            yield Picture("filters", explanations.filters_figure(shown[0].convolution.weight), FILTERS)
+            yield Picture("filters", plots.filters_figure(shown[0].convolution.weight), FILTERS)
         maps = [layer[0] for layer in feature_maps(net.model, shown, net.transform(examples.images[:1]))]
         names = [layer.name for layer in shown]
-        picture = explanations.feature_maps_figure(examples.images[0], names, maps, task.maps)
+        picture = plots.feature_maps_figure(examples.images[0], names, maps, task.maps)
         yield Picture("feature_maps", picture, f"What {examples.names[0]} leaves in each layer. {FEATURE_MAPS}")
         generator = torch.Generator().manual_seed(0)  # sets of one class after another are not cut off at some class
         chosen = torch.randperm(len(labels), generator=generator)[: task.images].sort().values
@@ -180,12 +180,12 @@ def figures(
         least = float(sweep[..., label].min())
         rows.append({"example": name, "class": net.class_names[label], "read_as": best})
         rows[-1] |= {"probability": float(row[label]), "lowest_when_occluded": least}
-    drawn = explanations.occlusion_figure(examples.images, titles, classes, sweeps, net.class_names, task.square)
+    drawn = plots.occlusion_figure(examples.images, titles, classes, sweeps, net.class_names, task.square)
     yield Picture("occlusion", drawn, OCCLUSION.format(side=task.square))
     read = net.transform(examples.images)
     last = net.layers[-1] if net.layers else None
     attributions = attribute(net.model, last, read, classes.to(read.device))
-    yield Picture("attributions", explanations.attributions_figure(read, titles, attributions), ATTRIBUTIONS)
+    yield Picture("attributions", plots.attributions_figure(read, titles, attributions), ATTRIBUTIONS)
 
 
 def spread(layers: list[Layer], count: int) -> list[Layer]:
@@ -219,7 +219,7 @@ def excitation(
     classes = [[net.class_names[label] for label in labels[indices].tolist()] for indices in top]
     seen = window.size if chain is not None and window.size < read.shape[-1] else None
     title = f"convolution {number}: {layer.name}" + (f", windows of {seen}x{seen} pixels" if seen else ", whole images")
-    drawn = explanations.excitation_figure(title, maps, projections, patches, classes)
+    drawn = plots.excitation_figure(title, maps, projections, patches, classes)
     text = (GUIDED if chain is None else DECONVNET).format(layer=html.escape(layer.name), images=len(images))
     return Picture(f"excites_{number:02}_{layer.name}", drawn, text)
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from datamodules.photo import read_photo
+from datamodules.user_image import read_photo
 from tasks.checkpoint import load_weights
 from tasks.results import recorded
 from tasks.train import short

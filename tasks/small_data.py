@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torchvision.utils import save_image
 
 from gan.adversarial import GAN
-from gan.figures import grid
+from gan.callbacks.sample_plots import grid
 from tasks.build import build
 from tasks.generate import write_set
 from tasks.results import read, recorded, write

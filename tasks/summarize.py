@@ -13,9 +13,9 @@ from rich.table import Table
 from torch import nn
 
 from tasks.build import build
+from tasks.layer_summary import Layer, is_depthwise, kind, parameters, trace
 from tasks.leaderboard import collect
 from tasks.results import recorded
-from tasks.trace import Layer, is_depthwise, kind, parameters, trace
 from tasks.train import short
 
 COLUMNS = ("name", "kind", "output", "parameters", "macs", "bytes", "receptive_field")

@@ -5,8 +5,8 @@ from typing import Any
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from omegaconf import DictConfig
 
+from classic_cnn.callbacks.test_time_augmentation import AveragedViews
 from classic_cnn.classifier import ImageClassifier
-from classic_cnn.views import AveragedViews
 from tasks.build import build, describe
 from tasks.checkpoint import load_weights
 from tasks.results import recorded

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from classic_cnn.classifier import ImageClassifier
-from gan.evaluation import Evaluation
+from gan.scores.evaluation import Evaluation
 from tasks.build import build, describe
 from tasks.checkpoint import all_overrides, load_weights, read, warm_start
 from tasks.results import recorded

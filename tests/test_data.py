@@ -29,7 +29,7 @@ from datamodules.augment import RandomCrop
 from datamodules.idx import NAMES, IdxFiles, load
 from datamodules.images import ImageData, ResidentImages, Split, first_of_each_class
 from datamodules.mnist import MNIST, FashionMNIST, MNIST5k
-from datamodules.photo import read_photo
+from datamodules.user_image import read_photo
 
 OF_OTHER_SAMPLES = {"ring", "stacked_mnist"}  # points and three channels: tests/test_gan_modes.py
 SETS = sorted(

@@ -14,9 +14,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from classic_cnn.alexnet import AlexNet
-from classic_cnn.attribution import attribute, occlude, occlusion
 from classic_cnn.classifier import ImageClassifier
-from classic_cnn.deconvnet import Window, conv_layers, feature_maps, guided, is_chain, project, search, window_of
+from classic_cnn.explain.attribution import attribute, occlude, occlusion
+from classic_cnn.explain.deconvnet import (
+    Window,
+    conv_layers,
+    feature_maps,
+    guided,
+    is_chain,
+    project,
+    search,
+    window_of,
+)
 from classic_cnn.vgg import VGG
 from classic_cnn.zfnet import ZFNet
 from datamodules.mnist import MNIST5k

@@ -25,10 +25,17 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 from classic_cnn.vgg import VGG
 from datamodules.images import ImageData
-from gan.distances import KernelMMD, NearestNeighbour, PrecisionRecall, Wasserstein, own_distances, squared_distances
-from gan.evaluation import GANEvaluation, by_features, distances, judged
-from gan.judge import FOLDER, JUDGES, Judge, accuracy_of_a_pupil, export, judge_of
-from gan.metrics import ModeScore, ModesCovered, ParzenLogLikelihood
+from gan.scores.distances import (
+    KernelMMD,
+    NearestNeighbour,
+    PrecisionRecall,
+    Wasserstein,
+    own_distances,
+    squared_distances,
+)
+from gan.scores.evaluation import GANEvaluation, by_features, distances, judged
+from gan.scores.metrics import ModeScore, ModesCovered, ParzenLogLikelihood
+from gan.scores.scoring_net import FOLDER, JUDGES, Judge, accuracy_of_a_pupil, export, judge_of
 
 
 def two_sets(real: int = 60, fake: int = 50, features: int = 5, shift: float = 0.7) -> tuple[Tensor, Tensor]:
@@ -277,7 +284,7 @@ def test_an_exported_judge_is_the_same_net_and_a_changed_file_is_refused(
     net = VGG(depth=11, width=0.125).eval()
     torch.save({"state_dict": net.state_dict()}, "some.ckpt")
     sha256 = export("some.ckpt", "mnist", folder=tmp_path)
-    monkeypatch.setattr("gan.judge.FOLDER", tmp_path)
+    monkeypatch.setattr("gan.scores.scoring_net.FOLDER", tmp_path)
     with pytest.raises(ValueError, match="is not the judge that it was"):
         Judge("mnist")
     monkeypatch.setitem(JUDGES, "mnist", JUDGES["mnist"]._replace(sha256=sha256))

@@ -20,8 +20,8 @@ from datamodules.stacked_mnist import StackedMNIST
 from gan.adversarial import GAN
 from gan.cgan import CGAN
 from gan.ebgan import EBGAN
-from gan.modes import RingModes, StackedModes, ring_scores, samples
 from gan.networks import SHAPES, discriminator, generator
+from gan.scores.modes import RingModes, StackedModes, ring_scores, samples
 from tasks.build import build
 
 QUIET = ("~callbacks.progress_bar", "++trainer.enable_progress_bar=false", "trainer.accelerator=cpu")
@@ -30,7 +30,7 @@ SMALL = {
     "stacked_mnist": ("data.limit_train=5", "data.batch_size=20", "callbacks.modes.count=20"),
 }
 BOTH = sorted(SMALL)
-COUNTS = "+callbacks.modes._target_=gan.modes"
+COUNTS = "+callbacks.modes._target_=gan.scores.modes"
 FREE = [name for name in models_of(GAN) if name not in ("cgan", "ebgan")]  # to use any pair of nets
 
 

@@ -16,10 +16,10 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from datamodules.images import ImageData
 from gan.adversarial import GAN
+from gan.callbacks.collapse_watch import CollapseWatch, look, spread
+from gan.callbacks.sample_plots import GANFigures, animate, arc, nearest
 from gan.cgan import CGAN
-from gan.figures import GANFigures, animate, arc, nearest
 from gan.vanilla import VanillaGAN
-from gan.watch import CollapseWatch, look, spread
 
 AT_THE_END = (
     "interpolations between latents",

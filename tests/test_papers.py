@@ -20,11 +20,11 @@ from torch.nn import functional as F
 from torch.optim import SGD
 
 from classic_cnn.alexnet import AlexNet
-from classic_cnn.convergence import LayerConvergence, weights
-from classic_cnn.ema import WeightEMA
+from classic_cnn.callbacks.convergence import LayerConvergence, weights
+from classic_cnn.callbacks.test_time_augmentation import VIEWS, AveragedViews, flip, multi_scale, ten_crop
+from classic_cnn.callbacks.weight_ema import WeightEMA
 from classic_cnn.lenet import LeNet5
 from classic_cnn.vgg import VGG
-from classic_cnn.views import VIEWS, AveragedViews, flip, multi_scale, ten_crop
 from datamodules.images import ImageData
 from tasks.build import build, describe
 from tasks.test import test as test_task
@@ -201,7 +201,7 @@ class Snapshots(Callback):
         self.weights.append({name: w.detach().numpy().copy() for name, w in weights(pl_module).items()})
 
 
-CONVERGENCE = "+callbacks.convergence._target_=classic_cnn.convergence.LayerConvergence"
+CONVERGENCE = "+callbacks.convergence._target_=classic_cnn.callbacks.convergence.LayerConvergence"
 
 
 def test_layer_convergence_logs_relative_changes_and_a_heat_map(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_schedule_trains_and_its_checkpoint_is_plain(name: str, tmp_path: Path) 
 
 EMA_RUN = (
     *("model=vgg", "model.depth=11", "model.width=0.05", "~callbacks.figures", "model.label_smoothing=0.1"),
-    *("+callbacks.ema._target_=classic_cnn.ema.WeightEMA", "+callbacks.ema.decay=0.5"),
+    *("+callbacks.ema._target_=classic_cnn.callbacks.weight_ema.WeightEMA", "+callbacks.ema.decay=0.5"),
     *("callbacks.checkpoint.monitor=val/loss", "callbacks.checkpoint.mode=min", "model.lr_scheduler=null"),
 )
 

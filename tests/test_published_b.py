@@ -16,8 +16,8 @@ from classic_cnn.lenet import LeNet5
 from classic_cnn.mobilenet import MobileNet
 from classic_cnn.resnet import Bottleneck, ResNet, ZeroPadding
 from classic_cnn.xception import Residual, Xception
+from tasks.layer_summary import Layer, trace
 from tasks.summarize import separable_macs
-from tasks.trace import Layer, trace
 
 Shapes = list[tuple[int, int, int]]
 

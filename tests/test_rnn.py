@@ -17,10 +17,10 @@ from torch import Tensor
 from datamodules.images import ImageData
 from rnn.clockwork import ClockworkRNN
 from rnn.esn import EchoStateNetwork, ridge_regression
-from rnn.reader import READINGS, SequenceClassifier
 from rnn.recurrent import CELLS, Recurrent
+from rnn.sequence_classifier import READINGS, SequenceClassifier
 from tasks.build import multiply_adds
-from tasks.trace import trace
+from tasks.layer_summary import trace
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 STEPS = 28

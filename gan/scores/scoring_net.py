@@ -4,7 +4,7 @@ A judge is a VGG of 11 layers (`classic_cnn/vgg.py`) with an eighth of its maps,
 by `conf/experiment/judge_*.yaml`, the epoch chosen by validation; its features are the 128 units before the last layer.
 The weights were taken from a run's checkpoint by
 
-    python -c "from gan.judge import export; print(export('outputs/.../checkpoints/best.ckpt', 'mnist'))"
+    python -c "from gan.scores.scoring_net import export; print(export('outputs/.../checkpoints/best.ckpt', 'mnist'))"
 
 Other weights make other scores: a judge that is trained anew gets a new name and its own line in `JUDGES`.
 """
@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import LinearLR
 from classic_cnn.lenet import LeNet5
 from classic_cnn.vgg import VGG
 
-FOLDER = Path(__file__).parent / "judges"
+FOLDER = Path(__file__).parent / "weights"
 DEPTH, WIDTH = 11, 0.125
 PUPIL_EPOCHS, PUPIL_BATCH = 10, 100
 

@@ -8,7 +8,7 @@ import torch
 from captum.attr import GuidedBackprop, LayerAttribution, LayerGradCam, Saliency
 from torch import Tensor, nn
 
-from classic_cnn.deconvnet import Layer
+from classic_cnn.explain.deconvnet import Layer
 
 BATCH = 256  # occluded images at once
 

@@ -9,7 +9,7 @@ from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from classic_cnn.attribution import Attributions
+from classic_cnn.explain.attribution import Attributions
 
 PAPER = 0.35  # the shade between tiles, of [0, 1]: neither ink nor background
 

@@ -7,7 +7,7 @@ from lightning import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from classic_cnn.figures import writer
+from classic_cnn.callbacks.classifier_plots import writer
 
 
 class LayerConvergence(Callback):

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from gan.distances import TwoSets, squared_distances
+from gan.scores.distances import TwoSets, squared_distances
 
 
 class ModeScore(Metric):

@@ -9,10 +9,10 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from gan.adversarial import GAN
-from gan.evaluation import BATCH, Evaluation
-from gan.figures import GANFigures
-from gan.judge import Judge
-from gan.metrics import ModesCovered
+from gan.callbacks.sample_plots import GANFigures
+from gan.scores.evaluation import BATCH, Evaluation
+from gan.scores.metrics import ModesCovered
+from gan.scores.scoring_net import Judge
 
 LEAST = 20  # samples of high quality that make a mode of the ring count
 HIGH_QUALITY = 3.0  # standard deviations from the centre of a Gaussian
@@ -73,7 +73,8 @@ def ring_scores(points: Tensor, centres: Tensor, sigma: float) -> dict[str, floa
 class StackedModes(Evaluation):
     """The modes of `data=stacked_mnist` that a GAN has found: samples/modes of 1,000, and samples/modes_kl.
 
-    A judge reads each channel (`gan.metrics.ModesCovered`, without a threshold). More samples show more modes: papers
+    A scoring net reads each channel (`gan.scores.metrics.ModesCovered`, without a threshold). More samples show more
+    modes: papers
     take 26,000, as is done at the end; while it trains there are fewer, and the line that prints them says how many.
 
     Args: see `Evaluation`.

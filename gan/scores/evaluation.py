@@ -16,9 +16,9 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from gan.distances import Distances, KernelMMD, NearestNeighbour, PrecisionRecall, Wasserstein, centred
-from gan.judge import FOLDER, JUDGES, Judge, accuracy_of_a_pupil, judge_of
-from gan.metrics import ModeScore, ParzenLogLikelihood
+from gan.scores.distances import Distances, KernelMMD, NearestNeighbour, PrecisionRecall, Wasserstein, centred
+from gan.scores.metrics import ModeScore, ParzenLogLikelihood
+from gan.scores.scoring_net import FOLDER, JUDGES, Judge, accuracy_of_a_pupil, judge_of
 
 BATCH = 500  # images that a net reads or makes at a time
 WASSERSTEIN_COUNT = 2000  # images a side that the exact distance is computed of
@@ -107,7 +107,7 @@ class GANEvaluation(Evaluation):
         count: images a side while it trains, fewer where there are fewer real ones.
         final_count: images a side at the end.
         gan_train_count: generated images that the LeNet-5 learns from, fewer where there are fewer real ones; 0 = none.
-        judge: one of `gan.judge.JUDGES`; null = the one of the data set.
+        judge: one of `gan.scores.scoring_net.JUDGES`; null = the one of the data set.
     """
 
     def __init__(

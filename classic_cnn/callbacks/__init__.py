@@ -1,0 +1,1 @@
+"""What watches a classifier's training or changes how it is tested."""

@@ -1,0 +1,1 @@
+"""What looks into a trained net: deconvnet, occlusion, attribution, and their plots."""

@@ -1,0 +1,1 @@
+"""What watches a GAN's training."""
