@@ -1,0 +1,97 @@
+"""What the packages agree upon: how a data set describes itself, and constructors that check their arguments."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+from pydantic import ConfigDict, Field, ValidationError, validate_call
+
+Count = Annotated[int, Field(gt=0)]  # 1, 2, 3, ...
+Index = Annotated[int, Field(ge=0)]  # 0, 1, 2, ...
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+# A path on the machine of whoever runs the command: never taken out of a checkpoint.
+LocalPath = Annotated[str, Field(min_length=1), "path"]
+
+# True is no number, 3.0 no count, "3" no number; a number is finite.
+STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False, extra="forbid")
+
+Init = TypeVar("Init", bound=Callable[..., None])
+
+
+class SampleSpec(NamedTuple):
+    """What a net has to know of a data set: images (N, in_channels, image_size, image_size) of num_classes classes."""
+
+    in_channels: int = 1
+    image_size: int = 28
+    num_classes: int = 10
+
+
+class ArgumentError(ValueError):
+    """An argument of a constructor that is unknown, or of a wrong type or range.
+
+    Attributes:
+        name: of the argument; of an item in a list, `betas.1`.
+        value: that was given.
+        reason: what is allowed, to be read behind the name: "should be greater than 0".
+    """
+
+    def __init__(self, name: str, value: Any, reason: str) -> None:
+        super().__init__(f"{name} {reason}, got {value!r}")
+        self.name = name
+        self.value = value
+        self.reason = reason
+
+
+class CheckedArguments:
+    """A base of classes whose constructors check their arguments by their annotations, strictly, and remember them.
+
+    An annotation says the type and the range (`Count`, `Share`, ...), so that no constructor has to; what depends on
+    several arguments is still its own to check. `arguments` are those that an object was made from.
+
+    >>> class Square(CheckedArguments):
+    ...     def __init__(self, side: Count = 1) -> None:
+    ...         pass
+    >>> Square(side=3).arguments
+    {'side': 3}
+    >>> Square(side=True)
+    Traceback (most recent call last):
+    datamodules.contract.ArgumentError: side should be a valid integer, got True
+    """
+
+    arguments: dict[str, Any]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
+
+
+def checked(init: Init) -> Init:
+    """The same `__init__`, behind a check of its arguments that raises `ArgumentError`."""
+    check = validate_call(config=STRICT)(init)
+    signature = inspect.signature(init)
+    variable = [name for name, p in signature.parameters.items() if p.kind == p.VAR_KEYWORD]
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        if "arguments" not in self.__dict__:  # the outermost class, whose constructor was called
+            given = dict(signature.bind(self, *args, **kwargs).arguments)
+            given |= given.pop(variable[0], {}) if variable else {}
+            self.__dict__["arguments"] = dict(list(given.items())[1:])
+        try:
+            check(self, *args, **kwargs)
+        except ValidationError as error:
+            raise argument_error(error) from None
+
+    return __init__  # type: ignore[return-value]
+
+
+def argument_error(error: ValidationError) -> ArgumentError:
+    """The first fault that pydantic found, as an error of ours."""
+    fault = error.errors(include_url=False)[0]
+    unknown = fault["type"] in ("unexpected_keyword_argument", "extra_forbidden")
+    reason = "is not an argument" if unknown else fault["msg"].removeprefix("Input ")
+    return ArgumentError(".".join(map(str, fault["loc"])), fault["input"], reason)
