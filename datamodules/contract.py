@@ -45,6 +45,22 @@ class ArgumentError(ValueError):
         self.reason = reason
 
 
+class DivergenceError(ValueError):
+    """Training can go on no longer: a loss, a weight or a sample is infinite or not a number.
+
+    Attributes:
+        what: the loss, or the net whose weights or samples these are.
+        step: the training step at which it was seen.
+    """
+
+    status = "diverged"  # of the run, in its results
+
+    def __init__(self, what: str, step: int) -> None:
+        super().__init__(f"diverged: {what} is not finite at step {step}; a smaller learning rate may help")
+        self.what = what
+        self.step = step
+
+
 class CheckedArguments:
     """A base of classes whose constructors check their arguments by their annotations, strictly, and remember them.
 

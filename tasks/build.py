@@ -1,70 +1,139 @@
-"""From a config to (model, datamodule, trainer), checked to fit each other and described in a line a fact."""
+"""From a checked config to model, data module and trainer, that fit each other."""
 
-import ctypes
-import logging
+import inspect
 import os
-import sys
-import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
-from lightning import LightningDataModule, LightningModule, Trainer
+from hydra.utils import get_class, instantiate
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gan.adversarial import GAN
-from gan.networks import SHAPES
-
-QUIET = (
-    r".*LeafSpec|The number of training batches|You passed in a `val_dataloader` but have no|"
-    r".*does not have many workers|"  # the images lie in memory: nothing to wait for
-    r"You're resuming from a checkpoint that ended before the epoch ended|"  # TrainLoader goes on there
-    r"Checkpoint directory .* exists and is not empty|"  # of a resumed run; no other run has a folder that exists
-    r"The dirpath has changed from|"  # of a run that goes on in a folder of its own: its best is chosen anew there
-    r"`ModelCheckpoint\(monitor=.* could not find the monitored key"  # before the first validation
-)
+from datamodules.contract import ArgumentError
+from tasks.callbacks import WholeCheckpoints
+from tasks.config import ConfigError, locate
+from tasks.folders import short
 
 
-def build(cfg: DictConfig) -> tuple[LightningModule, LightningDataModule, Trainer]:
-    """Builds what a task works with.
+def build(cfg: DictConfig, folder: Path) -> tuple[LightningModule, LightningDataModule, Trainer]:
+    """Builds what a task works with; all that it will write goes below `folder`. Nothing is written yet.
 
     Raises:
-        ValueError: the images are of a size that the net cannot read, or more CPU processes are asked for than cores.
+        ValueError: an argument is out of its range, the net cannot read such samples, or the machine lacks a device.
     """
-    cores, on_gpu = os.cpu_count() or 1, torch.cuda.is_available() and cfg.trainer.accelerator != "cpu"
-    if isinstance(cfg.trainer.devices, int) and cfg.trainer.devices > cores and not on_gpu:
-        raise ValueError(
-            f"trainer.devices={cfg.trainer.devices}: each is a process, and this machine has {cores} cores"
-        )
-    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # its greetings and tips
-    warnings.filterwarnings("ignore", message=QUIET)
-    torch.set_float32_matmul_precision("high")  # TensorFloat-32 where a GPU has it; nothing changes on a CPU
-    keep_freed_memory()
-    datamodule = instantiate(cfg.data)
-    model = instantiate(cfg.model)
+    check_devices(cfg.trainer)
+    datamodule = build_part("data", cfg.data)
+    model = build_model(cfg.model, datamodule)
+    multiply_adds(model)
+    check_optimizers(model)
+    return model, datamodule, build_trainer(cfg, folder, model)
+
+
+def build_part(key: str, node: DictConfig, **given: Any) -> Any:
+    """Instantiates a node of the config; what its class refuses is told with the key."""
+    try:
+        return instantiate(node, **given, _convert_="all")
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, ArgumentError):
+            raise ConfigError(f"{key}.{cause.name}", cause.reason, cause.value) from error
+        if isinstance(cause, ValueError | TypeError) or type(cause).__name__ == "MisconfigurationException":
+            raise ValueError(f"{key}: {' '.join(str(cause).split())}") from error
+        raise
+
+
+def build_model(node: DictConfig, datamodule: LightningDataModule) -> LightningModule:
+    """A net for the samples of a data set: it is told their channels, size and classes, unless the config says them."""
+    _, parameters = locate("model", node._target_)
+    spec = getattr(datamodule, "spec", None)
+    given = {
+        name: getattr(spec, name)
+        for name in ("in_channels", "image_size", "num_classes")
+        if spec is not None and name in parameters.annotations and name not in node
+    }
+    model: LightningModule = build_part("model", node, **given)
     if model.example_input_array is None:
         channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 1)
-        model.example_input_array = torch.zeros(1, channels, datamodule.image_size, datamodule.image_size)
-    multiply_adds(model)
-    with open_dict(cfg):
-        cfg.callbacks = {name: callback for name, callback in cfg.callbacks.items() if callback is not None}
-    trainer = instantiate(cfg.trainer)
+        size = getattr(datamodule, "image_size", 28)
+        model.example_input_array = torch.zeros(1, channels, size, size)
+    return model
+
+
+def build_trainer(cfg: DictConfig, folder: Path, model: LightningModule) -> Trainer:
+    """A Trainer whose checkpoints, logs and other files lie in `folder`."""
+    callbacks = [build_callback(name, node, folder) for name, node in cfg.callbacks.items() if node is not None]
+    trainer: Trainer = build_part(
+        "trainer",
+        cfg.trainer,
+        callbacks=callbacks or None,
+        logger=build_logger(cfg.trainer.get("logger"), folder),
+        default_root_dir=str(folder),
+        plugins=[WholeCheckpoints()],
+    )
     if isinstance(trainer.strategy, DDPStrategy) and not model.automatic_optimization:
         # a step of one of a GAN's nets leaves the other's parameters out, for whose gradients DDP would wait
         trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
-    return model, datamodule, trainer
+    return trainer
 
 
-def keep_freed_memory() -> None:
-    """Has glibc keep freed memory for the next tensor: a CPU step with fresh pages takes 1.05 to 1.5 times as long."""
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if libc is not None and hasattr(libc, "mallopt"):
-        libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD: no pages of its own for a tensor below 1 GiB
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+def build_callback(name: str, node: DictConfig, folder: Path) -> Callback:
+    is_checkpoint = issubclass(get_class(node._target_), ModelCheckpoint)
+    return build_part(f"callbacks.{name}", node, **({"dirpath": str(folder / "checkpoints")} if is_checkpoint else {}))
+
+
+def build_logger(node: Any, folder: Path) -> Logger | bool:
+    """The logger of a run, whose files lie in `folder` itself; False for none."""
+    if not node or node is True:
+        return TensorBoardLogger(str(folder), "", "", default_hp_metric=False) if node is True else False
+    in_folder = issubclass(get_class(node._target_), TensorBoardLogger | CSVLogger)
+    return build_part(
+        "trainer.logger", node, save_dir=str(folder), **({"name": "", "version": ""} if in_folder else {})
+    )
+
+
+def check_devices(trainer: DictConfig) -> None:
+    """Refuses more CPU processes than cores, and several machines where nothing starts processes on the others."""
+    cores, on_gpu = os.cpu_count() or 1, torch.cuda.is_available() and trainer.accelerator != "cpu"
+    if isinstance(trainer.devices, int) and trainer.devices > cores and not on_gpu:
+        raise ConfigError("trainer.devices", f"each is a process, and this machine has {cores} cores", trainer.devices)
+    nodes = trainer.get("num_nodes", 1)
+    if nodes > 1 and not {"SLURM_JOB_ID", "TORCHELASTIC_RUN_ID", "MASTER_ADDR"} & os.environ.keys():
+        raise ConfigError(
+            "trainer.num_nodes", "nothing starts the other machines' processes: use SLURM or torchrun", nodes
+        )
+
+
+def check_optimizers(model: LightningModule) -> None:
+    """Tries a model's optimizers and schedule on a parameter of no consequence: their classes know their ranges.
+
+    Raises:
+        ConfigError: one of them refuses its arguments.
+    """
+    makers = {
+        "optimizer": getattr(model, "generator_optimizer", None) or getattr(model, "optimizer", None),
+        "discriminator_optimizer": getattr(model, "discriminator_optimizer", None),
+    }
+    schedule = getattr(model, "lr_scheduler", None)
+    for name, make in makers.items():
+        if make is None:
+            continue
+        key = f"model.{name}"
+        try:
+            optimizer = make([nn.Parameter(torch.zeros(1))])
+            if schedule is not None:
+                key = "model.lr_scheduler"
+                total_steps = {"total_steps": 10} if "total_steps" in inspect.signature(schedule).parameters else {}
+                schedule(optimizer, **total_steps)
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise ConfigError(key, " ".join(str(error).split())) from error
 
 
 def multiply_adds(model: LightningModule) -> int:
@@ -81,9 +150,9 @@ def multiply_adds(model: LightningModule) -> int:
         with torch.no_grad(), counter:
             model(model.example_input_array)
     except RuntimeError as error:
-        size, made_for = model.example_input_array.shape[-1], model.image_size
-        raise ValueError(
-            f"data.image_size={size}: {type(model).__name__} cannot read such images: use data.image_size={made_for}"
+        size, made_for = model.example_input_array.shape[-1], getattr(model, "image_size", 28)
+        raise ConfigError(
+            "data.image_size", f"a {type(model).__name__} cannot read such images: use data.image_size={made_for}", size
         ) from error
     finally:
         model.train(training)
@@ -91,18 +160,15 @@ def multiply_adds(model: LightningModule) -> int:
 
 
 def describe(model: LightningModule, datamodule: LightningDataModule, trainer: Trainer) -> dict[str, Any]:
-    """Reads the data, prints the facts of a run and returns those that belong into its results.
+    """Reads the data, prints what a run consists of and returns what of it belongs into the results.
 
     Raises:
-        ValueError: the net was made for images in colour, or a GAN for samples of another shape.
+        ValueError: the data cannot be read, or its samples are not the net's.
     """
     datamodule.prepare_data()
     datamodule.setup("fit")
-    reads, given = model.example_input_array.shape[1], datamodule.train_split.images.shape[1]  # type: ignore
-    if model.example_input_array.dim() == 4 and reads != given:  # type: ignore[union-attr]
-        raise ValueError(f"model.in_channels={reads}: these images have {given} channel: leave model.in_channels out")
-    if isinstance(model, GAN):
-        check_samples(model, datamodule)
+    if (check := getattr(model, "check_data", None)) is not None:
+        check(datamodule)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     operations = multiply_adds(model)
     device = trainer.strategy.root_device
@@ -111,22 +177,8 @@ def describe(model: LightningModule, datamodule: LightningDataModule, trainer: T
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else on_cpu
     devices = f"{trainer.world_size} x {name}" if trainer.world_size > 1 else name
     if trainer.is_global_zero:
-        print(f"model        {type(model).__name__}: {parameters:,} parameters, {operations:,} multiply-adds an image")
+        print(f"model        {type(model).__name__}: {parameters:,} parameters, {operations:,} multiply-adds per image")
         print(f"data         {datamodule.describe()}")  # type: ignore[attr-defined]
         print(f"device       {devices}, precision {trainer.precision}")
-        print(f"folder       {os.path.relpath(trainer.default_root_dir)}", flush=True)
+        print(f"folder       {short(Path(trainer.default_root_dir).absolute())}", flush=True)
     return {"parameters": parameters, "macs": operations, "device": devices, "precision": trainer.precision}
-
-
-def check_samples(model: GAN, datamodule: Any) -> None:
-    """Refuses a GAN whose samples are of another shape than those of the data set."""
-    made, given = (
-        tuple(model.images_of(torch.zeros(1, model.latent_dim), averaged=False).shape[1:]),
-        tuple(datamodule.examples(1).shape[1:]),
-    )
-    networks = [name for name, shape in SHAPES.items() if shape == given]
-    if made != given and networks:
-        raise ValueError(
-            f"model.network makes samples of shape {made}, those of {datamodule.name} are {given}: "
-            f"use model.network={' or '.join(networks)}"
-        )

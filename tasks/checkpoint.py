@@ -1,120 +1,252 @@
-"""Checkpoints that are enough by themselves: the run's config travels with the weights."""
+"""Checkpoints that are enough by themselves: the run's config travels with the weights, as plain values.
+
+A checkpoint comes from anywhere, so it is data: it is read without unpickling objects, its config may name nothing but
+the classes that runs are made of, and no path in it is followed.
+"""
 
 import inspect
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import lightning
 import torch
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.utils import get_object
+from hydra.utils import get_object, instantiate
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.strategies import Strategy
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from classic_cnn.classifier import ImageClassifier, layer_of
+from datamodules.contract import CheckedArguments
+from tasks.build import build, build_model, describe
+from tasks.config import HYDRAS, check_config, is_local_path, locate
+from tasks.folders import short
 
-OURS = ("classic_cnn", "rnn", "gan", "datamodules")
-TRUSTED = (*OURS, "torch", "torchvision", "torchmetrics", "lightning", "kornia")
-KINDS = (nn.Module, Optimizer, LRScheduler, LightningDataModule, Trainer, Callback, Logger, Strategy)  # no programs
-PRESENT = ("task", "ckpt_path", "input")  # belong to the command that is given, not to the run of the checkpoint
+FORMAT = 2  # of the config in a checkpoint; 1 had interpolations and paths
+CONF = Path(__file__).parents[1] / "conf"
+# Only these names are looked up when a checkpoint's config holds them, and only these kinds of classes are built.
+TRUSTED_NAMES = re.compile(
+    r"(classic_cnn|rnn|gan|datamodules)(\.\w+)+|torch\.optim(\.lr_scheduler)?\.\w+|kornia\.augmentation\.\w+|"
+    r"lightning\.Trainer|lightning\.pytorch\.callbacks\.\w+"
+)
+TRUSTED_TYPES = (LightningModule, LightningDataModule, CheckedArguments, nn.Module, Optimizer, LRScheduler)
+TRUSTED_CALLBACKS = {
+    *("ModelCheckpoint", "EarlyStopping", "LearningRateMonitor", "RichProgressBar", "TQDMProgressBar", "Timer"),
+    *("DeviceStatsMonitor", "StochasticWeightAveraging", "GradientAccumulationScheduler", "RichModelSummary"),
+}
+OF_THE_COMMAND = ("task", "ckpt_path", "input", "init_from", "expect")  # not of the run that a checkpoint is from
+GROUPS = ("model", "data", "trainer/logger")  # whose options a checkpoint remembers
+PATHS = {"default_root_dir", "plugins"}  # arguments of a Trainer that are never taken out of a checkpoint
+DEEPEST = 20  # levels of a config
 
 
-def read(path: str | Path, key: str = "ckpt_path") -> dict[str, Any]:
-    """A checkpoint's content, tensors on the CPU; plain values only, so that a stranger's file cannot run code.
+def read_checkpoint(path: str | Path, key: str = "ckpt_path") -> dict[str, Any]:
+    """A checkpoint's content, tensors on the CPU; read once per process and file.
 
     `key` is the option that named it, for the messages.
 
     Raises:
-        ValueError: there is no such file, it is damaged, or it was not written by a run of ours.
+        ValueError: there is no such file, it is damaged, or it was not written by a run of this version.
     """
     file = Path(path)
     if not file.is_file():
-        there = sorted(str(other) for other in file.parent.glob("*.ckpt"))
-        raise ValueError(
-            f"{key}={path}: no such file; {'there is ' + ', '.join(there) if there else 'look in outputs/'}"
-        )
+        others = sorted(short(other.absolute()) for other in file.parent.glob("*.ckpt"))
+        where = f"there is {', '.join(others)}" if others else "look in outputs/"
+        raise ValueError(f"{key}={path}: no such file; {where}")
+    status = file.stat()
+    return _read(str(file.resolve()), (status.st_mtime_ns, status.st_size, status.st_ino), f"{key}={path}")
+
+
+@lru_cache(maxsize=1)
+def _read(path: str, version: tuple[int, ...], name: str) -> dict[str, Any]:
     try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of any kind: it may be any file
-        raise ValueError(f"{key}={path}: damaged, or not a checkpoint") from error
+        raise ValueError(f"{name}: damaged, or not a checkpoint") from error
     if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
-        raise ValueError(f"{key}={path}: not written by run.py, it holds no config")
+        raise ValueError(f"{name}: not written by run.py, it holds no config")
+    if checkpoint.get("format") != FORMAT:
+        raise ValueError(f"{name}: written by an earlier version of this project, which this one cannot read")
+    try:
+        check_untrusted(checkpoint)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
     return checkpoint
 
 
-def complete(cfg: DictConfig) -> DictConfig:
-    """The config of the checkpoint's run with what this command line changes; `cfg` itself without a checkpoint.
+def check_untrusted(checkpoint: Mapping[str, Any]) -> None:
+    """Refuses a checkpoint whose config or weights are anything but plain data about trusted classes.
 
     Raises:
-        ValueError: the checkpoint cannot be used, or names code outside this project and its libraries.
+        ValueError: says what was found.
     """
-    if cfg.ckpt_path is None:
-        return cfg
-    config = OmegaConf.create(read(cfg.ckpt_path)["config"])
-    check_targets(config)
-    for override in OverridesParser.create().parse_overrides(given_overrides()):
-        key = override.key_or_group
-        if key == "experiment":
-            return cfg
-        if key in ("model", "data", "trainer"):
-            config[key], config.choices[key] = cfg[key], cfg.choices.get(key)
-            if key == "model":
-                config.callbacks = cfg.callbacks
-        elif override.is_delete():
-            parent, _, child = key.rpartition(".")
-            OmegaConf.select(config, parent).pop(child, None)
-        elif key not in PRESENT:
-            OmegaConf.update(config, key, OmegaConf.select(cfg, key), force_add=True)
-    for key in PRESENT:
-        config[key] = cfg[key]
-    return config
+    config, weights = checkpoint["config"], checkpoint["state_dict"]
+    check_plain(config)
+    check_plain(checkpoint.get("overrides"))
+    if not isinstance(config, dict) or not all(
+        isinstance(config.get(part), dict) for part in ("model", "data", "trainer")
+    ):
+        raise ValueError("its config is not that of a run")
+    if not isinstance(checkpoint.get("overrides"), list) or not isinstance(config.get("callbacks"), dict):
+        raise ValueError("its config is not that of a run")
+    for name, choice in config.get("choices", {}).items():
+        if choice is not None and not re.fullmatch(r"[\w-]+(/[\w-]+)?", str(choice)):
+            raise ValueError(f"its config calls the {name} {choice!r}, which is no name")
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise ValueError("its weights are not tensors")
+    for part, kinds in (("model", LightningModule), ("data", LightningDataModule)):
+        check_targets(config[part])
+        if not issubclass(class_of(config[part].get("_target_")), kinds):
+            raise ValueError(f"its config names no {part}")
+    check_targets(config["trainer"])
+    parts = [value for value in config["trainer"].values() if isinstance(value, dict)]
+    if (
+        class_of(config["trainer"].get("_target_")) is not lightning.Trainer
+        or parts
+        or PATHS & config["trainer"].keys()
+    ):
+        raise ValueError("its config's trainer is not lightning.Trainer with plain arguments")
+    for callback in config["callbacks"].values():
+        if callback is not None:
+            check_targets(callback)
 
 
-def all_overrides(cfg: DictConfig) -> list[str]:
-    """What the command lines changed from the first one of this run to the present one, the later of a key winning."""
-    before = read(cfg.ckpt_path).get("overrides", []) if cfg.ckpt_path is not None else []
-    return list({text.split("=")[0]: text for text in [*before, *given_overrides()]}.values())
+def check_plain(value: Any, depth: int = 0) -> None:
+    """Refuses what is not a number, string, list or dictionary, and strings that OmegaConf would interpret."""
+    if depth > DEEPEST:
+        raise ValueError("its config is nested too deeply")
+    if type(value) in (dict, list):
+        for inner in [*value, *value.values()] if isinstance(value, dict) else value:
+            check_plain(inner, depth + 1)
+    elif type(value) not in (str, int, float, bool, type(None)):
+        raise ValueError(f"its config holds a {type(value).__name__}, which is no plain value")
+    elif isinstance(value, str) and ("${" in value or value == "???"):
+        raise ValueError(f"its config holds the interpolation {value!r}, which is not followed")
 
 
-def given_overrides() -> list[str]:
-    """What this command line changes, as it was typed: `data.augment=${augmentations.crop}`."""
-    overrides: list[Any] = OmegaConf.to_container(HydraConfig.get().overrides.task)  # type: ignore[assignment]
-    return [re.sub(r"\\([{}])", r"\1", text) for text in overrides]  # the backslashes are a sweep's
-
-
-def check_targets(config: Mapping[Any, Any] | DictConfig) -> None:
-    """Refuses a `_target_` that is no class of a kind that runs are made of; the task is the command line's own.
+def check_targets(node: Any) -> None:
+    """Refuses a `_target_` anywhere in a node that is no class of the kinds that runs are made of.
 
     >>> check_targets({"optimizer": {"_target_": "torch.optim.Adam"}})
     >>> check_targets({"model": [{"_target_": "torch.load"}]})
     Traceback (most recent call last):
-    ValueError: the checkpoint's config names torch.load, which is not followed out of a checkpoint
+    ValueError: its config names torch.load, which is not followed out of a checkpoint
     """
-    content = OmegaConf.to_container(config) if isinstance(config, DictConfig) else config
-    assert isinstance(content, Mapping)
-    for target in targets({key: value for key, value in content.items() if key != "task"}):
-        try:
-            found = get_object(target) if target.split(".")[0] in TRUSTED else None
-        except (ImportError, AttributeError):
-            found = None
-        if not (inspect.isclass(found) and issubclass(found, KINDS) and found.__module__.split(".")[0] in TRUSTED):
-            raise ValueError(f"the checkpoint's config names {target}, which is not followed out of a checkpoint")
-
-
-def targets(node: Any) -> Iterator[str]:
     if isinstance(node, dict):
         if "_target_" in node:
-            yield str(node["_target_"])
-        node = list(node.values())
-    for child in node if isinstance(node, list) else ():
-        yield from targets(child)
+            class_of(node["_target_"])
+        for key in node:
+            if not isinstance(key, str) or (key.startswith("_") and key not in HYDRAS):
+                raise ValueError(f"its config has the key {key!r}, which is not followed out of a checkpoint")
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        check_targets(inner)
+
+
+def class_of(target: Any) -> type:
+    """The class that a trusted `_target_` names, itself or by its `published` form.
+
+    Raises:
+        ValueError: it names anything else.
+    """
+    found = None
+    if isinstance(target, str) and TRUSTED_NAMES.fullmatch(target):
+        try:
+            found = get_object(target)
+        except Exception:
+            found = None
+    if inspect.ismethod(found) and found.__name__ == "published":
+        found = found.__self__
+    if inspect.isclass(found) and found.__module__.split(".")[0] == str(target).split(".")[0]:
+        is_ours = found.__module__.split(".")[0] != "lightning"
+        is_callback = issubclass(found, Callback) and (is_ours or found.__name__ in TRUSTED_CALLBACKS)
+        if found is lightning.Trainer or is_callback or issubclass(found, TRUSTED_TYPES):
+            return found
+    raise ValueError(f"its config names {target}, which is not followed out of a checkpoint")
+
+
+def add_choices(arguments: list[str]) -> list[str]:
+    """The command line with the options of its checkpoint's run, so that their keys can be changed: `data.path=...`."""
+    return [*arguments, *choices_of_checkpoint(arguments)]
+
+
+def choices_of_checkpoint(arguments: list[str]) -> list[str]:
+    paths = [text.removeprefix("ckpt_path=").strip("'\"") for text in arguments if text.startswith("ckpt_path=")]
+    if len(paths) != 1 or not Path(paths[0]).is_file() or any(text.startswith("experiment=") for text in arguments):
+        return []
+    choices = read_checkpoint(paths[0])["config"].get("choices", {})
+    named = {text.split("=")[0] for text in arguments}
+    return [
+        f"{group}={choices[group]}"
+        for group in GROUPS
+        if choices.get(group) and group not in named and (CONF / group / f"{choices[group]}.yaml").is_file()
+    ]
+
+
+def complete(cfg: DictConfig, given: list[str]) -> DictConfig:
+    """The checked config of what is run: that of `cfg.ckpt_path`'s run with what the command line changes.
+
+    Args:
+        cfg: composed by Hydra.
+        given: the overrides that were typed, without those of `add_choices`.
+
+    Raises:
+        ValueError: a key or value cannot be used, or the checkpoint cannot.
+    """
+    if cfg.ckpt_path is None or any(text.startswith("experiment=") for text in given):
+        return check_config(cfg)
+    saved = read_checkpoint(cfg.ckpt_path)["config"]
+    config = OmegaConf.create(saved)
+    composed = check_config(cfg)
+    restore_paths(config, composed, saved)
+    config.trainer.logger = composed.trainer.logger
+    for override in OverridesParser.create().parse_overrides(given):
+        key = override.key_or_group.replace("/", ".")
+        if override.is_delete():
+            parent, _, child = key.rpartition(".")
+            node = OmegaConf.select(config, parent) if parent else config
+            if isinstance(node, DictConfig):
+                node.pop(child, None)
+        elif key in ("model", "data", "trainer"):
+            config[key], config.choices[key] = composed[key], composed.choices.get(key)
+            if key == "model":
+                config.callbacks = composed.callbacks
+        elif key.split(".")[0] not in OF_THE_COMMAND:
+            OmegaConf.update(config, key, OmegaConf.select(composed, key), merge=False, force_add=True)
+    for key in OF_THE_COMMAND:
+        config[key] = composed.get(key)
+    before = {text.split("=")[0]: text for text in read_checkpoint(cfg.ckpt_path)["overrides"]}
+    config.overrides = list((before | {text.split("=")[0]: text for text in given}).values())
+    return check_config(config)
+
+
+def restore_paths(config: DictConfig, composed: DictConfig, saved: Mapping[str, Any]) -> None:
+    """Gives a checkpoint's config the paths of the present command: those that its run read are not followed."""
+    for part in ("model", "data"):
+        _, parameters = locate(part, saved[part]["_target_"])
+        for name, annotation in parameters.annotations.items():
+            if is_local_path(annotation):
+                config[part].pop(name, None)
+                if composed[part]._target_ == saved[part]["_target_"] and name in composed[part]:
+                    config[part][name] = composed[part][name]
+
+
+def plain_config(cfg: DictConfig) -> dict[str, Any]:
+    """What of a run's checked config goes into its checkpoints: plain values, no paths."""
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    for key in (*OF_THE_COMMAND, "overrides"):
+        config.pop(key, None)
+    config["trainer"].pop("logger", None)
+    for part in ("model", "data"):
+        _, parameters = locate(part, config[part]["_target_"])
+        for name, annotation in parameters.annotations.items():
+            if is_local_path(annotation):
+                config[part].pop(name, None)
+    return config
 
 
 def load_weights(model: LightningModule, cfg: DictConfig) -> None:
@@ -123,11 +255,11 @@ def load_weights(model: LightningModule, cfg: DictConfig) -> None:
     Raises:
         ValueError: they are of another architecture, or of another size of this one.
     """
-    checkpoint = read(cfg.ckpt_path)
-    saved = checkpoint["config"]["model"]["_target_"]
-    if saved != cfg.model._target_:
-        holds, builds = saved.rsplit(".", 1)[-1], cfg.model._target_.rsplit(".", 1)[-1]
-        raise ValueError(f"ckpt_path={cfg.ckpt_path}: holds {holds}, the command builds {builds}: leave model= out")
+    checkpoint = read_checkpoint(cfg.ckpt_path)
+    saved = class_of(checkpoint["config"]["model"]["_target_"])
+    if saved is not type(model):
+        built = type(model).__name__
+        raise ValueError(f"ckpt_path={cfg.ckpt_path}: holds a {saved.__name__}, the command builds a {built}")
     try:
         model.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
@@ -135,13 +267,48 @@ def load_weights(model: LightningModule, cfg: DictConfig) -> None:
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: of a {type(model).__name__} of another size: {detail}") from error
 
 
-def warm_start(model: ImageClassifier) -> str:
-    """Starts a net from the layers of `model.init_from`, a checkpoint; says what was taken over and what was not.
+def load_trained(
+    cfg: DictConfig, folder: Path, family: type[LightningModule]
+) -> tuple[Any, LightningDataModule, Trainer, dict[str, Any]]:
+    """The net of `cfg.ckpt_path` with its weights, on the trainer's device and in evaluation mode, and its data.
+
+    Args:
+        cfg: checked config.
+        folder: of the run that uses it.
+        family: what the net has to be, `ImageClassifier` or `GAN`.
+
+    Returns:
+        Model, data module (read), trainer, and the facts of the run that belong into its results.
 
     Raises:
-        ValueError: the file cannot be used or has no layer that fits.
+        ValueError: there is no checkpoint, it cannot be used, or it holds a net of another family.
     """
-    assert model.init_from is not None
-    taken = model.warm_start(read(model.init_from, "model.init_from")["state_dict"])
-    new = [layer for layer in dict.fromkeys(map(layer_of, model.state_dict())) if layer not in taken]
-    return f"taken over   {', '.join(taken)} from {model.init_from}\nleft random  {', '.join(new) or 'nothing'}"
+    if cfg.ckpt_path is None:
+        raise ValueError(f"ckpt_path is missing: name a trained {family.__name__}, ckpt_path=outputs/.../best.ckpt")
+    model, datamodule, trainer = build(cfg, folder)
+    if not isinstance(model, family):
+        raise ValueError(f"ckpt_path={cfg.ckpt_path}: a {type(model).__name__} is no {family.__name__}")
+    load_weights(model, cfg)
+    facts = describe(model, datamodule, trainer)
+    return model.to(trainer.strategy.root_device).eval(), datamodule, trainer, facts
+
+
+def load(path: str | Path, root: str | None = None) -> tuple[LightningModule, LightningDataModule]:
+    """The net of a run's checkpoint, in evaluation mode, and the data module that it was trained on.
+
+    Args:
+        path: of a checkpoint that `run.py` wrote.
+        root: folder of the data set's files; None is DATA_ROOT of the environment, or `data`.
+
+    Raises:
+        ValueError: the checkpoint cannot be used.
+    """
+    saved = read_checkpoint(path, "path")["config"]
+    config = OmegaConf.create({part: saved[part] for part in ("model", "data")})
+    _, parameters = locate("data", config.data._target_)
+    if "root" in parameters.annotations:
+        config.data.root = root or os.environ.get("DATA_ROOT", "data")
+    datamodule: LightningDataModule = instantiate(config.data, _convert_="all")
+    model = build_model(config.model, datamodule)
+    load_weights(model, OmegaConf.create({"ckpt_path": str(path)}))
+    return model.eval(), datamodule

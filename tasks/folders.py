@@ -1,69 +1,86 @@
-"""Where runs are kept: a folder a run, never one that is there already."""
+"""Where runs are kept: one folder per run, which no other run and no second process writes into."""
 
 import itertools
+import os
 import re
-import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from tasks.results import atomic_writer
+
 LONGEST_NAME = 120  # characters; file systems allow 255
+CONFIG, OVERRIDES = Path(".hydra", "config.yaml"), Path(".hydra", "overrides.yaml")  # where Hydra's users look for them
 
 
-def run_folder(choices: DictConfig, overrides: ListConfig, task: str, ckpt_path: str | None) -> str:
-    """A new folder outputs/<model>/<data>/<date_time>; a run that goes on from a checkpoint stays in its folder."""
-    names = dict(choices)
-    if ckpt_path is not None:
-        from tasks.checkpoint import read  # torch is needed only here
-
-        chosen = {text.split("=")[0] for text in overrides}
-        names |= {group: name for group, name in read(ckpt_path)["config"]["choices"].items() if group not in chosen}
-        run = Path(ckpt_path).resolve().parent.parent
-        if task == "tasks.train.train" and (run / ".hydra").is_dir():
-            return str(run)
-    if task == "tasks.leaderboard.leaderboard":
-        return new_folder(Path("outputs", "leaderboard"))
-    return new_folder(Path("outputs", names["model"], names["data"]))
-
-
-def sweep_folder() -> str:
-    """A new folder outputs/sweeps/<date_time>."""
-    return new_folder(Path("outputs", "sweeps"))
-
-
-made: list[Path] = []  # by this process
-
-
-def remove_empty() -> None:
-    """Takes away what `new_folder` made for a command that failed before it began."""
-    for folder in made:
-        if folder.is_dir() and {path.name for path in folder.iterdir()} <= {"multirun.yaml"}:
-            shutil.rmtree(folder)
-
-
-def new_folder(parent: Path) -> str:
+def new_folder(parent: Path) -> Path:
     """Makes and returns parent/<date_time>, with a number behind it when that second has one already."""
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     for number in itertools.count(1):
         folder = parent / (now if number == 1 else f"{now}-{number}")
         try:
             folder.mkdir(parents=True)
-            made.append(folder)
-            return str(folder)
+            return folder
         except FileExistsError:
-            continue
+            if not parent.is_dir():
+                raise
     raise AssertionError("unreachable")
+
+
+def sweep_folder() -> str:
+    """A new folder outputs/sweeps/<date_time>; a resolver of conf/config.yaml."""
+    return str(new_folder(Path("outputs", "sweeps")))
 
 
 def job_folder(number: int, overrides: ListConfig) -> str:
     """A job's folder in its sweep: its number and what it changes, in characters that `ckpt_path=` accepts.
 
-    >>> job_folder(3, ["model=lenet", "seed=1", "data.augment=${augmentations.crop}"])
-    '003_model-lenet_seed-1_data.augment-_augmentations.crop_'
+    >>> job_folder(3, ["model=lenet", "seed=1", "data/augment=crop"])
+    '003_model-lenet_seed-1_data_augment-crop'
     """
-    # as typed, with its ${...}
     typed: Any = OmegaConf.to_container(overrides) if isinstance(overrides, ListConfig) else overrides
-    changes = [text.replace("=", "-") for text in typed if not text.startswith("ckpt_path=")]
+    changes = [text.removeprefix("++").replace("=", "-") for text in typed if not text.startswith("ckpt_path=")]
     return f"{number:03d}_{re.sub(r'[^A-Za-z0-9_.-]+', '_', '_'.join(changes))}"[:LONGEST_NAME]
+
+
+def run_of_checkpoint(path: str | Path) -> Path | None:
+    """The folder of the run that a checkpoint lies in, None for one that lies elsewhere."""
+    place = Path(path).resolve().parent
+    is_run = place.name == "checkpoints" and (place.parent / CONFIG).is_file()
+    return place.parent if is_run else None
+
+
+def write_config(cfg: DictConfig, folder: Path) -> None:
+    """Writes what is run, and what the command line changed, into the run's folder."""
+    (folder / CONFIG).parent.mkdir(exist_ok=True)
+    with atomic_writer(folder / CONFIG) as file:
+        file.write(OmegaConf.to_yaml(cfg))
+    with atomic_writer(folder / OVERRIDES) as file:
+        file.write(OmegaConf.to_yaml(cfg.overrides))
+
+
+def lock(folder: Path) -> FileLock:
+    """Reserves a run's folder for this process, until it ends or releases the lock.
+
+    Raises:
+        ValueError: another process has it.
+    """
+    held = FileLock(folder / ".lock")
+    try:
+        held.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(f"{folder}: another process is writing into this run, wait for it or stop it") from error
+    return held
+
+
+def short(path: str | Path) -> str:
+    """A path as one types it: relative to the current folder where it lies below.
+
+    >>> short(Path.cwd() / "outputs")
+    'outputs'
+    """
+    path = Path(path)
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,98 +1,72 @@
-"""results.json: what came out of a run, or why nothing did, written atomically into its folder."""
+"""results.json: what came of a run, written atomically into its folder. Imports no framework, to be read at once."""
 
-import functools
 import json
 import math
 import os
-import signal
-import time
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-from hydra.core.hydra_config import HydraConfig
-from lightning import seed_everything
-from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-from omegaconf import DictConfig, OmegaConf
-
-from tasks.checkpoint import all_overrides, complete, given_overrides
+from typing import IO, Any
 
 NAME = "results.json"
+LARGEST = 10_000_000  # bytes; a record has a few thousand
 
 
-def recorded(task: Callable[[DictConfig], dict[str, Any]]) -> Callable[[DictConfig], float | None]:
-    """Makes a task of a function from config to results: completes and seeds it and keeps what it returns.
+@contextmanager
+def atomic_writer(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """A file that takes its place only when it is whole: whoever reads it sees the old one or the new one.
 
-    The task gives a sweeper `results["objective"]`, a metric on validation data, never on the test set.
+    Raises:
+        OSError: it cannot be written (the disk is full, say); names the path, and nothing is left of the attempt.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with atomic_writer(Path(folder, "note.txt")) as file:
+    ...         _ = file.write("done")
+    ...     Path(folder, "note.txt").read_text()
+    'done'
     """
-
-    @functools.wraps(task)
-    def run(cfg: DictConfig) -> float | None:
-        cfg = complete(cfg)
-        folder = Path(HydraConfig.get().runtime.output_dir)
-        if cfg.ckpt_path is not None:
-            save_config(cfg, folder / ".hydra" / "config.yaml")  # what is run, not what was composed without it
-        seed_everything(cfg.seed, workers=True, verbose=False)
-        record = {
-            "status": "finished",
-            "task": cfg.task._target_.rsplit(".", 1)[-1],
-            **OmegaConf.to_container(cfg.choices, resolve=True),  # type: ignore[dict-item]
-            "seed": cfg.seed,
-            "overrides": all_overrides(cfg),
-            "folder": str(folder),
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        }
-        try:
-            record |= task(cfg)
-        except (KeyboardInterrupt, SystemExit) as stop:
-            number = stopped_by(stop)
-            record |= {"status": "interrupted", "reason": f"stopped by {number.name}"}
-            raise SystemExit(128 + number) from stop
-        except Exception as error:
-            record |= {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
-            raise
-        finally:
-            before = read(folder / NAME)
-            if record["status"] == "finished" or before.get("status") != "finished":  # a finished run's stay
-                write(folder / NAME, record)
-        return record.get("objective")
-
-    return run
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")  # on the same file system
+    try:
+        with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+        raise
 
 
-def record_early_failure(cfg: DictConfig, error: Exception) -> None:
-    """Leaves a reason in the folder of a sweep's job that failed before its task began."""
-    folder, overrides = Path(HydraConfig.get().runtime.output_dir), given_overrides()
-    if not (folder / NAME).exists():
-        record = {"status": "failed", "task": cfg.task._target_.rsplit(".", 1)[-1], "overrides": overrides}
-        write(folder / NAME, record | {"folder": str(folder), "reason": f"{type(error).__name__}: {error}"})
+def write_results(folder: Path, record: Mapping[str, Any]) -> None:
+    """Writes a run's record into its folder."""
+    with atomic_writer(folder / NAME) as file:
+        file.write(json.dumps(rounded(record), indent=2) + "\n")
 
 
-def stopped_by(stop: BaseException) -> signal.Signals:
-    """The signal behind an exit: `train` tells it by its status, Lightning has an exception of its own for SIGTERM."""
-    terminated = isinstance(stop, SIGTERMException) or (
-        isinstance(stop, SystemExit) and stop.code == 128 + signal.SIGTERM
-    )
-    return signal.SIGTERM if terminated else signal.SIGINT
+def read_results(folder: Path) -> dict[str, Any]:
+    """The record in a run's folder, empty where there is none.
 
-
-@rank_zero_only
-def save_config(cfg: DictConfig, path: Path) -> None:
-    OmegaConf.save(cfg, path)
-
-
-@rank_zero_only
-def write(path: Path, record: Mapping[str, Any]) -> None:
-    """Writes a JSON file so that a reader sees the old one or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(rounded(record), indent=2) + "\n")
-    temporary.replace(path)
-
-
-def read(path: Path) -> dict[str, Any]:
-    """The content of a results.json, empty where there is none."""
-    return json.loads(path.read_text()) if path.is_file() else {}
+    Raises:
+        ValueError: there is one that cannot be read: it is too large, damaged, or no record.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return {}
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ValueError("too large")
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path}: holds no record")
+    return record
 
 
 def rounded(value: Any) -> Any:

@@ -1,37 +1,36 @@
 """task=test: the metrics of a checkpoint on the official test images."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning import LightningModule
 from omegaconf import DictConfig
 
 from classic_cnn.callbacks.test_time_augmentation import AveragedViews
 from classic_cnn.classifier import ImageClassifier
-from tasks.build import build, describe
-from tasks.checkpoint import load_weights
-from tasks.results import recorded
-from tasks.train import judging, measure, show_metrics
+from tasks.checkpoint import load_trained
+from tasks.train import show_results, test_model
 
 
-@recorded
-def test(cfg: DictConfig) -> dict[str, Any]:
-    """Measures `ckpt_path` without training, and also with test-time augmentation where `task` names one.
+def test(
+    cfg: DictConfig,
+    folder: Path,
+    test_time_augmentation: Literal["none", "flip", "ten_crop", "multi_scale"],
+) -> dict[str, Any]:
+    """Tests `cfg.ckpt_path` without training.
+
+    Args:
+        cfg: checked config.
+        folder: of this run.
+        test_time_augmentation: also the metrics of the average over such views of each image.
 
     Raises:
-        ValueError: there is no checkpoint to test, nothing to measure in a net of its kind, or no such augmentation.
+        ValueError: there is no checkpoint to test, or it does not classify images and is to be shown several views.
     """
-    name = cfg.task.test_time_augmentation
-    callbacks = [] if name == "none" else [AveragedViews(name)]
-    if cfg.ckpt_path is None:
-        raise ValueError("task=test measures a checkpoint: name it with ckpt_path=outputs/.../checkpoints/best.ckpt")
-    model, datamodule, trainer = build(cfg)
-    if not is_overridden("test_step", model) and not judging(trainer):
-        raise ValueError(f"task=test: a {type(model).__name__} has no test metrics")
-    if callbacks and not isinstance(model, ImageClassifier):
-        raise ValueError(f"task.test_time_augmentation={name}: a {type(model).__name__} does not classify images")
-    trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
-    facts = describe(model, datamodule, trainer)
-    load_weights(model, cfg)
-    results = facts | measure(model, datamodule, trainer, None)
-    show_metrics(results, trainer)
+    averaged = test_time_augmentation != "none"
+    model, datamodule, trainer, facts = load_trained(cfg, folder, ImageClassifier if averaged else LightningModule)
+    if averaged:
+        trainer.callbacks.append(AveragedViews(test_time_augmentation))  # type: ignore[attr-defined]
+    results = facts | test_model(trainer, model, datamodule, None)
+    show_results(results, trainer)
     return results

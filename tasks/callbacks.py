@@ -1,0 +1,228 @@
+"""What every training run has beside its model: whole checkpoints that hold the config, a clock, and a way to stop."""
+
+import math
+import os
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from datamodules.contract import DivergenceError
+from tasks.results import atomic_writer
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its target and renames it: a kill or a full disk leaves the earlier one as it was.
+
+    Lightning's own way moves it from TMPDIR, which is a copy where that is another file system.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with atomic_writer(path, "wb") as file:
+            torch.save(checkpoint, file)
+
+    def remove_checkpoint(self, path: str | os.PathLike) -> None:
+        """Removes a file; never a folder, whatever a checkpoint's record of earlier ones says."""
+        if Path(path).is_file():
+            Path(path).unlink()
+
+
+class ResumedCheckpoint(WholeCheckpoints):
+    """Hands out one checkpoint that has been read and checked already, with the paths of the folder it lies in.
+
+    Args:
+        checkpoint: its content.
+        folder: the folder of the run's checkpoints. Whatever paths the checkpoint holds, only their names are used.
+    """
+
+    def __init__(self, checkpoint: dict[str, Any], folder: Path) -> None:
+        super().__init__()
+        states = {key: rebuild_paths(key, state, folder) for key, state in checkpoint["callbacks"].items()}
+        self.checkpoint = checkpoint | {"callbacks": states}
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return self.checkpoint
+
+
+def rebuild_paths(key: str, state: Any, folder: Path) -> Any:
+    """A ModelCheckpoint's state with its files looked for in `folder`, by name; other states as they are."""
+    if not key.startswith("ModelCheckpoint") or not isinstance(state, dict):
+        return state
+
+    def here(path: Any) -> str:
+        place = folder / Path(str(path)).name
+        return str(place) if path and place.suffix == ".ckpt" and place.is_file() else ""
+
+    paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+    best = state.get("best_k_models")
+    kept = {here(path): score for path, score in best.items() if here(path)} if isinstance(best, dict) else {}
+    return state | {name: here(state.get(name)) for name in paths} | {"dirpath": str(folder), "best_k_models": kept}
+
+
+class ConfigInCheckpoint(Callback):
+    """Puts the run's config into its checkpoints and, as a text, into TensorBoard.
+
+    Args:
+        config: plain values, see `tasks.checkpoint.plain_config`.
+        overrides: what the command lines of the run changed.
+        text: the config as YAML, for people.
+    """
+
+    def __init__(self, config: dict[str, Any], overrides: list[str], text: str) -> None:
+        self.content = {"format": 2, "config": config, "overrides": overrides}
+        self.text = text
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint |= self.content
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        board: Any = getattr(trainer.logger, "experiment", None)
+        if trainer.is_global_zero and hasattr(board, "add_text"):
+            board.add_text("config", f"```yaml\n{self.text}\n```")
+
+
+class TrainingClock(Callback):
+    """Measures seconds and images of training, validation left out, and keeps the metrics of the last epoch."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.images = 0
+        self.metrics: dict[str, float] = {}  # a run that is resumed after its last epoch has no others
+        self.started_at = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "images": self.images, "metrics": self.metrics}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds, self.images, self.metrics = (state_dict[key] for key in ("seconds", "images", "metrics"))
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.started_at = time.perf_counter()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.pause(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.started_at = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.images += len(batch[1]) * trainer.world_size
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.pause(trainer)
+        self.metrics = numbers(trainer.callback_metrics)
+
+    def pause(self, trainer: Trainer) -> None:
+        if not trainer.sanity_checking and self.started_at:
+            if trainer.strategy.root_device.type == "cuda":
+                torch.cuda.synchronize()
+            self.seconds += time.perf_counter() - self.started_at
+            self.started_at = 0.0
+
+    def cost(self, trainer: Trainer) -> dict[str, Any]:
+        """Epochs, seconds of training and images per second, for the results."""
+        return {
+            "epochs": trainer.current_epoch,
+            "seconds": self.seconds,
+            "images_per_second": self.images / self.seconds if self.seconds else 0.0,
+        }
+
+
+class StopOnSignal(Callback):
+    """Turns Ctrl-C and SIGTERM into the end of the current batch and a checkpoint from which the run resumes exactly.
+
+    Args:
+        last: the checkpoint that is written; None where a run keeps none.
+        clock: is paused before the checkpoint is written.
+    """
+
+    def __init__(self, last: Path | None, clock: TrainingClock) -> None:
+        self.last = last
+        self.clock = clock
+        self.received: int | None = None  # the number of the signal
+        self.started = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.started = True
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            if self.received is not None and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self.received = number
+            os.write(1, b"\nStopping after this batch; press Ctrl-C again to stop at once\n")  # print() may be at work
+
+        for number in (signal.SIGINT, signal.SIGTERM):  # Lightning restores the earlier handlers when the fit ends
+            signal.signal(number, stop)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        done = batch_idx + 1
+        if done % trainer.accumulate_grad_batches == 0 and done % (trainer.val_check_batch or math.inf):
+            self.stop_if_asked(
+                trainer
+            )  # gradients are not saved, and half a validation is none: they are finished first
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.stop_if_asked(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.stop_if_asked(trainer)
+
+    def stop_if_asked(self, trainer: Trainer) -> None:
+        if self.received is not None:  # Lightning heeds it when this batch or epoch is complete
+            trainer._signal_connector._sigterm_notifier_fn(signal.SIGTERM, None)  # type: ignore[arg-type]
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, SIGTERMException) and self.last is not None:
+            self.clock.pause(trainer)
+            epochs = trainer.fit_loop.epoch_progress
+            if epochs.current.completed == epochs.current.ready:  # a finished epoch is saved as ModelCheckpoint does
+                epochs.current.completed -= 1
+                epochs.total.completed -= 1
+            trainer.save_checkpoint(self.last)
+
+
+class SaveAtBudgetEnd(Callback):
+    """Writes last.ckpt where `max_steps` or `max_time` end within an epoch, which ModelCheckpoint leaves out."""
+
+    def __init__(self, last: Path) -> None:
+        self.last = last
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        within_epoch = not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if within_epoch or not self.last.exists():
+            trainer.save_checkpoint(self.last)
+
+
+class StopAtNonFinite(Callback):
+    """Ends a run whose losses are no longer finite, at the next step that is logged or the end of the epoch."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and trainer.global_step % every == 0:
+            self.check(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.check(trainer)
+
+    def check(self, trainer: Trainer) -> None:
+        for name, value in trainer.callback_metrics.items():
+            if name.startswith("train/") and not bool(torch.isfinite(value).all()):
+                raise DivergenceError(name, trainer.global_step)
+
+
+def numbers(metrics: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Metrics as plain numbers."""
+    return {name: float(value) for name, value in metrics.items()}

@@ -1,0 +1,319 @@
+"""The config of a run, checked before anything is done: every key, by the annotations of what it builds."""
+
+import difflib
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import lightning
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
+from pydantic import Field, PydanticUserError, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
+from typing_extensions import TypedDict
+
+from datamodules.contract import STRICT, Count, Index, LocalPath, NonNegative, Share
+
+CONF = Path(__file__).parents[1] / "conf"
+HYDRAS = ("_target_", "_partial_", "_convert_")  # keys of a node that are not its target's arguments
+PARTS = ("model", "data", "trainer", "task")
+# Arguments that the run gives itself, so that all it writes lies in its own folder.
+GIVEN = {
+    "task": ("cfg", "folder"),
+    "trainer": ("callbacks", "default_root_dir", "plugins"),
+    "trainer.logger": ("save_dir", "sub_dir"),
+    "callbacks": ("dirpath",),
+}
+
+
+class TopLevel(TypedDict):
+    """The keys of a config that no class takes."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    ckpt_path: LocalPath | None
+    init_from: LocalPath | None
+    input: LocalPath | list[LocalPath] | None
+    compile: bool
+    model: dict[str, Any]
+    data: dict[str, Any]
+    trainer: dict[str, Any]
+    task: dict[str, Any]
+    callbacks: dict[str, dict[str, Any] | None]
+    expect: dict[str, Any] | None
+    choices: dict[str, str | None]
+    overrides: list[str]
+
+
+Limit = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]  # batches, or the share of them
+# Ranges that the annotations of others' classes leave open.
+RANGES: dict[Any, dict[str, Any]] = {
+    lightning.Trainer: {
+        "max_epochs": Annotated[int, Field(ge=-1)] | None,
+        "max_steps": Annotated[int, Field(ge=-1)],
+        "limit_train_batches": Limit | None,
+        "limit_val_batches": Limit | Annotated[int, Field(ge=0)] | Share | None,
+        "limit_test_batches": Limit | Annotated[int, Field(ge=0)] | Share | None,
+        "overfit_batches": Index | Share,
+        "gradient_clip_val": NonNegative | None,
+        "accumulate_grad_batches": Count,
+        "check_val_every_n_epoch": Count | None,
+        "log_every_n_steps": Index | None,
+        "num_sanity_val_steps": Annotated[int, Field(ge=-1)] | None,
+        "num_nodes": Count,
+    },
+    lightning.pytorch.callbacks.ModelCheckpoint: {
+        "filename": Annotated[str, Field(pattern=r"^[A-Za-z0-9_{}:.\-]+$", min_length=1)],
+        "save_top_k": Annotated[int, Field(ge=-1)],
+        "every_n_epochs": Count | None,
+    },
+    lightning.pytorch.callbacks.RichProgressBar: {"refresh_rate": Index},
+    lightning.pytorch.callbacks.LearningRateMonitor: {
+        "logging_interval": typing.Literal["step", "epoch"] | None,
+    },
+}
+
+
+class ConfigError(ValueError):
+    """A key of a config that is unknown or has a value that cannot be used.
+
+    Attributes:
+        key: as the command line writes it, `model.optimizer.lr`.
+        value: that was given.
+        reason: what is allowed.
+    """
+
+    def __init__(self, key: str, reason: str, value: Any = inspect.Parameter.empty) -> None:
+        given = "" if value is inspect.Parameter.empty else f"={as_typed(value)}"
+        super().__init__(f"{key}{given}: {reason}")
+        self.key, self.value, self.reason = key, value, reason
+
+
+def as_typed(value: Any) -> str:
+    """A value as the command line writes it.
+
+    >>> as_typed(True), as_typed(None), as_typed([0.5, 0.9])
+    ('true', 'null', '[0.5,0.9]')
+    """
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return f"[{','.join(map(as_typed, value))}]" if isinstance(value, list) else str(value)
+
+
+class Parameters(NamedTuple):
+    """What a class or function can be given: annotations by name, the names that it needs, and whether it takes any."""
+
+    annotations: dict[str, Any]
+    required: tuple[str, ...]
+    takes_any: bool
+
+
+def check_config(cfg: DictConfig) -> DictConfig:
+    """The same config with all interpolations resolved, every key of which has been checked.
+
+    Raises:
+        ConfigError: a key is unknown, or its value is of a wrong type or range.
+    """
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except InterpolationResolutionError:
+        check_parts(OmegaConf.to_container(cfg))  # the fault may be one of the values that others refer to
+        raise
+    check_parts(plain)
+    return OmegaConf.create(plain)  # type: ignore[return-value]
+
+
+def check_parts(plain: Any) -> None:
+    """Checks a whole config, top level first; interpolations that are not resolved are left unchecked."""
+    hints = typing.get_type_hints(TopLevel, include_extras=True)
+    for key, value in plain.items():
+        if key not in hints:
+            raise ConfigError(key, f"is not a key of the config{suggestion(key, hints)}")
+        if (reason := fault_of(value, hints[key])) is not None:
+            raise ConfigError(key, reason, value)
+    for part in PARTS:
+        check_node(part, plain[part])
+    for name, callback in plain["callbacks"].items():
+        if callback is not None:
+            check_node(f"callbacks.{name}", callback)
+
+
+def check_node(key: str, node: Mapping[str, Any]) -> None:
+    """Checks the arguments of a node that builds or calls its `_target_`."""
+    given = GIVEN.get("callbacks" if key.startswith("callbacks.") else key, ())
+    if "_target_" not in node:
+        raise ConfigError(key, "is not a part of this config, which this model or data set may not have")
+    target, parameters = locate(key, node["_target_"])
+    for name, value in node.items():
+        if name in HYDRAS:
+            continue
+        if name not in parameters.annotations and not parameters.takes_any:
+            where = str(node["_target_"]).removesuffix(".published").rpartition(".")[2]
+            raise ConfigError(f"{key}.{name}", f"{where} has no such key{suggestion(name, parameters.annotations)}")
+        if name in given:
+            raise ConfigError(f"{key}.{name}", "cannot be set: what a run writes lies in its own folder")
+        check_value(f"{key}.{name}", value, RANGES.get(target, {}).get(name) or parameters.annotations.get(name, Any))
+    missing = [name for name in parameters.required if name not in node and name not in given]
+    if missing and not node.get("_partial_", False):
+        raise ConfigError(f"{key}.{missing[0]}", "has no value")
+
+
+def check_value(key: str, value: Any, annotation: Any) -> None:
+    """Checks a value that is plain, builds something by itself, or holds such values."""
+    if isinstance(value, dict) and "_target_" in value:
+        check_node(key, value)
+        if not value.get("_partial_", False):
+            check_built(key, value, annotation)
+        elif not accepts(annotation, check_value):
+            raise ConfigError(key, "takes no function")
+        return
+    for name, inner in parts_of(value):
+        if isinstance(inner, dict) and "_target_" in inner:
+            check_node(f"{key}.{name}", inner)
+    if any("_target_" in inner for _, inner in parts_of(value) if isinstance(inner, dict)):
+        return
+    if (reason := fault_of(value, annotation)) is not None:
+        options = sorted(file.stem for file in Path(CONF, *key.split(".")).glob("*.yaml"))
+        choose = f", choose an option with {key.replace('.', '/')}=NAME: {', '.join(options)}" if options else ""
+        raise ConfigError(key, f"{reason}{choose}", value)
+
+
+def check_built(key: str, node: Mapping[str, Any], annotation: Any) -> None:
+    """Refuses a node whose class is none that the annotation names, where it names classes."""
+    target, _ = locate(key, node["_target_"])
+    cls = target.__self__ if inspect.ismethod(target) else target
+    classes = [part for part in members(annotation) if inspect.isclass(part) and part is not type(None)]
+    if inspect.isclass(cls) and classes and annotation is not Any and not issubclass(cls, (*classes,)):
+        names = " or ".join(part.__name__ for part in classes)
+        raise ConfigError(key, f"{cls.__name__} is no {names}")
+
+
+def parts_of(value: Any) -> Iterator[tuple[str, Any]]:
+    """The items of a list or mapping with their names."""
+    if isinstance(value, dict):
+        yield from value.items()
+    elif isinstance(value, list):
+        yield from ((str(index), inner) for index, inner in enumerate(value))
+
+
+def members(annotation: Any) -> list[Any]:
+    """The classes of a union, each without what is annotated to it.
+
+    >>> members(Annotated[int, "metres"] | None)
+    [<class 'int'>, <class 'NoneType'>]
+    """
+    if typing.get_origin(annotation) is Annotated:
+        return members(typing.get_args(annotation)[0])
+    if isinstance(annotation, type(int | str)) or typing.get_origin(annotation) is typing.Union:
+        return [part for option in typing.get_args(annotation) for part in members(option)]
+    return [typing.get_origin(annotation) or annotation]
+
+
+def accepts(annotation: Any, value: Any) -> bool:
+    return fault_of(value, annotation) is None
+
+
+def fault_of(value: Any, annotation: Any) -> str | None:
+    """What is wrong with a plain value, None where it fits; a list is taken for a tuple where one is wanted.
+
+    >>> fault_of("fast", float)
+    'should be a valid number'
+    >>> fault_of(True, int), fault_of([0.9, 0.999], tuple[float, float])
+    ('should be a valid integer', None)
+    """
+    adapter = adapter_of(annotation)
+    if adapter is None or (isinstance(value, str) and value.startswith("${")):
+        return None
+    faults: list[str] = []
+    for form in (value, tuple(value)) if isinstance(value, list) else (value,):
+        try:
+            adapter.validate_python(form)
+            return None
+        except ValidationError as error:
+            faults = faults or [fault["msg"].removeprefix("Input should be ") for fault in error.errors()]
+    told = [text for text in dict.fromkeys(faults) if not text.startswith("an instance of Tensor")]
+    told = [text for text in told if "is-instance" not in text] or faults
+    return told[0] if told[0].startswith(("String", "List", "Tuple")) else f"should be {' or '.join(told[:4])}"
+
+
+def adapter_of(annotation: Any) -> TypeAdapter[Any] | None:
+    try:
+        return cached_adapter(annotation)
+    except TypeError:  # an annotation that cannot be hashed
+        return make_adapter(annotation)
+
+
+def make_adapter(annotation: Any) -> TypeAdapter[Any] | None:
+    """None where pydantic can make nothing of the annotation, which then is left unchecked."""
+    if annotation in (Any, inspect.Parameter.empty):
+        return None
+    try:
+        return TypeAdapter(annotation, config=STRICT)
+    except PydanticUserError as error:
+        if isinstance(error, PydanticSchemaGenerationError):
+            return None
+        return TypeAdapter(annotation)  # a TypedDict brings its own settings
+
+
+cached_adapter = functools.lru_cache(maxsize=None)(make_adapter)
+
+
+def locate(key: str, name: Any) -> tuple[Any, Parameters]:
+    """The class or function of that name, and what it can be given.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        target = get_object(name)
+        return target, parameters_of(target)
+    except Exception as error:
+        raise ConfigError(f"{key}._target_", "names no class or function", name) from error
+
+
+@functools.cache
+def parameters_of(target: Callable[..., Any]) -> Parameters:
+    """The arguments of a class, of a paper's form of it (`LeNet5.published`), or of a function."""
+    cls = target.__self__ if inspect.ismethod(target) else target
+    function: Any = cls.__init__ if inspect.isclass(cls) else cls
+    signature = inspect.signature(function)
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError):
+        hints = {}
+    annotations: dict[str, Any] = {}
+    required: list[str] = []
+    takes_any = False
+    for index, (name, parameter) in enumerate(signature.parameters.items()):
+        if index == 0 and inspect.isclass(cls):
+            continue  # self
+        if parameter.kind == parameter.VAR_KEYWORD:
+            unpacked = typing.get_args(hints.get(name, Any))
+            takes_any = not unpacked
+            annotations |= typing.get_type_hints(unpacked[0], include_extras=True) if unpacked else {}
+        elif parameter.kind != parameter.VAR_POSITIONAL:
+            annotations[name] = hints.get(name, Any)
+            required += [name] if parameter.default is parameter.empty else []
+    return Parameters(annotations, tuple(required), takes_any)
+
+
+def is_local_path(annotation: Any) -> bool:
+    """Whether a value of that annotation is a path on the machine of whoever runs the command.
+
+    >>> is_local_path(LocalPath | None), is_local_path(str)
+    (True, False)
+    """
+    return "path" in getattr(annotation, "__metadata__", ()) or any(map(is_local_path, typing.get_args(annotation)))
+
+
+def suggestion(name: str, known: typing.Iterable[str]) -> str:
+    """
+    >>> suggestion("max_epoch", ["max_epochs", "max_steps"])
+    ': did you mean max_epochs?'
+    """
+    names = [str(other) for other in known]
+    close = difflib.get_close_matches(name, names, n=1)
+    return f": did you mean {close[0]}?" if close else f": choose one of {', '.join(sorted(names))}"

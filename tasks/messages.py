@@ -1,0 +1,129 @@
+"""What a person reads when something went wrong: one line for a mistake, a traceback for a fault of the program."""
+
+import difflib
+import re
+import shlex
+import sys
+import traceback
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
+
+MISTAKES = (HydraException, OmegaConfBaseException, ValueError, OSError)
+PLUGINS = {
+    "hydra/launcher=joblib": "hydra-joblib-launcher",
+    "hydra/launcher=submitit_local": "hydra-submitit-launcher",
+    "hydra/launcher=submitit_slurm": "hydra-submitit-launcher",
+    "hydra/sweeper=optuna": "hydra-optuna-sweeper",
+}
+
+
+def report(error: BaseException, show_traceback: bool = False) -> int:
+    """Prints what was wrong on stderr; returns the status: 2 for a person's mistake, 1 for a fault of the program."""
+    mistake = isinstance(error, MISTAKES) or type(error).__name__ == "MisconfigurationException"
+    if show_traceback or not mistake:
+        traceback.print_exception(error)
+        return 1
+    try:
+        line = one_line(error)
+    except Exception:  # the wording must not hide what it words
+        line = " ".join(str(error).split())
+    print(f"Error: {line}", file=sys.stderr)
+    return 2
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error, or of the cause that says more, in one line of plain text."""
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
+        causes.append(cause)
+    if isinstance(error, MissingConfigException):
+        return missing_option(error)
+    if isinstance(error, OverrideParseException):
+        return unreadable(str(error.override))
+    if isinstance(error, ConfigCompositionException):
+        keys = [cause for cause in causes if isinstance(cause, ConfigKeyError)]
+        return unknown_key(error, keys[-1] if keys else None)
+    if isinstance(error, InterpolationResolutionError):
+        return f"{error.full_key}: {plain(causes[-1])}"
+    if isinstance(error, InstantiationException):
+        key = re.search(r"full_key: (\S+)", str(error))
+        return f"{key[1]}: {plain(causes[-1])}" if key else plain(causes[-1])
+    return plain(error)
+
+
+def plain(error: BaseException) -> str:
+    """The text of an error without line breaks; of one of the operating system with its path."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    text = " ".join(str(error).split())
+    if "No supported gpu backend found" in text:
+        return "no GPU was found on this machine: use trainer.accelerator=cpu, or auto to use what there is"
+    return text or type(error).__name__
+
+
+def missing_option(error: MissingConfigException) -> str:
+    """Names the options of a group, and the package that brings a plugin which is not installed."""
+    group, _, option = str(error.missing_cfg_file).rpartition("/")
+    if package := PLUGINS.get(f"{group}={option}"):
+        return f"{group}={option} needs a plugin: pip install {package}"
+    if not group:
+        return plain(error)
+    options = sorted(error.options or [])
+    close = difflib.get_close_matches(option, options, n=1)
+    hint = f"did you mean {group}={close[0]}? " if close else ""
+    return f"{group}={option} is not an option: {hint}choose one of {', '.join(options) or 'none'}"
+
+
+def unreadable(override: str) -> str:
+    """How to write an argument that Hydra's grammar cannot read."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        return f"{override}: not of the form KEY=VALUE"
+    if not key.strip("+~"):
+        return f"{override}: has no key, write KEY=VALUE"
+    quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{override}: the value has to be quoted, for Hydra and for the shell: \"{key}='{quoted}'\""
+
+
+def unknown_key(error: ConfigCompositionException, cause: ConfigKeyError | None) -> str:
+    """Names the nearest key, or the options that have the key."""
+    text = plain(error)
+    found = re.match(r"(?:Could not override|Could not delete|Could not append)[^']*'([^']*)'", text)
+    if found is None:
+        return plain(cause or error.__cause__ or error)
+    name = found[1]
+    if cause is not None and cause.full_key:
+        name = str(cause.full_key)
+    if text.startswith("Could not append"):
+        return f"{name} exists already: leave out the +"
+    return f"{name} is not in this config: nothing to change"
+
+
+def command(*overrides: str) -> str:
+    """The command that gives these overrides to run.py, quoted for the shell.
+
+    >>> command("ckpt_path=my runs/last.ckpt")
+    "python run.py 'ckpt_path=my runs/last.ckpt'"
+    """
+    return f"python run.py {shlex.join(for_hydra(text) for text in overrides)}"
+
+
+def for_hydra(override: str) -> str:
+    """An override that Hydra's grammar reads, its value quoted where it has to be."""
+    key, _, value = override.partition("=")
+    try:
+        [read] = OverridesParser.create().parse_overrides([override])
+        if str(read.value()) == value or not isinstance(read.value(), str):
+            return override
+    except Exception:
+        pass
+    quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{quoted}'"

@@ -1,0 +1,118 @@
+"""What a resumed run may change: the machine, the budget and what watches it; not what it computes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from tasks.messages import command
+
+# Of the trainer's keys, those that decide what is computed. The others are the machine's, the budget's or the logs'.
+FIXED_TRAINER_KEYS = (
+    *("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "limit_train_batches"),
+    *("overfit_batches", "val_check_interval", "check_val_every_n_epoch", "use_distributed_sampler", "barebones"),
+    *("enable_checkpointing", "fast_dev_run", "devices", "num_nodes"),
+)
+FIXED_CALLBACKS = ("checkpoint", "last", "ema", "early_stopping")
+NEEDED = {
+    "epoch": int,
+    "global_step": int,
+    "loops": dict,
+    "callbacks": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+}
+
+
+def check_resume(checkpoint: Mapping[str, Any], cfg: DictConfig) -> None:
+    """Refuses to resume a run otherwise than it was begun.
+
+    A resumed run ends as the uninterrupted one would have, so what decides its weights is fixed: the model, the data,
+    the seed and a few of the trainer's keys. To go on with other settings is a new run, which starts from the weights.
+
+    Raises:
+        ValueError: a key was changed that may not be, the budget is spent, or the checkpoint lacks what is needed.
+    """
+    for name, kind in NEEDED.items():
+        if not isinstance(checkpoint.get(name), kind):
+            raise ValueError(f"ckpt_path={cfg.ckpt_path}: cannot be resumed, its {name} is missing or damaged")
+    before: dict[str, Any] = checkpoint["config"]
+    now: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    for key, was, value in changes(before, now):
+        raise ValueError(
+            f"{key}={value}: a resumed run keeps {key}={was}; for a new run from its weights: {new_run(cfg)}"
+        )
+    check_budget_left(checkpoint, cfg)
+
+
+def new_run(cfg: DictConfig) -> str:
+    """The command that starts a new run, with the same settings, from the weights of a checkpoint."""
+    names = [f"{group}={cfg.choices[group]}" for group in ("model", "data") if cfg.choices.get(group)]
+    chosen = {text.split("=")[0] for text in names}
+    others = [text for text in cfg.overrides if text.split("=")[0] not in {*chosen, "ckpt_path", "init_from"}]
+    return command(*names, *others, f"init_from={cfg.ckpt_path}")
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """The fixed keys whose values differ: key, value in the checkpoint, value now."""
+    from tasks.config import as_typed, is_local_path, locate
+
+    paths = {
+        f"{part}.{name}"
+        for part in ("model", "data")
+        for name, annotation in locate(part, before[part]["_target_"])[1].annotations.items()
+        if is_local_path(annotation)
+    }
+    old, new = leaves(fixed(before)), leaves(fixed(now))
+    differing = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key) and key not in paths]
+    return [(key, as_typed(old.get(key)), as_typed(new.get(key))) for key in differing]
+
+
+def fixed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a config that a resumed run keeps."""
+    trainer = {key: value for key, value in config["trainer"].items() if key in FIXED_TRAINER_KEYS}
+    callbacks = {key: value for key, value in config["callbacks"].items() if key in FIXED_CALLBACKS}
+    return {name: config.get(name) for name in ("model", "data", "seed")} | {"trainer": trainer, "callbacks": callbacks}
+
+
+def leaves(node: Any, key: str = "") -> dict[str, Any]:
+    """The values of a nested mapping by their dotted keys.
+
+    >>> leaves({"optimizer": {"lr": 0.1, "betas": [0.5, 0.9]}})
+    {'optimizer.lr': 0.1, 'optimizer.betas': [0.5, 0.9]}
+    """
+    if not isinstance(node, Mapping):
+        return {key: node}
+    return {
+        k: v for name, inner in node.items() for k, v in leaves(inner, f"{key}.{name}" if key else str(name)).items()
+    }
+
+
+def check_budget_left(checkpoint: Mapping[str, Any], cfg: DictConfig) -> None:
+    """Refuses a budget that is below what was done, or beyond the end of a schedule that was planned for another."""
+    before, now = checkpoint["config"]["trainer"], cfg.trainer
+    begun, steps = checkpoint["epoch"] + 1, checkpoint["global_step"]
+    complete = finished_epochs(checkpoint)
+    epochs = now.get("max_epochs")
+    if epochs is not None and 0 <= epochs < complete:
+        raise ValueError(f"trainer.max_epochs={epochs}: this run has finished {complete} epochs already")
+    if 0 <= now.get("max_steps", -1) < steps:
+        raise ValueError(f"trainer.max_steps={now.max_steps}: this run has made {steps} steps already")
+    planned = any(isinstance(state, dict) and "total_steps" in state for state in checkpoint["lr_schedulers"])
+    for key in ("max_epochs", "max_steps"):
+        if planned and before.get(key) != now.get(key):
+            raise ValueError(
+                f"trainer.{key}={now.get(key)}: the learning rate of this run was planned for trainer.{key}="
+                f"{before.get(key)} ({begun} epochs begun); for a new schedule from its weights: {new_run(cfg)}"
+            )
+
+
+def finished_epochs(checkpoint: Mapping[str, Any]) -> int:
+    """Epochs that a checkpoint's run had completed."""
+    try:
+        progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+        batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        within = batches["current"]["completed"] > 0 and not batches["is_last_batch"]
+        return int(progress["processed"]) - int(within and progress["processed"] > progress["completed"])
+    except (KeyError, TypeError) as error:
+        raise ValueError("ckpt_path: cannot be resumed, its loops are damaged") from error

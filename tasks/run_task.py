@@ -1,0 +1,183 @@
+"""One run of the command line: its config is checked, it gets a folder and a lock, and what comes of it is recorded."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hydra.types import RunMode
+from hydra.utils import get_method
+from lightning import seed_everything
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from tasks import checkpoint, folders
+from tasks.messages import MISTAKES, command
+from tasks.process import configure_process
+from tasks.results import read_results, write_results
+
+FOLDER_OF_RUN = "CLASSIC_NETS_FOLDER"  # tells the processes that Lightning starts beside this one where the run lies
+WITHOUT_FOLDER_OF_A_NET = ("leaderboard", "fetch")
+
+
+def run_task(cfg: DictConfig, hydra: DictConfig | None = None) -> float | None:
+    """Runs the task of a composed config; returns the objective, a metric on validation data, for a sweeper.
+
+    Args:
+        cfg: as Hydra composes it.
+        hydra: Hydra's own config; None where `cfg` holds it, as `run.compose` returns it.
+
+    Raises:
+        ValueError: a person's mistake; nothing was written unless the message names a folder.
+        SystemExit: a signal ended the run, with status 128 + its number.
+    """
+    cfg = cfg.copy()
+    with open_dict(cfg):
+        own = cfg.pop("hydra", None)
+        hydra = hydra if hydra is not None else own
+        given = typed(hydra)
+        cfg.choices, cfg.overrides = choices_of(hydra), given
+    in_sweep = hydra is not None and hydra.mode == RunMode.MULTIRUN
+    with stoppable():
+        try:
+            cfg = checkpoint.complete(cfg, given)
+        except Exception as error:
+            if in_sweep:
+                record_early_failure(Path(hydra.runtime.output_dir), cfg, error)
+            raise
+        if in_sweep and str(cfg.trainer.get("strategy")) == "ddp" and cfg.trainer.devices not in (1, "1"):
+            raise ValueError(
+                "trainer.strategy=ddp: would start the whole sweep again, use ddp_spawn or ddp_fork in a sweep"
+            )
+        resumed = folders.run_of_checkpoint(cfg.ckpt_path) if cfg.ckpt_path and task_name(cfg) == "train" else None
+        folder = Path(hydra.runtime.output_dir) if in_sweep else resumed or folder_of(cfg)
+        return record_task(cfg, folder.absolute(), resumed is not None)
+
+
+def typed(hydra: DictConfig | None) -> list[str]:
+    """What the command line changes, as it was typed: without what `checkpoint.add_choices` added."""
+    if hydra is None:
+        return []
+    overrides = [text.removeprefix("++") for text in hydra.overrides.task]
+    for count in range(len(checkpoint.GROUPS), 0, -1):
+        if overrides[-count:] and overrides[-count:] == checkpoint.choices_of_checkpoint(overrides[:-count]):
+            return overrides[:-count]
+    return overrides
+
+
+def choices_of(hydra: DictConfig | None) -> dict[str, Any]:
+    """The names of the options that make the run what it is."""
+    choices = hydra.runtime.choices if hydra is not None else {}
+    return {name: choices.get(name) for name in ("model", "data", "experiment", "trainer/logger")}
+
+
+def task_name(cfg: DictConfig) -> str:
+    return str(cfg.task._target_).rpartition(".")[2]
+
+
+def folder_of(cfg: DictConfig) -> Path:
+    """A new folder outputs/<model>/<data>/<date_time>, or that of the process which started this one."""
+    if (folder := os.environ.get(FOLDER_OF_RUN)) and is_helper_process():
+        return Path(folder)
+    if task_name(cfg) in WITHOUT_FOLDER_OF_A_NET:
+        return folders.new_folder(Path("outputs", task_name(cfg)))
+    names = [str(cfg.choices.get(part) or "own") for part in ("model", "data")]
+    return folders.new_folder(Path("outputs", *names))
+
+
+def is_helper_process() -> bool:
+    """Whether Lightning or a cluster started this process beside the one of rank 0, which keeps the record."""
+    return any(os.environ.get(name, "0") not in ("", "0") for name in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))
+
+
+def record_task(cfg: DictConfig, folder: Path, resumed: bool) -> float | None:
+    """Calls the task of a checked config and writes what came of it into the folder."""
+    settings = {name: value for name, value in cfg.task.items() if name != "_target_"}
+    task = get_method(cfg.task._target_)
+    configure_process()
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    if is_helper_process():
+        return task(cfg, folder, **settings).get("objective")
+    held = folders.lock(folder)
+    os.environ[FOLDER_OF_RUN] = str(folder)
+    record = {
+        "status": "finished",
+        "task": task_name(cfg),
+        **OmegaConf.to_container(cfg.choices),  # type: ignore[dict-item]
+        "seed": cfg.seed,
+        "overrides": list(cfg.overrides),
+        "folder": str(folder),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    if not resumed:
+        folders.write_config(cfg, folder)
+    keep = resumed  # the record of a resumed run, until there is a better one
+    try:
+        record |= task(cfg, folder, **settings)
+        keep = False
+        return record.get("objective")
+    except (KeyboardInterrupt, SystemExit) as stop:
+        number = signal_of(stop)
+        record |= {"status": "interrupted", "reason": f"stopped by {number.name}"}
+        keep = read_results(folder).get("status") == "finished"
+        say_how_to_resume(cfg, folder)
+        raise SystemExit(128 + number) from stop
+    except Exception as error:
+        record |= {"status": getattr(error, "status", "failed"), "reason": f"{type(error).__name__}: {error}"}
+        keep = resumed and (isinstance(error, MISTAKES) and record["status"] == "failed")
+        raise
+    finally:
+        del os.environ[FOLDER_OF_RUN]
+        if not keep:
+            write_results(folder, record)
+        held.release()
+
+
+def record_early_failure(folder: Path, cfg: DictConfig, error: Exception) -> None:
+    """Leaves a reason in the folder of a sweep's job that was refused before its task began."""
+    record = {"status": "failed", "task": task_name(cfg), **cfg.choices, "overrides": list(cfg.overrides)}
+    folders.write_config(cfg, folder)
+    write_results(folder, record | {"folder": str(folder), "reason": f"{type(error).__name__}: {error}"})
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Makes SIGTERM an exit that can be recorded, as Ctrl-C is, and restores both signals' handlers afterwards."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    try:
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # not in the main thread, which alone gets signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def signal_of(stop: BaseException) -> signal.Signals:
+    """The signal behind an exit: `train` tells it by its status, Lightning has an exception of its own for SIGTERM."""
+    terminated = isinstance(stop, SIGTERMException) or (
+        isinstance(stop, SystemExit) and stop.code == 128 + signal.SIGTERM
+    )
+    return signal.SIGTERM if terminated else signal.SIGINT
+
+
+def say_how_to_resume(cfg: DictConfig, folder: Path) -> None:
+    if task_name(cfg) != "train":
+        print("Stopped.", flush=True)
+        return
+    last = folder / "checkpoints" / "last.ckpt"
+    if last.is_file():
+        print(f"Stopped. To resume: {command(f'ckpt_path={folders.short(last)}')}", flush=True)
+    else:
+        print("Stopped before the first checkpoint: there is nothing to resume.", flush=True)
