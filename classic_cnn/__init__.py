@@ -1,1 +1,1 @@
-"""The classic convolutional nets: one shared loop (classifier.py), one paper a file."""
+"""The classic convolutional nets: the loop that they share (classifier.py), one file per paper."""

@@ -1,15 +1,22 @@
 """The loop that all classifiers share: cross-entropy, accuracy, optimizer and schedule."""
 
 import inspect
-from collections.abc import Callable
-from typing import Any, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import Any, ClassVar, Self, Unpack
 
 import torch
 from lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from typing_extensions import TypedDict
+
+from datamodules.contract import CheckedArguments, Count, Share
+
+LARGEST_IMAGE = 1024  # pixels; no net needs larger images
 
 
 class Recipe(TypedDict, total=False):
@@ -17,48 +24,83 @@ class Recipe(TypedDict, total=False):
 
     optimizer: Callable[..., Optimizer]
     lr_scheduler: Callable[..., LRScheduler | ReduceLROnPlateau] | None
-    label_smoothing: float
+    label_smoothing: Share
     channels_last: bool
-    init_from: str | None
 
 
-class ImageClassifier(LightningModule):
-    """A net that gives each image of a batch one score a class; an architecture adds its layers and `forward`.
+class ImageClassifier(CheckedArguments, LightningModule):
+    """A net that maps a batch of images to one logit per class; an architecture adds its layers and `forward`.
 
     Args:
-        optimizer: makes the optimizer from the parameters (`functools.partial(torch.optim.SGD, lr=0.1)`); Adam's
-            defaults where it is not given.
-        lr_scheduler: makes the schedule from the optimizer. One with an argument `total_steps` is told it and stepped
-            after every batch, any other after every epoch; ReduceLROnPlateau looks at val/loss.
-        label_smoothing: the share of probability that the target spreads over all classes, in [0, 1].
-        channels_last: keep weights as (N, H, W, C) in memory: the same results to rounding, faster on most machines.
-        init_from: a checkpoint whose layers a new training starts from; read by task=train, never when it goes on.
-
-    Raises:
-        ValueError: `label_smoothing` is out of its range.
+        in_channels: 1 for gray images, 3 for colour.
+        num_classes: logits per image.
+        image_size: side of the images in pixels.
+        recipe: how to train:
+            `optimizer` makes the optimizer from the parameters (`functools.partial(torch.optim.SGD, lr=0.1)`); the
+            default is Adam.
+            `lr_scheduler` makes the schedule from the optimizer. One with an argument `total_steps` receives it and is
+            stepped after every batch, any other after every epoch; ReduceLROnPlateau monitors val/loss.
+            `label_smoothing` is the share of probability that the target spreads over all classes.
+            `channels_last` stores weights as (N, H, W, C): equal results to rounding, faster on most machines.
     """
 
-    image_size = 28  # the side in pixels of the images that the net was made for
+    PUBLISHED: ClassVar[Mapping[str, Any]] = {}
+    """The constructor's arguments for the net exactly as its paper has it; see `published`."""
 
     def __init__(
-        self,
-        optimizer: Callable[..., Optimizer] = Adam,
-        lr_scheduler: Callable[..., LRScheduler | ReduceLROnPlateau] | None = None,
-        label_smoothing: float = 0.0,
-        channels_last: bool = True,
-        init_from: str | None = None,
+        self, in_channels: Count = 1, num_classes: Count = 10, image_size: Count = 28, **recipe: Unpack[Recipe]
     ) -> None:
         super().__init__()
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"model.label_smoothing={label_smoothing}: a number from 0 to 1 is needed")
-        self.optimizer = optimizer
-        self.lr_scheduler = lr_scheduler
-        self.label_smoothing = label_smoothing
-        self.channels_last = channels_last
-        self.init_from = init_from
-        self.images_seen = 0  # since the last line in the log
-        self.register_buffer("sums", torch.zeros(2), persistent=False)  # of loss and of correct answers, alike
-        self.sums: Tensor
+        self.in_channels = in_channels
+        self.num_classes = num_classes
+        self.image_size = image_size
+        self.optimizer = recipe.get("optimizer", Adam)
+        self.lr_scheduler = recipe.get("lr_scheduler")
+        self.label_smoothing = recipe.get("label_smoothing", 0.0)
+        self.channels_last = recipe.get("channels_last", True)
+        self.example_input_array = torch.zeros(1, in_channels, image_size, image_size)
+        # Sums of losses and of correct answers, with the number of images: since the last line in the log, and in the
+        # epoch up to that line. The sums stay on the device, because reading them would wait for it.
+        self.register_buffer("step_sums", torch.zeros(2), persistent=False)
+        self.register_buffer("epoch_sums", torch.zeros(2), persistent=False)
+        self.step_sums: Tensor
+        self.epoch_sums: Tensor
+        self.step_images = self.epoch_images = 0
+
+    @classmethod
+    def published(cls, **arguments: Any) -> Self:
+        """The net of the paper, from the arguments in `PUBLISHED`; `arguments` are added or replace some of them."""
+        return cls(**{**cls.PUBLISHED, **arguments})
+
+    def shape_after(self, *layers: nn.Module) -> tuple[int, ...]:
+        """The shape that one image has behind these layers, the first of which reads it, without the batch.
+
+        Only shapes are computed, and no random numbers are drawn.
+
+        Raises:
+            ValueError: the layers cannot read images of `image_size`.
+        """
+        try:
+            return self._shape_after(layers, self.image_size)
+        except RuntimeError as error:
+            for side in range(self.image_size + 1, LARGEST_IMAGE):
+                try:
+                    self._shape_after(layers, side)
+                except RuntimeError:
+                    continue
+                raise ValueError(f"image_size must be at least {side}, got {self.image_size}") from None
+            raise error
+
+    def _shape_after(self, layers: tuple[nn.Module, ...], side: int) -> tuple[int, ...]:
+        signal = torch.empty(1, self.in_channels, side, side, device="meta")
+        for layer in layers:
+            training = layer.training
+            tensors = chain(layer.named_parameters(), layer.named_buffers())
+            try:
+                signal = functional_call(layer.eval(), {name: value.to("meta") for name, value in tensors}, signal)
+            finally:
+                layer.train(training)
+        return tuple(signal.shape[1:])
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The mean loss of a batch, from logits (N, K) and labels (N,)."""
@@ -73,26 +115,44 @@ class ImageClassifier(LightningModule):
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
 
-    def ends_logged_step(self) -> bool:
-        """Whether the step goes into the log and this batch is its last; a key costs 0.4 ms."""
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+    def is_logging_step(self, batch_idx: int) -> bool:
+        """Whether this batch ends an optimizer step that is logged; logging costs 0.4 ms per key."""
+        trainer = self.trainer
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every == 0 or (self.global_step + 1) % every:
             return False
-        return not self.trainer.fit_loop._should_accumulate()
+        return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
         loss, logits = self.training_loss(images, labels)
-        with torch.no_grad():  # summed up on the device; every look at a sum would wait for it
+        with torch.no_grad():
             correct = (logits.argmax(1) == labels).sum()
-            self.sums += torch.stack([loss.detach() * len(labels), correct])
-        self.images_seen += len(labels)
-        if self.ends_logged_step():
-            loss_mean, accuracy = self.sums / self.images_seen
+            self.step_sums += torch.stack([loss.detach() * len(labels), correct])
+        self.step_images += len(labels)
+        if self.is_logging_step(batch_idx):
+            loss_mean, accuracy = self.step_sums / self.step_images
             self.log_dict({"train/loss": loss_mean, "train/accuracy": accuracy}, prog_bar=True)
-            self.sums.zero_()
-            self.images_seen = 0
+            self.epoch_sums += self.step_sums
+            self.epoch_images += self.step_images
+            self.step_sums.zero_()
+            self.step_images = 0
         return loss
+
+    def on_train_epoch_start(self) -> None:
+        if self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # no line in the log ends an interval
+            self.step_sums.zero_()
+            self.step_images = 0
+        torch.neg(self.step_sums, out=self.epoch_sums)  # what the next line in the log covers of the epoch before
+        self.epoch_images = -self.step_images
+
+    def on_train_epoch_end(self) -> None:
+        """Makes the means over the epoch the metrics of the run; TensorBoard has the curve of those over some steps."""
+        images = self.epoch_images + self.step_images
+        if images > 0:
+            loss_mean, accuracy = (self.epoch_sums + self.step_sums) / images
+            metrics = {"train/loss": loss_mean, "train/accuracy": accuracy}
+            self.log_dict(metrics, prog_bar=True, logger=False, batch_size=images, sync_dist=True)
 
     def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str) -> dict[str, Tensor]:
         images, labels = batch
@@ -112,25 +172,29 @@ class ImageClassifier(LightningModule):
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         return self._evaluate(batch, "test")
 
-    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Class probabilities (N, K)."""
-        return self(batch[0]).softmax(1)
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Class probabilities (N, K) of a batch of images, with or without their labels."""
+        images = batch[0] if isinstance(batch, list | tuple) else batch
+        return self(images).softmax(1)
 
-    def warm_start(self, weights: dict[str, Tensor]) -> list[str]:
-        """Takes over each layer that has its name and its shapes in the `weights` of another net; returns their names.
+    def warm_start(self, weights: Mapping[str, Tensor]) -> list[str]:
+        """Copies each layer that has the same name and shapes in the `weights` of another net; returns their names.
 
         Raises:
             ValueError: there is none.
         """
         own = self.state_dict()
-        new = {layer_of(name) for name in own if name not in weights or weights[name].shape != own[name].shape}
-        taken = {name: weights[name] for name in own if layer_of(name) not in new}
-        if not taken:
-            raise ValueError(
-                f"model.init_from={self.init_from}: has no layer in common with this {type(self).__name__}"
-            )
-        self.load_state_dict(taken, strict=False)
-        return list(dict.fromkeys(map(layer_of, taken)))
+        new = {layer_name(name) for name in own if name not in weights or weights[name].shape != own[name].shape}
+        common = {name: weights[name] for name in own if layer_name(name) not in new}
+        if not common:
+            raise ValueError(f"the weights have no layer in common with this {type(self).__name__}")
+        self.load_state_dict(common, strict=False)
+        return list(dict.fromkeys(map(layer_name, common)))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the constructor's plain arguments, from which `load_from_checkpoint` builds a net of the same size."""
+        plain = {name: list(value) if is_list(value) else value for name, value in self.arguments.items()}
+        checkpoint["hyper_parameters"] = {name: value for name, value in plain.items() if is_plain(value)}
 
     def parameter_groups(self) -> Any:
         """What the optimizer gets; a net whose paper treats some weights differently overrides it."""
@@ -150,9 +214,25 @@ class ImageClassifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
 
-def layer_of(name: str) -> str:
-    """
-    >>> layer_of("features.0.weight")
+def layer_name(parameter_name: str) -> str:
+    """The name of the layer that a parameter belongs to.
+
+    >>> layer_name("features.0.weight")
     'features.0'
     """
-    return name.rpartition(".")[0]
+    return parameter_name.rpartition(".")[0]
+
+
+def is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is a number, a text, None or a list of these.
+
+    >>> is_plain([0.9, None]), is_plain(torch.optim.SGD)
+    (True, False)
+    """
+    if isinstance(value, list):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)

@@ -1,23 +1,28 @@
 """LeNet-5: LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document Recognition", 1998."""
 
 import math
-from typing import Unpack
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from classic_cnn.classifier import ImageClassifier, Recipe
+from datamodules.contract import Count
 
-# Table I: which of S2's six maps each of C3's sixteen maps reads.
+# Table I: for each of C3's sixteen feature maps, the maps of S2 that it reads.
+# fmt: off
 C3_READS = (
-    *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),  # three neighbours
-    *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5)),  # four neighbours
-    *((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5)),  # two and two
+    (0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5),  # three neighbours
+    (0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5),  # four neighbours
+    (0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5),  # two pairs
     (0, 1, 2, 3, 4, 5),
 )
+# fmt: on
 
-# The 7x12 bitmaps that F6 is to draw, after Figure 3; each digit's twelve rows, seven pixels a row.
+# The 7x12 bitmaps that F6 is to draw, after Figure 3: twelve rows for each digit, seven pixels per row.
 BITMAPS = """
 ..###.. ...##.. .#####. .#####. .....#. ####### ..####. ####### .#####. .#####.
 .##.##. ..###.. ##...## ##...## ....##. ##..... .##.... ##...## ##...## ##...##
@@ -52,32 +57,36 @@ class ScaledTanh(nn.Module):
 
 
 class Subsampling(nn.Module):
-    """S2 and S4: the sum of 2x2 pixels, times a trainable coefficient a map, plus a trainable bias a map."""
+    """S2 and S4: the sum of 2x2 pixels, times a trainable coefficient, plus a trainable bias, both per feature map."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.coefficient = nn.Parameter(torch.empty(channels, 1, 1))
         self.bias = nn.Parameter(torch.empty(channels, 1, 1))
 
-    def forward(self, maps: Tensor) -> Tensor:
-        return F.avg_pool2d(maps, 2) * 4 * self.coefficient + self.bias
+    def forward(self, feature_maps: Tensor) -> Tensor:
+        return F.avg_pool2d(feature_maps, 2) * 4 * self.coefficient + self.bias
 
 
 class SparseConvolution(nn.Module):
-    """C3: a 5x5 convolution in which each map reads only some of the maps below; weights exist only where it reads."""
+    """C3: a 5x5 convolution in which each output channel reads only some input channels, and has weights only for them.
 
-    def __init__(self, reads: tuple[tuple[int, ...], ...]) -> None:
+    Args:
+        reads: for each output channel, the input channels that it reads.
+    """
+
+    def __init__(self, reads: Sequence[Sequence[int]]) -> None:
         super().__init__()
-        self.shape = (len(reads), 1 + max(max(maps) for maps in reads), 5, 5)
-        self.weight = nn.Parameter(torch.empty(sum(len(maps) for maps in reads), 5, 5))
+        self.shape = (len(reads), 1 + max(max(sources) for sources in reads), 5, 5)
+        self.weight = nn.Parameter(torch.empty(sum(len(sources) for sources in reads), 5, 5))
         self.bias = nn.Parameter(torch.empty(len(reads)))
-        pairs = [(to, source) for to, maps in enumerate(reads) for source in maps]
+        pairs = [(target, source) for target, sources in enumerate(reads) for source in sources]
         self.register_buffer("pairs", torch.tensor(pairs).T, persistent=False)  # (2, connections)
         self.pairs: Tensor
 
-    def forward(self, maps: Tensor) -> Tensor:
+    def forward(self, feature_maps: Tensor) -> Tensor:
         dense = self.weight.new_zeros(self.shape).index_put(tuple(self.pairs), self.weight)  # (16, 6, 5, 5)
-        return F.conv2d(maps, dense, self.bias)
+        return F.conv2d(feature_maps, dense, self.bias)
 
 
 class BitmapDistance(nn.Module):
@@ -95,69 +104,109 @@ class BitmapDistance(nn.Module):
 class LeNet5(ImageClassifier):
     """LeNet-5 for gray images, (N, 1, 28, 28) in [-1, 1] -> (N, 10).
 
-    The default is the form used today, with 61,706 parameters. Differs from the paper: C3 reads all maps, ReLU for
-    tanh, plain max pooling for trainable subsampling, a linear output with softmax, 28x28 images padded by the first
-    layer.
+    The default is the form in use today, with 61,706 parameters. Deviations from the paper: C3 reads all maps, ReLU
+    instead of tanh, max pooling instead of trainable subsampling, a linear output with softmax, 28x28 images padded by
+    the first layer.
+
+    `LeNet5.published()` is the paper's net, (N, 1, 32, 32) -> (N, 10), with 60,000 trainable parameters and 340,908
+    connections. Deviations from the paper: the bitmaps are drawn after its Figure 3, and the net is trained with the
+    given recipe instead of the stochastic diagonal Levenberg-Marquardt method.
 
     Args:
-        as_published: the paper's net, (N, 1, 32, 32) -> (N, 10): sparse C3, trainable subsampling, scaled tanh,
-            distances to fixed bitmaps: 60,000 trainable parameters, 340,908 connections. Differs from the paper: the
-            bitmaps are drawn after its Figure 3, and it is trained with the recipe that is given rather than with the
-            stochastic diagonal Levenberg-Marquardt method.
-        bitmap_output: with `as_published`, whether the output layer is the paper's; otherwise it is linear.
+        layout: `modern`, or `original` with the paper's layers: sparse C3, trainable subsampling, scaled tanh.
+        bitmap_output: the output layer measures the distance to a fixed bitmap for each digit (section II.B);
+            otherwise it is linear.
+        in_channels: 1 for gray images, 3 for colour.
+        num_classes: logits per image.
+        image_size: side of the images in pixels.
         recipe: see `ImageClassifier`.
+
+    Raises:
+        ValueError: the images are too small, or the bitmaps of the 10 digits are to tell other classes apart.
 
     >>> net = LeNet5()
     >>> net(torch.zeros(2, 1, 28, 28)).shape, sum(p.numel() for p in net.parameters())
     (torch.Size([2, 10]), 61706)
-    >>> net = LeNet5(as_published=True)
+    >>> net = LeNet5.published()
     >>> net(torch.zeros(2, 1, 32, 32)).shape, sum(p.numel() for p in net.parameters())
     (torch.Size([2, 10]), 60000)
     """
 
-    def __init__(self, as_published: bool = False, bitmap_output: bool = True, **recipe: Unpack[Recipe]) -> None:
-        super().__init__(**recipe)
-        self.as_published = as_published
-        if not as_published:
-            self.features = nn.Sequential(
-                *(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU()),  # C1 (N, 6, 28, 28)
-                nn.MaxPool2d(2),  # S2 (N, 6, 14, 14)
-                *(nn.Conv2d(6, 16, 5), nn.ReLU()),  # C3 (N, 16, 10, 10)
-                nn.MaxPool2d(2),  # S4 (N, 16, 5, 5)
-            )
+    PUBLISHED: ClassVar[Mapping[str, Any]] = {"layout": "original", "bitmap_output": True, "image_size": 32}
+
+    def __init__(
+        self,
+        layout: Literal["modern", "original"] = "modern",
+        bitmap_output: bool = False,
+        in_channels: Count = 1,
+        num_classes: Count = 10,
+        image_size: Count = 28,
+        **recipe: Unpack[Recipe],
+    ) -> None:
+        super().__init__(in_channels, num_classes, image_size, **recipe)
+        if bitmap_output and num_classes != len(digit_bitmaps()):
+            raise ValueError(f"num_classes must be 10 with bitmap_output, whose bitmaps are digits, got {num_classes}")
+        self.layout = layout
+        self.bitmap_output = bitmap_output
+        output = BitmapDistance if bitmap_output else partial(nn.Linear, 84, num_classes)
+        if layout == "modern":
+            self.features = modern_features(in_channels)
             self.classifier = nn.Sequential(
                 nn.Flatten(),
-                *(nn.Linear(16 * 5 * 5, 120), nn.ReLU()),  # C5
-                *(nn.Linear(120, 84), nn.ReLU()),  # F6
-                nn.Linear(84, 10),
+                nn.Linear(math.prod(self.shape_after(self.features)), 120),  # C5
+                nn.ReLU(),
+                nn.Linear(120, 84),  # F6
+                nn.ReLU(),
+                output(),
             )
-            return
-        self.image_size = 32
-        self.features = nn.Sequential(
-            *(nn.Conv2d(1, 6, 5), ScaledTanh()),  # C1 (N, 6, 28, 28)
-            *(Subsampling(6), ScaledTanh()),  # S2 (N, 6, 14, 14)
-            *(SparseConvolution(C3_READS), ScaledTanh()),  # C3 (N, 16, 10, 10)
-            *(Subsampling(16), ScaledTanh()),  # S4 (N, 16, 5, 5)
-            *(nn.Conv2d(16, 120, 5), ScaledTanh()),  # C5 (N, 120, 1, 1)
-        )
-        self.classifier = nn.Sequential(
-            nn.Flatten(),
-            *(nn.Linear(120, 84), ScaledTanh()),  # F6
-            BitmapDistance() if bitmap_output else nn.Linear(84, 10),
-        )
-        self.bitmap_output = bitmap_output
-        initialize_by_fan_in(self)
+        else:
+            self.features = original_features(in_channels)
+            self.classifier = nn.Sequential(
+                nn.Flatten(),
+                nn.Linear(math.prod(self.shape_after(self.features)), 84),  # F6
+                ScaledTanh(),
+                output(),
+            )
+            initialize_by_fan_in(self)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy; as published eq. 9, where an eleventh class, "none of them", has the fixed penalty j = 1."""
-        if self.as_published and self.bitmap_output:
+        """Cross-entropy; with bitmaps eq. 9, where an eleventh class, "none of them", has the fixed penalty j = 1."""
+        if self.bitmap_output:
             logits = F.pad(logits, (0, 1), value=-1.0)  # (N, 11)
         return super().loss(logits, labels)
 
     def forward(self, images: Tensor) -> Tensor:
-        if self.as_published:
+        if self.layout == "original":
             images = images * 0.6375 + 0.5375  # paper at -0.1, ink at 1.175: mean about 0, variance about 1 (II.B)
         return self.classifier(self.features(images))
+
+
+def modern_features(in_channels: int) -> nn.Sequential:
+    """The layers up to S4, as tutorials have them."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 6, 5, padding=2),  # C1 (N, 6, 28, 28)
+        nn.ReLU(),
+        nn.MaxPool2d(2),  # S2 (N, 6, 14, 14)
+        nn.Conv2d(6, 16, 5),  # C3 (N, 16, 10, 10)
+        nn.ReLU(),
+        nn.MaxPool2d(2),  # S4 (N, 16, 5, 5)
+    )
+
+
+def original_features(in_channels: int) -> nn.Sequential:
+    """Figure 2 up to C5, of a 32x32 image."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 6, 5),  # C1 (N, 6, 28, 28)
+        ScaledTanh(),
+        Subsampling(6),  # S2 (N, 6, 14, 14)
+        ScaledTanh(),
+        SparseConvolution(C3_READS),  # C3 (N, 16, 10, 10)
+        ScaledTanh(),
+        Subsampling(16),  # S4 (N, 16, 5, 5)
+        ScaledTanh(),
+        nn.Conv2d(16, 120, 5),  # C5 (N, 120, 1, 1)
+        ScaledTanh(),
+    )
 
 
 def initialize_by_fan_in(net: nn.Module) -> None:
@@ -165,9 +214,9 @@ def initialize_by_fan_in(net: nn.Module) -> None:
     for module in net.modules():
         if isinstance(module, Subsampling):
             fans = [torch.tensor(4.0)] * 2
-        elif isinstance(module, SparseConvolution):  # 75, 100 or 150, by its map
-            fans = [torch.tensor([25.0 * len(maps) for maps in C3_READS for _ in maps]).view(-1, 1, 1)]
-            fans.append(torch.tensor([25.0 * len(maps) for maps in C3_READS]))
+        elif isinstance(module, SparseConvolution):  # 75, 100 or 150, depending on the map
+            fans = [torch.tensor([25.0 * len(sources) for sources in C3_READS for _ in sources]).view(-1, 1, 1)]
+            fans.append(torch.tensor([25.0 * len(sources) for sources in C3_READS]))
         elif isinstance(module, nn.Conv2d | nn.Linear):
             fans = [torch.tensor(float(math.prod(module.weight.shape[1:])))] * 2
         else:

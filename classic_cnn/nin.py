@@ -1,18 +1,37 @@
 """NiN: M. Lin, Q. Chen, S. Yan, "Network In Network", 2013."""
 
-from typing import Unpack
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, Unpack
 
 from torch import Tensor, nn
 
 from classic_cnn.classifier import ImageClassifier, Recipe
+from datamodules.contract import Count, Share
 
 
-def mlpconv(in_channels: int, maps: tuple[int, ...], kernel_size: int, batch_norm: bool) -> list[nn.Module]:
-    """A convolution and then 1x1 convolutions: a small perceptron that slides over the maps (section 3.1)."""
+class Configuration(NamedTuple):
+    """The output channels and first kernel size of the three mlpconv layers; the last one ends with the classes."""
+
+    out_channels: Sequence[Sequence[int]]
+    kernel_sizes: Sequence[int]
+    second_pooling: type[nn.MaxPool2d] | type[nn.AvgPool2d]
+
+
+# Of the authors' own files (github.com/mavenlin/cuda-convnet), for the paper prints no widths.
+CONFIGURATIONS = {
+    "mnist": Configuration(((96, 64, 48), (128, 96, 48), (128, 96)), (5, 5, 5), nn.MaxPool2d),
+    "cifar10": Configuration(((192, 160, 96), (192, 192, 192), (192, 192)), (5, 5, 3), nn.AvgPool2d),
+}
+
+
+def mlpconv(in_channels: int, out_channels: Sequence[int], kernel_size: int, batch_norm: bool) -> list[nn.Module]:
+    """A convolution and then 1x1 convolutions: a small perceptron that slides over the image (section 3.1)."""
     layers: list[nn.Module] = []
-    for channels in maps:
+    for channels in out_channels:
         layers.append(nn.Conv2d(in_channels, channels, kernel_size, padding=kernel_size // 2, bias=not batch_norm))
-        layers += [nn.BatchNorm2d(channels), nn.ReLU()] if batch_norm else [nn.ReLU()]
+        if batch_norm:
+            layers.append(nn.BatchNorm2d(channels))
+        layers.append(nn.ReLU())
         in_channels, kernel_size = channels, 1
     return layers
 
@@ -20,19 +39,26 @@ def mlpconv(in_channels: int, maps: tuple[int, ...], kernel_size: int, batch_nor
 class NiN(ImageClassifier):
     """Network in Network for small gray images, (N, 1, 28, 28) in [-1, 1] -> (N, 10).
 
-    The default is the native form, with the maps of the authors' net for MNIST. Differs from the paper: batch
-    normalization, no ReLU after the last convolution (it can silence a class for good), He's initialization.
+    The default is the native form, with the channels of the authors' net for MNIST. Deviations from the paper: batch
+    normalization and less dropout, no ReLU after the last convolution (it can silence a class for good), He's
+    initialization.
+
+    `NiN.published()` is the paper's net for CIFAR-10, from the authors' configuration: (N, 3, 32, 32) -> (N, 10) with
+    966,986 parameters, weights from N(0, 0.05). No deviations from the paper.
 
     Args:
-        as_published: the paper's net for CIFAR-10, from the authors' configuration, for the paper prints no widths:
-            (N, 3, 32, 32) -> (N, 10) with 966,986 parameters when `in_channels` is 3, 957,386 when it is 1; weights
-            from N(0, 0.05). Differs from the paper: none.
+        configuration: the data set that the authors chose the channels for.
+        batch_norm: batch normalization before each ReLU.
+        output_relu: a ReLU after the last convolution.
+        dropout: probability to drop an activation between two mlpconv layers (section 4).
+        initialization: `he`, or `normal` for weights from N(0, 0.05).
         in_channels: 1 for gray images, 3 for colour.
-        num_classes: number of scores an image.
-        dropout: probability to drop an activation between two mlpconv layers (section 4). None is 0.5 as published
-            and 0.2 in the native form, which batch normalization regularizes too.
-        batch_norm: batch normalization before each ReLU. None is yes in the native form and no as published.
+        num_classes: logits per image.
+        image_size: side of the images in pixels.
         recipe: see `ImageClassifier`.
+
+    Raises:
+        ValueError: the images are too small.
 
     >>> import torch
     >>> net = NiN()
@@ -40,45 +66,47 @@ class NiN(ImageClassifier):
     (torch.Size([2, 10]), 350378)
     """
 
+    PUBLISHED: ClassVar[Mapping[str, Any]] = {
+        "configuration": "cifar10",
+        "batch_norm": False,
+        "output_relu": True,
+        "dropout": 0.5,
+        "initialization": "normal",
+        "in_channels": 3,
+        "image_size": 32,
+    }
+
     def __init__(
         self,
-        as_published: bool = False,
-        in_channels: int = 1,
-        num_classes: int = 10,
-        dropout: float | None = None,
-        batch_norm: bool | None = None,
+        configuration: Literal["mnist", "cifar10"] = "mnist",
+        batch_norm: bool = True,
+        output_relu: bool = False,
+        dropout: Share = 0.2,
+        initialization: Literal["he", "normal"] = "he",
+        in_channels: Count = 1,
+        num_classes: Count = 10,
+        image_size: Count = 28,
         **recipe: Unpack[Recipe],
     ) -> None:
-        super().__init__(**recipe)
-        if dropout is None:
-            dropout = 0.5 if as_published else 0.2
-        batch_norm = not as_published if batch_norm is None else batch_norm
-        if as_published:
-            self.image_size = 32
-            self.features = nn.Sequential(
-                *mlpconv(in_channels, (192, 160, 96), 5, batch_norm),  # (N, 96, 32, 32)
-                *(nn.MaxPool2d(3, stride=2, ceil_mode=True), nn.Dropout(dropout)),  # (N, 96, 16, 16)
-                *mlpconv(96, (192, 192, 192), 5, batch_norm),  # (N, 192, 16, 16)
-                *(nn.AvgPool2d(3, stride=2, ceil_mode=True), nn.Dropout(dropout)),  # (N, 192, 8, 8)
-                *mlpconv(192, (192, 192), 3, batch_norm),  # (N, 192, 8, 8)
-                *(nn.Conv2d(192, num_classes, 1), nn.ReLU()),  # one map a class (N, 10, 8, 8)
-            )
-        else:
-            self.features = nn.Sequential(
-                *mlpconv(in_channels, (96, 64, 48), 5, batch_norm),  # (N, 48, 28, 28)
-                *(nn.MaxPool2d(3, stride=2, ceil_mode=True), nn.Dropout(dropout)),  # (N, 48, 14, 14)
-                *mlpconv(48, (128, 96, 48), 5, batch_norm),  # (N, 48, 14, 14)
-                *(nn.MaxPool2d(3, stride=2, ceil_mode=True), nn.Dropout(dropout)),  # (N, 48, 7, 7)
-                *mlpconv(48, (128, 96), 5, batch_norm),  # (N, 96, 7, 7)
-                nn.Conv2d(96, num_classes, 1),  # one map a class (N, 10, 7, 7)
-            )
+        super().__init__(in_channels, num_classes, image_size, **recipe)
+        (first, second, third), kernel_sizes, second_pooling = CONFIGURATIONS[configuration]
+        layers = mlpconv(in_channels, first, kernel_sizes[0], batch_norm)  # (N, 48, 28, 28)
+        layers += [nn.MaxPool2d(3, stride=2, ceil_mode=True), nn.Dropout(dropout)]  # (N, 48, 14, 14)
+        layers += mlpconv(first[-1], second, kernel_sizes[1], batch_norm)  # (N, 48, 14, 14)
+        layers += [second_pooling(3, stride=2, ceil_mode=True), nn.Dropout(dropout)]  # (N, 48, 7, 7)
+        layers += mlpconv(second[-1], third, kernel_sizes[2], batch_norm)  # (N, 96, 7, 7)
+        layers.append(nn.Conv2d(third[-1], num_classes, 1))  # one feature map per class (N, 10, 7, 7)
+        if output_relu:
+            layers.append(nn.ReLU())
+        self.features = nn.Sequential(*layers)
         self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # global average pooling (section 3.2)
+        self.shape_after(self.features)  # refuses images that are too small
         for module in self.features:
             if isinstance(module, nn.Conv2d):
-                if as_published:
-                    nn.init.normal_(module.weight, std=0.05)
-                else:
+                if initialization == "he":
                     nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                else:
+                    nn.init.normal_(module.weight, std=0.05)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 

@@ -1,69 +1,84 @@
 """ZFNet: M. Zeiler, R. Fergus, "Visualizing and Understanding Convolutional Networks", 2013."""
 
 import math
-from typing import Any, Unpack
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from classic_cnn.alexnet import ResponseNorm
 from classic_cnn.classifier import ImageClassifier, Recipe
+from datamodules.contract import Count, Positive, Share
 
 
 class ZFNet(ImageClassifier):
     """ZFNet for small gray images, (N, 1, 28, 28) in [-1, 1] -> (N, 10).
 
-    The default is the native form. Differs from the paper: half the maps, a 5x5 stem with stride 1, no pooling after
-    the second convolution, 1024 units in the hidden layers, He's initialization.
+    The default is the native form. Deviations from the paper: half the channels, a 5x5 stem with stride 1, no pooling
+    after the second convolution, 1024 units in the hidden layers, He's initialization, whose stem starts above
+    `filter_rms` (0.28) and so is scaled down by the first step.
+
+    `ZFNet.published()` is the paper's net (Figure 3), (N, 3, 224, 224) -> (N, 1000), with 62,357,608 parameters;
+    weights from N(0, 0.01), biases 0. Deviations from the paper: its contrast normalization, of which it gives no
+    constants, is AlexNet's.
 
     Args:
-        as_published: the paper's net (Figure 3), (N, 3, 224, 224) -> (N, 1000) with 62,357,608 parameters when
-            `in_channels` is 3 and `num_classes` 1000; weights from N(0, 0.01), biases 0. Differs from the paper: its
-            contrast normalization, of which it gives no constants, is AlexNet's.
-        in_channels: 1 for gray images, 3 for colour.
-        num_classes: number of scores an image.
+        layout: `small` for images of about 28 pixels, or `large`, the paper's for about 224.
         dropout: probability to drop a hidden unit of the two large layers (section 3).
-        filter_rms: after each step a filter of a convolution whose root mean square is larger is scaled down to it
+        filter_rms: after each step, a convolution's filter whose root mean square is larger is scaled down to it
             (section 3); None leaves the filters alone.
+        in_channels: 1 for gray images, 3 for colour.
+        num_classes: logits per image.
+        image_size: side of the images in pixels.
         recipe: see `ImageClassifier`.
 
     Raises:
-        ValueError: `filter_rms` is not positive.
+        ValueError: the images are too small.
 
     >>> net = ZFNet()
     >>> net(torch.zeros(2, 1, 28, 28)).shape, sum(p.numel() for p in net.parameters())
     (torch.Size([2, 10]), 3170154)
     """
 
+    PUBLISHED: ClassVar[Mapping[str, Any]] = {
+        "layout": "large",
+        "in_channels": 3,
+        "num_classes": 1000,
+        "image_size": 224,
+    }
+
     def __init__(
         self,
-        as_published: bool = False,
-        in_channels: int = 1,
-        num_classes: int = 10,
-        dropout: float = 0.5,
-        filter_rms: float | None = 0.1,
+        layout: Literal["small", "large"] = "small",
+        dropout: Share = 0.5,
+        filter_rms: Positive | None = 0.1,
+        in_channels: Count = 1,
+        num_classes: Count = 10,
+        image_size: Count = 28,
         **recipe: Unpack[Recipe],
     ) -> None:
-        super().__init__(**recipe)
-        if filter_rms is not None and filter_rms <= 0:
-            raise ValueError(f"model.filter_rms={filter_rms}: a number above 0 is needed (null for no bound)")
+        super().__init__(in_channels, num_classes, image_size, **recipe)
         self.filter_rms = filter_rms
-        self.image_size = 224 if as_published else 28
-        self.features = published_features(in_channels) if as_published else native_features(in_channels)
-        inputs, hidden = (256 * 6 * 6, 4096) if as_published else (128 * 3 * 3, 1024)
+        self.features = small_features(in_channels) if layout == "small" else large_features(in_channels)
+        hidden = 1024 if layout == "small" else 4096
         self.classifier = nn.Sequential(
             nn.Flatten(),
-            *(nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout(dropout)),
-            *(nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(dropout)),
+            nn.Linear(math.prod(self.shape_after(self.features)), hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
             nn.Linear(hidden, num_classes),
         )
         for parameter in self.parameters():
             if parameter.dim() == 1:
                 nn.init.zeros_(parameter)
-            elif as_published:
-                nn.init.normal_(parameter, std=0.01)
-            else:
+            elif layout == "small":
                 nn.init.kaiming_normal_(parameter, nonlinearity="relu")
+            else:
+                nn.init.normal_(parameter, std=0.01)
 
     @torch.no_grad()
     def renormalize_filters(self) -> None:
@@ -81,28 +96,42 @@ class ZFNet(ImageClassifier):
         return self.classifier(self.features(images))
 
 
-def published_features(in_channels: int) -> nn.Sequential:
-    """Figure 3: AlexNet's five convolutions on one GPU, the first two finer."""
+def small_features(in_channels: int) -> nn.Sequential:
+    """The paper's layers with half the channels, for 28x28 images."""
     return nn.Sequential(
-        *(nn.Conv2d(in_channels, 96, 7, stride=2, padding=1), nn.ReLU()),  # (N, 96, 110, 110)
-        *(nn.MaxPool2d(3, stride=2, ceil_mode=True), ResponseNorm(96)),  # (N, 96, 55, 55)
-        *(nn.Conv2d(96, 256, 5, stride=2), nn.ReLU()),  # (N, 256, 26, 26)
-        *(nn.MaxPool2d(3, stride=2, ceil_mode=True), ResponseNorm(256)),  # (N, 256, 13, 13)
-        *(nn.Conv2d(256, 384, 3, padding=1), nn.ReLU()),  # (N, 384, 13, 13)
-        *(nn.Conv2d(384, 384, 3, padding=1), nn.ReLU()),  # (N, 384, 13, 13)
-        *(nn.Conv2d(384, 256, 3, padding=1), nn.ReLU()),  # (N, 256, 13, 13)
-        nn.MaxPool2d(3, stride=2),  # (N, 256, 6, 6)
+        nn.Conv2d(in_channels, 48, 5, padding=2),  # (N, 48, 28, 28)
+        nn.ReLU(),
+        nn.MaxPool2d(3, stride=2, ceil_mode=True),  # (N, 48, 14, 14)
+        ResponseNorm(48),
+        nn.Conv2d(48, 128, 5, stride=2, padding=2),  # (N, 128, 7, 7)
+        nn.ReLU(),
+        ResponseNorm(128),
+        nn.Conv2d(128, 192, 3, padding=1),  # (N, 192, 7, 7)
+        nn.ReLU(),
+        nn.Conv2d(192, 192, 3, padding=1),  # (N, 192, 7, 7)
+        nn.ReLU(),
+        nn.Conv2d(192, 128, 3, padding=1),  # (N, 128, 7, 7)
+        nn.ReLU(),
+        nn.MaxPool2d(3, stride=2),  # (N, 128, 3, 3)
     )
 
 
-def native_features(in_channels: int) -> nn.Sequential:
-    """The same with half the maps, for 28x28 images."""
+def large_features(in_channels: int) -> nn.Sequential:
+    """Figure 3: AlexNet's five convolutions on one GPU, the first two finer."""
     return nn.Sequential(
-        *(nn.Conv2d(in_channels, 48, 5, padding=2), nn.ReLU()),  # (N, 48, 28, 28)
-        *(nn.MaxPool2d(3, stride=2, ceil_mode=True), ResponseNorm(48)),  # (N, 48, 14, 14)
-        *(nn.Conv2d(48, 128, 5, stride=2, padding=2), nn.ReLU(), ResponseNorm(128)),  # (N, 128, 7, 7)
-        *(nn.Conv2d(128, 192, 3, padding=1), nn.ReLU()),  # (N, 192, 7, 7)
-        *(nn.Conv2d(192, 192, 3, padding=1), nn.ReLU()),  # (N, 192, 7, 7)
-        *(nn.Conv2d(192, 128, 3, padding=1), nn.ReLU()),  # (N, 128, 7, 7)
-        nn.MaxPool2d(3, stride=2),  # (N, 128, 3, 3)
+        nn.Conv2d(in_channels, 96, 7, stride=2, padding=1),  # (N, 96, 110, 110)
+        nn.ReLU(),
+        nn.MaxPool2d(3, stride=2, ceil_mode=True),  # (N, 96, 55, 55)
+        ResponseNorm(96),
+        nn.Conv2d(96, 256, 5, stride=2),  # (N, 256, 26, 26)
+        nn.ReLU(),
+        nn.MaxPool2d(3, stride=2, ceil_mode=True),  # (N, 256, 13, 13)
+        ResponseNorm(256),
+        nn.Conv2d(256, 384, 3, padding=1),  # (N, 384, 13, 13)
+        nn.ReLU(),
+        nn.Conv2d(384, 384, 3, padding=1),  # (N, 384, 13, 13)
+        nn.ReLU(),
+        nn.Conv2d(384, 256, 3, padding=1),  # (N, 256, 13, 13)
+        nn.ReLU(),
+        nn.MaxPool2d(3, stride=2),  # (N, 256, 6, 6)
     )

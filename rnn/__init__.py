@@ -1,1 +1,1 @@
-"""Recurrent nets that read an image as a sequence: one shared reader (reader.py), one paper a file."""
+"""Recurrent nets that read an image as a sequence: what they share (sequence_classifier.py), one file per paper."""

@@ -1,26 +1,28 @@
 """Clockwork RNN: J. Koutník, K. Greff, F. Gomez, J. Schmidhuber, "A Clockwork RNN", 2014."""
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Annotated, Unpack
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rnn.sequence_classifier import Recipe, SequenceClassifier
+from datamodules.contract import Count
+from rnn.sequence_classifier import Reading, Recipe, SequenceClassifier
 
 
 class ClockworkLayer(nn.Module):
-    """Groups of units with a clock each: sequences (N, T, F) -> the last state, (N, units) (section 3, equation 1).
+    """Groups of units, each with its own clock: sequences (N, T, F) -> the last state, (N, units) (section 3, eq. 1).
 
     y(t) = tanh(W_H y(t-1) + W_I x(t) + b) for the groups whose period divides t; the others keep their state. Sorted by
-    period, group i reads the groups j >= i: W_H is block upper triangular, slow groups tell fast ones. Its blocks below
-    the diagonal do not exist, and no row of a group is computed at a step at which that is not active.
+    period, group i reads the groups j >= i: W_H is block upper triangular, so that slow groups inform fast ones. Its
+    blocks below the diagonal are not stored, and a group is computed only at the steps at which it is active.
 
     Args:
         num_inputs: F.
-        group_size: units a group.
-        periods: one a group.
+        group_size: units per group.
+        periods: one per group.
     """
 
     def __init__(self, num_inputs: int, group_size: int, periods: Sequence[int]) -> None:
@@ -35,7 +37,7 @@ class ClockworkLayer(nn.Module):
             self.register_parameter(f"bias_{group}", nn.Parameter(torch.zeros(group_size)))
 
     def forward(self, sequences: Tensor) -> Tensor:
-        drives = [  # of each group at its own steps alone, (N, ceil(T / period), group_size)
+        drives = [  # the inputs of each group at its own steps, (N, ceil(T / period), group_size)
             F.linear(sequences[:, ::period], self.get_parameter(f"input_{i}"), self.get_parameter(f"bias_{i}"))
             for i, period in enumerate(self.periods)
         ]
@@ -45,8 +47,8 @@ class ClockworkLayer(nn.Module):
             groups = list(state.split(self.group_size, 1))
             for i, period in enumerate(self.periods):
                 if step % period == 0:
-                    seen = state[:, i * self.group_size :]  # of the last step: its own group and the slower ones
-                    groups[i] = torch.tanh(drives[i][:, step // period] + F.linear(seen, recurrent[i]))
+                    readable = state[:, i * self.group_size :]  # the group itself and the slower ones, a step before
+                    groups[i] = torch.tanh(drives[i][:, step // period] + F.linear(readable, recurrent[i]))
             state = torch.cat(groups, 1)
         return state
 
@@ -58,17 +60,20 @@ def weights(rows: int, columns: int) -> nn.Parameter:
 class ClockworkRNN(SequenceClassifier):
     """Clockwork RNN that reads an image as a sequence, (N, 1, 28, 28) in [-1, 1] -> (N, 10).
 
-    Differs from the paper, which has no image task: a linear layer classifies by the last state; weights from
+    Deviations from the paper, which has no image task: a linear layer classifies by the last state; weights from
     N(0, 1 / inputs) instead of N(0, 0.1).
 
     Args:
         units: hidden units of all groups together.
-        periods: one a group, any whole numbers; all groups are as large.
+        periods: one per group; all groups have the same size.
         reading: rows, columns or pixels; see `SequenceClassifier`.
+        in_channels: 1 for gray images, 3 for colour.
+        num_classes: logits per image.
+        image_size: side of the images in pixels.
         recipe: see `ImageClassifier`.
 
     Raises:
-        ValueError: a period is below 1, or the groups cannot be as large.
+        ValueError: the units cannot be divided equally among the groups.
 
     >>> net = ClockworkRNN()
     >>> net(torch.zeros(2, 1, 28, 28)).shape, sum(p.numel() for p in net.parameters())
@@ -76,15 +81,20 @@ class ClockworkRNN(SequenceClassifier):
     """
 
     def __init__(
-        self, units: int = 256, periods: Sequence[int] = (1, 2, 4, 8), reading: str = "rows", **recipe: Unpack[Recipe]
+        self,
+        units: Count = 256,
+        periods: Annotated[Sequence[Count], Field(min_length=1)] = (1, 2, 4, 8),
+        reading: Reading = "rows",
+        in_channels: Count = 1,
+        num_classes: Count = 10,
+        image_size: Count = 28,
+        **recipe: Unpack[Recipe],
     ) -> None:
-        super().__init__(reading, **recipe)
-        if not periods or any(not isinstance(period, int) or period < 1 for period in periods):
-            raise ValueError(f"model.periods={list(periods)}: whole numbers above 0 are needed, one a group")
-        if units < 1 or units % len(periods):
-            raise ValueError(f"model.units={units}: a multiple of {len(periods)}, the number of groups, is needed")
+        super().__init__(reading, in_channels, num_classes, image_size, **recipe)
+        if units % len(periods):
+            raise ValueError(f"units must be a multiple of {len(periods)}, the number of periods, got {units}")
         self.clockwork = ClockworkLayer(self.num_inputs, units // len(periods), periods)
-        self.readout = nn.Linear(units, 10)
+        self.readout = nn.Linear(units, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.readout(self.clockwork(self.sequence(images)))

@@ -5,31 +5,32 @@ Its practice is that of M. Lukoševičius, "A Practical Guide to Applying Echo S
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from pydantic import Field
 from scipy.sparse import csr_matrix, identity, spmatrix
 from scipy.sparse.linalg import eigs
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-from rnn.sequence_classifier import SequenceClassifier
+from datamodules.contract import Count, Index, Positive
+from rnn.sequence_classifier import Reading, SequenceClassifier
 
-FEATURES = ("last", "mean", "snapshots")  # of the states, for the readout
-FEW_UNITS = 100  # for so few all eigenvalues are found at once
-SMALLEST_ERROR = 1e-6  # of outputs for 0 and 1: what is learnt by heart must not become infinite logits
-BLOCK = 512  # features that a product of the sums takes at a time
+FEW_UNITS = 100  # up to here all eigenvalues are computed at once
+SMALLEST_ERROR = 1e-6  # mean squared error of the outputs: a perfect fit must not lead to infinite logits
+BLOCK_SIZE = 512  # features per matrix product while the sums are computed
 
 
 class Reservoir(nn.Module):
     """A random recurrent net that is never trained: sequences (N, T, F) -> features (N, P) of its states.
 
     x(t) = (1 - a) x(t-1) + a tanh(W_in u(t) + b + W x(t-1)), from x = 0 (Lukoševičius, equations 2 and 3). Each unit
-    reads `connections` others: a sum of so many rows of the states, which `embedding_bag` does 20 to 100 times faster
-    than a dense product. Arguments: see `EchoStateNetwork`; without `snapshots` the feature is the mean state.
+    reads `connections` others: a sum of as many rows of the states, which `embedding_bag` computes 20 to 100 times
+    faster than a dense product. Arguments: see `EchoStateNetwork`; without `snapshots` the feature is the mean state.
     """
 
     def __init__(
@@ -47,8 +48,9 @@ class Reservoir(nn.Module):
         self.leaking_rate = leaking_rate
         self.washout = washout
         self.snapshots = snapshots
-        sources = torch.randint(units, (units, connections), device="cpu")  # the eigenvalues need numbers, even where
-        weights = torch.rand(units, connections, device="cpu") * 2 - 1  # a default device like "meta" has none
+        # on the CPU even where the default device is another, because the eigenvalues need actual numbers
+        sources = torch.randint(units, (units, connections), device="cpu")
+        weights = torch.rand(units, connections, device="cpu") * 2 - 1
         weights *= spectral_radius / largest_eigenvalue(as_matrix(sources, weights))
         self.register_buffer("sources", sources)
         self.register_buffer("weights", weights)
@@ -83,7 +85,7 @@ class Reservoir(nn.Module):
 
 @register_flop_formula(torch.ops.aten._embedding_bag_forward_only)
 def embedding_bag_flops(table: Sequence[int], indices: Sequence[int], *_: Any, **__: Any) -> int:
-    """Two operations for each row of the table, (rows, N), that a bag sums up; torch counts none by itself."""
+    """Two operations for each row of the table, (rows, N), that a bag sums up; torch has no count of its own."""
     return 2 * torch.Size(indices).numel() * table[1]
 
 
@@ -117,7 +119,7 @@ def ridge_regression(gram: Tensor, cross: Tensor, strength: float) -> Tensor:
     try:
         factor = torch.linalg.cholesky(gram + strength * torch.eye(len(gram), dtype=gram.dtype, device=gram.device))
     except torch.linalg.LinAlgError as error:
-        raise ValueError(f"model.ridge={strength}: too small for these features, take a larger one") from error
+        raise ValueError(f"ridge is too small for these features, got {strength}") from error
     return torch.cholesky_solve(cross, factor).T
 
 
@@ -125,11 +127,11 @@ class EchoStateNetwork(SequenceClassifier):
     """Echo state network that reads an image as a sequence, (N, 1, 28, 28) in [-1, 1] -> (N, 10).
 
     Only the linear readout is trained: by ridge regression onto one-hot labels in closed form, from X^T X and X^T Y,
-    which one pass over the training images sums up in float64. Later epochs add their images, which pays only with
+    which one pass over the training images sums up in float64. Later epochs add their images, which is useful only with
     augmentation. Of several ridge strengths, solved from the same sums, the best in validation accuracy is taken.
     The outputs are divided by their mean squared error, which makes them the logits of Gaussian errors of that size.
-    train/loss and train/accuracy are those of the last batch, once the readout is solved. Differs from the papers:
-    snapshots of the state in the place of its last or mean value; no direct connections from input to readout.
+    train/loss and train/accuracy are those of the last batch, once the readout is solved. Deviations from the papers:
+    snapshots of the state instead of its last or mean value; no direct connections from input to readout.
 
     Args:
         units: neurons of the reservoir.
@@ -137,14 +139,17 @@ class EchoStateNetwork(SequenceClassifier):
         leaking_rate: a in (0, 1], the share of a state that each step renews.
         input_scaling: input weights and biases are drawn uniformly from +- this.
         connections: other units that each unit reads, drawn with replacement.
-        washout: steps whose states the readout does not see: `mean` and `snapshots` start behind them.
+        washout: the first steps, whose states `mean` and `snapshots` leave out.
         features: what the readout sees: the `last` state, the `mean` state, or evenly spaced `snapshots` of it.
         snapshots: how many.
         ridge: the strengths that validation chooses from; without validation the first is taken.
         reading: rows, columns or pixels; see `SequenceClassifier`.
+        in_channels: 1 for gray images, 3 for colour.
+        num_classes: logits per image.
+        image_size: side of the images in pixels.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: the images have fewer steps than `washout` and `snapshots` need.
 
     >>> net = EchoStateNetwork(units=200)
     >>> net(torch.zeros(2, 1, 28, 28)).shape, sum(p.numel() for p in net.parameters())
@@ -153,52 +158,43 @@ class EchoStateNetwork(SequenceClassifier):
 
     def __init__(
         self,
-        units: int = 1000,
-        spectral_radius: float = 0.9,
-        leaking_rate: float = 0.3,
-        input_scaling: float = 0.5,
-        connections: int = 10,
-        washout: int = 0,
-        features: str = "snapshots",
-        snapshots: int = 7,
-        ridge: Sequence[float] = (1e-2, 1e-1, 1.0),
-        reading: str = "rows",
+        units: Count = 1000,
+        spectral_radius: Positive = 0.9,
+        leaking_rate: Annotated[float, Field(gt=0, le=1)] = 0.3,
+        input_scaling: Positive = 0.5,
+        connections: Count = 10,
+        washout: Index = 0,
+        features: Literal["last", "mean", "snapshots"] = "snapshots",
+        snapshots: Count = 7,
+        ridge: Annotated[Sequence[Positive], Field(min_length=1)] = (1e-2, 1e-1, 1.0),
+        reading: Reading = "rows",
+        in_channels: Count = 1,
+        num_classes: Count = 10,
+        image_size: Count = 28,
     ) -> None:
-        super().__init__(reading)
-        for name, value in {"units": units, "connections": connections, "snapshots": snapshots}.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"model.{name}={value}: a whole number above 0 is needed")
-        for name, size in {"spectral_radius": spectral_radius, "input_scaling": input_scaling}.items():
-            if size <= 0:
-                raise ValueError(f"model.{name}={size}: a number above 0 is needed")
-        if not 0 < leaking_rate <= 1:
-            raise ValueError(f"model.leaking_rate={leaking_rate}: a number above 0, up to 1 is needed")
-        if features not in FEATURES:
-            raise ValueError(f"model.features={features}: choose one of {', '.join(FEATURES)}")
-        if snapshots > self.num_steps:
-            raise ValueError(f"model.snapshots={snapshots}: no more than the {self.num_steps} steps that there are")
-        seen = {"last": 1, "mean": None, "snapshots": snapshots}[features]
-        longest = self.num_steps - (seen or 1)
-        if not 0 <= washout <= longest:
-            raise ValueError(f"model.washout={washout}: from 0 to {longest} of the {self.num_steps} steps")
-        if not ridge or min(ridge) <= 0:
-            raise ValueError(f"model.ridge={list(ridge)}: numbers above 0 are needed")
+        super().__init__(reading, in_channels, num_classes, image_size)
+        states = {"last": 1, "mean": None, "snapshots": snapshots}[features]
+        if features == "snapshots" and snapshots > self.num_steps:
+            raise ValueError(f"snapshots must be at most {self.num_steps}, the number of steps, got {snapshots}")
+        largest = self.num_steps - (states or 1)
+        if washout > largest:
+            raise ValueError(f"washout must be at most {largest} of the {self.num_steps} steps, got {washout}")
         self.automatic_optimization = False
         self.ridge = tuple(ridge)
         self.reservoir = Reservoir(
-            *(self.num_inputs, units, spectral_radius, leaking_rate, input_scaling, connections, washout, seen)
+            self.num_inputs, units, spectral_radius, leaking_rate, input_scaling, connections, washout, states
         )
-        self.readout = nn.Linear(units * (seen or 1), 10)
-        # X^T X (P, P), of which only the lower triangle is kept, and X^T Y (P, 10)
+        self.readout = nn.Linear(units * (states or 1), num_classes)
+        # X^T X (P, P), of which only the lower triangle is kept, and X^T Y (P, K)
         self.ridge_sums: tuple[Tensor, Tensor] | None = None
-        self.latest: tuple[Tensor, Tensor] | None = None  # batch in the sums
-        self.candidates: list[Tensor] = []  # a readout for each ridge strength, (10, P), solved but not yet compared
-        # their outputs (strengths, N, 10) on validation images, and the labels
-        self.compared: list[tuple[Tensor, Tensor]] = []
+        self.last_batch: tuple[Tensor, Tensor] | None = None  # of those in the sums
+        self.candidates: list[Tensor] = []  # a readout for each ridge strength, (K, P), not yet compared
+        # their outputs (strengths, N, K) on validation images, and the labels
+        self.candidate_outputs: list[tuple[Tensor, Tensor]] = []
         if (radius := self.reservoir.effective_radius()) >= 1:
             warnings.warn(
-                f"model.spectral_radius={spectral_radius}: no echo state property, as the effective spectral radius "
-                f"with leaking_rate={leaking_rate} is {radius:.3f}, not below 1",
+                f"no echo state property: with spectral_radius={spectral_radius} and leaking_rate={leaking_rate} the "
+                f"effective spectral radius is {radius:.3f}, not below 1",
                 stacklevel=2,
             )
 
@@ -208,6 +204,10 @@ class EchoStateNetwork(SequenceClassifier):
     def inputs(self, images: Tensor) -> Tensor:
         """The sequences (N, T, F) with pixels in [0, 1]: the background drives nothing."""
         return self.sequence(images / 2 + 0.5)
+
+    def one_hot(self, labels: Tensor) -> Tensor:
+        """The targets of labels (N,): (N, K) in float64."""
+        return F.one_hot(labels, self.num_classes).double()
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
@@ -221,10 +221,11 @@ class EchoStateNetwork(SequenceClassifier):
             size = features.shape[1]
             self.ridge_sums = features.new_zeros(size, size), features.new_zeros(size, self.readout.out_features)
         gram, cross = self.ridge_sums
-        for start in range(0, len(gram), BLOCK):  # X^T X is symmetric: half of it is enough
-            gram[start:, start : start + BLOCK].addmm_(features[:, start:].T, features[:, start : start + BLOCK])
-        cross.addmm_(features.T, one_hot(labels))
-        self.latest, self.candidates = batch, []
+        for start in range(0, len(gram), BLOCK_SIZE):  # X^T X is symmetric: half of it is enough
+            block = slice(start, start + BLOCK_SIZE)
+            gram[start:, block].addmm_(features[:, start:].T, features[:, block])
+        cross.addmm_(features.T, self.one_hot(labels))
+        self.last_batch, self.candidates = batch, []
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress  # a batch is a step,
         progress.increment_ready()  # or ModelCheckpoint would find that nothing has happened
         progress.increment_completed()
@@ -247,17 +248,17 @@ class EchoStateNetwork(SequenceClassifier):
         """A readout for each ridge strength from the sums so far; the first is in use until validation has chosen."""
         if self.ridge_sums is None:
             return
-        assert self.latest is not None
+        assert self.last_batch is not None
         gram, cross = (self.trainer.strategy.reduce(part.clone(), reduce_op="sum") for part in self.ridge_sums)
         gram = gram.tril() + gram.tril(-1).T
         self.candidates = [ridge_regression(gram, cross, strength) for strength in self.ridge]
-        images, labels = self.latest
-        error = (F.linear(self.features(images), self.candidates[0]) - one_hot(labels)).square().mean()
-        self.take_over(self.candidates[0], self.trainer.strategy.reduce(error, reduce_op="mean"))
+        images, labels = self.last_batch
+        error = (F.linear(self.features(images), self.candidates[0]) - self.one_hot(labels)).square().mean()
+        self.set_readout(self.candidates[0], self.trainer.strategy.reduce(error, reduce_op="mean"))
 
     @torch.no_grad()
-    def take_over(self, weights: Tensor, error: Tensor) -> None:
-        """Makes (10, P) weights with that mean squared error the readout.
+    def set_readout(self, weights: Tensor, error: Tensor) -> None:
+        """Makes weights (K, P) with that mean squared error the readout.
 
         Where output k is the target, 0 or 1, plus Gaussian noise of variance s, the log-probability of class k is
         output k / s + what all classes share.
@@ -272,19 +273,19 @@ class EchoStateNetwork(SequenceClassifier):
         images, labels = batch
         features = self.features(images)
         outputs = torch.stack([F.linear(features, weights) for weights in self.candidates])
-        self.compared.append((outputs, labels))
+        self.candidate_outputs.append((outputs, labels))
         return {"logits": outputs[0], "labels": labels}
 
     def on_validation_epoch_end(self) -> None:
-        if not self.compared:
+        if not self.candidate_outputs:
             return
-        outputs = torch.cat([outputs for outputs, _ in self.compared], 1)
-        labels = torch.cat([labels for _, labels in self.compared])
+        outputs = torch.cat([outputs for outputs, _ in self.candidate_outputs], 1)
+        labels = torch.cat([labels for _, labels in self.candidate_outputs])
         accuracies = (outputs.argmax(2) == labels).double().mean(1)
-        errors = (outputs - one_hot(labels)).square().mean((1, 2))
+        errors = (outputs - self.one_hot(labels)).square().mean((1, 2))
         accuracies, errors = self.trainer.strategy.reduce(torch.stack([accuracies, errors]), reduce_op="mean")
         best = int(accuracies.argmax())
-        self.take_over(self.candidates[best], errors[best])
+        self.set_readout(self.candidates[best], errors[best])
         logits = outputs[best] / errors[best].clamp_min(SMALLEST_ERROR)
         metrics = {
             "val/loss": self.loss(logits, labels),
@@ -292,13 +293,14 @@ class EchoStateNetwork(SequenceClassifier):
             "val/ridge": self.ridge[best],
         }
         self.log_dict(metrics, prog_bar=True, sync_dist=True)
-        self.candidates, self.compared = [], []
+        self.candidates, self.candidate_outputs = [], []
 
     def on_train_end(self) -> None:
-        self.ridge_sums, self.latest, self.candidates = None, None, []
+        self.ridge_sums, self.last_batch, self.candidates = None, None, []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps the sums (392 MB for 7,000 features) while they are still to grow."""
+        """Adds the sums (392 MB for 7,000 features) while they are incomplete."""
+        super().on_save_checkpoint(checkpoint)
         trainer = self.trainer
         done = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
         if self.ridge_sums is not None and not done:
@@ -311,8 +313,3 @@ class EchoStateNetwork(SequenceClassifier):
 
     def configure_optimizers(self) -> list[Any]:
         return []
-
-
-def one_hot(labels: Tensor) -> Tensor:
-    """The targets of labels (N,): (N, 10) in float64."""
-    return F.one_hot(labels, 10).double()

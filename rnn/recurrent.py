@@ -1,39 +1,41 @@
-"""The nets that the Clockwork RNN is compared with, of torch.nn, by the name of the cell.
+"""The recurrent layers that the Clockwork RNN is compared with, from torch.nn.
 
 elman: J. Elman, "Finding Structure in Time", 1990. lstm: S. Hochreiter, J. Schmidhuber, "Long Short-Term Memory", 1997.
 gru: K. Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", 2014.
 """
 
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import register_flop_formula
 
-from rnn.sequence_classifier import Recipe, SequenceClassifier
+from datamodules.contract import Count
+from rnn.sequence_classifier import Reading, Recipe, SequenceClassifier
 
 CELLS = {"elman": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
-UNITS = {"elman": 206, "lstm": 98, "gru": 115}  # with about the 50,954 parameters of the default ClockworkRNN
+# Units with which each cell has as many parameters as the default ClockworkRNN, 50,954, to 1 %.
+COMPARABLE_UNITS = {"elman": 206, "lstm": 98, "gru": 115}
 
 
 class Recurrent(SequenceClassifier):
     """A plain recurrent layer that reads an image as a sequence, (N, 1, 28, 28) in [-1, 1] -> (N, 10).
 
-    A linear layer classifies by the last state. Differs from the papers: torch's cells have two biases a unit, its LSTM
-    the forget gate of Gers et al. 2000, its GRU resets behind the recurrent product.
+    A linear layer classifies by the last state. Deviations from the papers: torch's cells have two biases per unit, its
+    LSTM has the forget gate of Gers et al. 2000, its GRU resets behind the recurrent product.
 
     Args:
         cell: elman, lstm or gru.
-        units: hidden units; None gives as many parameters as the default `ClockworkRNN` has, to 1 %.
+        units: hidden units; `COMPARABLE_UNITS` makes cells of about equal size.
         reading: rows, columns or pixels; see `SequenceClassifier`.
+        in_channels: 1 for gray images, 3 for colour.
+        num_classes: logits per image.
+        image_size: side of the images in pixels.
         recipe: see `ImageClassifier`.
 
-    Raises:
-        ValueError: there is no such cell, or it has no units.
-
-    >>> for cell in CELLS:
-    ...     net = Recurrent(cell)
+    >>> for cell, units in COMPARABLE_UNITS.items():
+    ...     net = Recurrent(cell, units)
     ...     net(torch.zeros(2, 1, 28, 28)).shape, sum(p.numel() for p in net.parameters())
     (torch.Size([2, 10]), 50686)
     (torch.Size([2, 10]), 51166)
@@ -41,17 +43,18 @@ class Recurrent(SequenceClassifier):
     """
 
     def __init__(
-        self, cell: str = "elman", units: int | None = None, reading: str = "rows", **recipe: Unpack[Recipe]
+        self,
+        cell: Literal["elman", "lstm", "gru"] = "elman",
+        units: Count = 206,
+        reading: Reading = "rows",
+        in_channels: Count = 1,
+        num_classes: Count = 10,
+        image_size: Count = 28,
+        **recipe: Unpack[Recipe],
     ) -> None:
-        super().__init__(reading, **recipe)
-        if cell not in CELLS:
-            raise ValueError(f"model.cell={cell}: choose one of {', '.join(CELLS)}")
-        if units is None:
-            units = UNITS[cell]
-        if units < 1:
-            raise ValueError(f"model.units={units}: a whole number above 0 is needed (null for the default)")
+        super().__init__(reading, in_channels, num_classes, image_size, **recipe)
         self.recurrent = CELLS[cell](self.num_inputs, units, batch_first=True)
-        self.readout = nn.Linear(units, 10)
+        self.readout = nn.Linear(units, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         states, _ = self.recurrent(self.sequence(images))

@@ -1,14 +1,15 @@
 """What all recurrent nets share: the classifiers' loop, and an image read as a sequence of rows, columns or pixels."""
 
-from typing import Unpack
+from typing import Literal, Unpack
 
 from torch import Tensor
 
 from classic_cnn.classifier import ImageClassifier, Recipe
+from datamodules.contract import Count
 
-__all__ = ["READINGS", "Recipe", "SequenceClassifier"]
+__all__ = ["Reading", "Recipe", "SequenceClassifier"]
 
-READINGS = ("rows", "columns", "pixels")
+Reading = Literal["rows", "columns", "pixels"]
 
 
 class SequenceClassifier(ImageClassifier):
@@ -16,29 +17,37 @@ class SequenceClassifier(ImageClassifier):
 
     Args:
         reading: what a time step sees: the rows from the top, the columns from the left, or single pixels, row by row.
+        in_channels: 1 for gray images, 3 for colour; a step sees all of them.
+        num_classes: logits per image.
+        image_size: side of the images in pixels.
         recipe: see `ImageClassifier`.
-
-    Raises:
-        ValueError: `reading` is none of these.
     """
 
-    def __init__(self, reading: str = "rows", **recipe: Unpack[Recipe]) -> None:
-        super().__init__(**recipe)
-        if reading not in READINGS:
-            raise ValueError(f"model.reading={reading}: choose one of {', '.join(READINGS)}")
+    def __init__(
+        self,
+        reading: Reading = "rows",
+        in_channels: Count = 1,
+        num_classes: Count = 10,
+        image_size: Count = 28,
+        **recipe: Unpack[Recipe],
+    ) -> None:
+        super().__init__(in_channels, num_classes, image_size, **recipe)
         self.reading = reading
-        self.num_inputs = 1 if reading == "pixels" else self.image_size  # F
-        self.num_steps = self.image_size**2 if reading == "pixels" else self.image_size  # T
+        self.num_inputs = in_channels * (1 if reading == "pixels" else image_size)  # F
+        self.num_steps = image_size**2 if reading == "pixels" else image_size  # T
 
     def sequence(self, images: Tensor) -> Tensor:
-        """Images (N, 1, S, S) as sequences (N, T, F): (N, S, S), or (N, S * S, 1) pixel by pixel.
+        """Images (N, C, S, S) as sequences (N, T, F): (N, S, C * S), or (N, S * S, C) pixel by pixel.
 
         >>> import torch
         >>> image = torch.arange(4.0).view(1, 1, 2, 2)
-        >>> [SequenceClassifier(reading).sequence(image).tolist() for reading in READINGS]
-        [[[[0.0, 1.0], [2.0, 3.0]]], [[[0.0, 2.0], [1.0, 3.0]]], [[[0.0], [1.0], [2.0], [3.0]]]]
+        >>> for reading in ("rows", "columns", "pixels"):
+        ...     SequenceClassifier(reading).sequence(image).tolist()
+        [[[0.0, 1.0], [2.0, 3.0]]]
+        [[[0.0, 2.0], [1.0, 3.0]]]
+        [[[0.0], [1.0], [2.0], [3.0]]]
         """
-        rows = images.squeeze(1)
         if self.reading == "pixels":
-            return rows.flatten(1).unsqueeze(2)
-        return rows.transpose(1, 2) if self.reading == "columns" else rows
+            return images.flatten(2).transpose(1, 2)
+        steps = images.transpose(2, 3) if self.reading == "columns" else images  # (N, C, T, S)
+        return steps.transpose(1, 2).flatten(2)
