@@ -1,16 +1,21 @@
 """The loop that all GANs share: a generator and a discriminator that train against each other."""
 
 from collections.abc import Callable
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 from lightning import LightningModule
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+from typing_extensions import TypedDict
+
+from datamodules.contract import CheckedArguments, Count, Share
+from datamodules.images import ImageData
+from gan.averaged_generator import AveragedGenerator
+from gan.divergence import DivergenceMonitor
+from gan.networks import NetworkPair
 
 
 class Recipe(TypedDict, total=False):
@@ -19,8 +24,8 @@ class Recipe(TypedDict, total=False):
     optimizer: Callable[..., Optimizer]
     discriminator_optimizer: Callable[..., Optimizer] | None
     lr_scheduler: Callable[[Optimizer], LRScheduler] | None
-    discriminator_steps: int
-    ema_decay: float | None
+    discriminator_steps: Count
+    ema_decay: Share | None
 
 
 class LogRecipe(Recipe, total=False):
@@ -29,50 +34,49 @@ class LogRecipe(Recipe, total=False):
     saturating: bool
 
 
-class GAN(LightningModule):
-    """Generative adversarial nets: Goodfellow et al., "Generative Adversarial Nets", 2014. Latents (N, Z) -> images.
+class GAN(CheckedArguments, LightningModule):
+    """Generative adversarial nets: Goodfellow et al., "Generative Adversarial Nets", 2014. Latents (N, Z) -> samples.
 
-    A paper's GAN gives a generator, latents (N, latent_dim) -> images (N, 1, 28, 28) in [-1, 1], and a discriminator,
-    images -> logits (N,), and overrides only the losses or the step that its paper changes. Both nets of a conditional
-    GAN read the labels (N,) too, as a second argument. `trainer.global_step`, the x axis of the log and
-    `trainer.max_steps` count generator steps. A last batch of one image is left out. The losses measure the balance of
-    the two nets, neither the quality of the images nor whether training has converged.
+    A paper's GAN passes a generator, latents (N, latent_dim) -> samples (N, ...), images in [-1, 1], and a
+    discriminator, samples -> logits (N,), and overrides only the losses or the step that its paper changes. Both nets
+    of a conditional GAN read labels (N,) as a second argument. `trainer.global_step`, the x axis of the log and
+    `trainer.max_steps` count generator steps. A last batch of a single sample is skipped. The losses show the balance
+    of the two nets, neither the quality of the samples nor whether training has converged: an evaluation callback
+    (`gan.scores`) computes scores while it trains, in `trainer.validate` and in `trainer.test`.
 
     Args:
-        generator, discriminator: the two nets.
-        latent_dim: numbers that an image is made from, drawn from N(0, 1).
+        generator: the net that makes samples.
+        discriminator: the net that rates them.
+        latent_dim: dimension of the latents, which are drawn from N(0, 1).
         optimizer: makes the generator's optimizer, and the discriminator's where that has none of its own.
-        discriminator_optimizer: makes the discriminator's.
-        lr_scheduler: makes the schedule of either's learning rate, which goes a step on after every epoch.
+        discriminator_optimizer: makes the discriminator's optimizer.
+        lr_scheduler: makes the schedule of either learning rate, which is stepped after every epoch.
         discriminator_steps: steps of the discriminator before each step of the generator (k in algorithm 1).
-        ema_decay: of a moving average of the generator's weights, kept beside it for `sample`: it spans about
+        ema_decay: of a moving average of the generator's weights, kept beside it for `sample`, which spans about
             1 / (1 - ema_decay) generator steps. None: samples come from the weights in training.
         saturating: the generator minimizes log(1 - D(G(z))), equation 1, instead of maximizing log D(G(z)).
-        num_classes: of a conditional GAN.
+        num_classes: of a conditional GAN; None: the nets read no labels.
 
     Raises:
-        ValueError: a count is below 1, or `ema_decay` not in [0, 1].
+        ValueError: an argument is of the wrong type or out of its range.
     """
+
+    network: NetworkPair | None = None  # where the two nets come from
 
     def __init__(
         self,
         generator: nn.Module,
         discriminator: nn.Module,
-        latent_dim: int = 100,
+        latent_dim: Count = 100,
         optimizer: Callable[..., Optimizer] = Adam,
         discriminator_optimizer: Callable[..., Optimizer] | None = None,
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
-        discriminator_steps: int = 1,
-        ema_decay: float | None = None,
+        discriminator_steps: Count = 1,
+        ema_decay: Share | None = None,
         saturating: bool = False,
-        num_classes: int | None = None,
+        num_classes: Count | None = None,
     ) -> None:
         super().__init__()
-        for name, value in {"latent_dim": latent_dim, "discriminator_steps": discriminator_steps}.items():
-            if value < 1:
-                raise ValueError(f"model.{name}={value}: a whole number above 0 is needed")
-        if ema_decay is not None and not 0 <= ema_decay <= 1:
-            raise ValueError(f"model.ema_decay={ema_decay}: null or a number from 0 to 1 is needed")
         self.automatic_optimization = False
         self.generator = generator
         self.discriminator = discriminator
@@ -84,18 +88,12 @@ class GAN(LightningModule):
         self.saturating = saturating
         self.num_classes = num_classes
         self.discriminator_steps_done = 0  # since the generator's last step
-        self.measured: dict[str, Tensor] = {}  # what a paper measures beside its losses, for the log
-        self.averaged_generator: AveragedModel | None = None
-        if ema_decay is not None:
-            self.averaged_generator = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
-            self.averaged_generator.requires_grad_(False)
-        self.settled_at = -1  # the number of averaged weights of which the averaged generator's statistics are
-        self.register_load_state_dict_post_hook(_unsettle)
+        self.extra_metrics: dict[str, Tensor] = {}  # what a paper logs beside its losses
+        self.divergence = DivergenceMonitor()
+        self.averaged_generator = None if ema_decay is None else AveragedGenerator(generator, ema_decay)
         self.example_input_array = torch.zeros(1, latent_dim)
-        rows = (
-            torch.randn(8 * 8, latent_dim) if num_classes is None else torch.randn(8, latent_dim).repeat(num_classes, 1)
-        )
-        self.register_buffer("fixed_latents", rows)  # the same from the first epoch to the last; 8 a row, or a class
+        rows, repeats = (64, 1) if num_classes is None else (8, num_classes)
+        self.register_buffer("fixed_latents", torch.randn(rows, latent_dim).repeat(repeats, 1))  # of `fixed_samples`
         self.fixed_latents: Tensor
 
     def forward(self, latents: Tensor, *labels: Tensor) -> Tensor:
@@ -106,37 +104,38 @@ class GAN(LightningModule):
         return torch.randn(count, self.latent_dim, device=self.device)
 
     def sample(self, count: int, labels: Tensor | None = None) -> Tensor:
-        """New images (count, 1, 28, 28) in [-1, 1] as `images_of` makes them.
+        """New samples (count, ...) from new latents, see `generate`.
 
-        A conditional GAN makes them of the classes `labels` (count,), without these of one class after the other.
+        A conditional GAN makes them of the classes `labels` (count,), or without these of each class in turn.
 
         Raises:
-            ValueError: labels for a GAN that has no classes, or of another number than `count`.
+            ValueError: labels for a GAN that has no classes, or not as many as `count`.
         """
         if self.num_classes is None:
             if labels is not None:
-                raise ValueError(f"labels={labels.tolist()}: a {type(self).__name__} has no classes to choose from")
-            return self.images_of(self.latents(count))
+                raise ValueError(f"{type(self).__name__} has no classes to choose from, got {labels.tolist()}")
+            return self.generate(self.latents(count))
         labels = torch.arange(count) % self.num_classes if labels is None else labels
         if len(labels) != count:
-            raise ValueError(f"{len(labels)} labels for {count} images: one an image is needed")
-        return self.images_of(self.latents(count), labels.to(self.device))
+            raise ValueError(f"one label per sample is needed, got {len(labels)} labels for {count} samples")
+        return self.generate(self.latents(count), labels.to(self.device))
 
-    def images_of_fixed_latents(self, averaged: bool = True) -> Tensor:
-        """The images to watch over time, 8 a row; of a conditional GAN 8 of each class, from the same 8 latents."""
+    def fixed_samples(self, averaged: bool = True) -> Tensor:
+        """The samples to watch over time, 8 per row; a conditional GAN makes 8 of each class, from the same latents."""
         labels = [] if self.num_classes is None else [torch.arange(self.num_classes, device=self.device)]
-        return self.images_of(self.fixed_latents, *(part.repeat_interleave(8) for part in labels), averaged=averaged)
+        return self.generate(self.fixed_latents, *(part.repeat_interleave(8) for part in labels), averaged=averaged)
 
     @torch.no_grad()
-    def images_of(self, latents: Tensor, *labels: Tensor, averaged: bool = True) -> Tensor:
-        """Images (N, 1, 28, 28) of latents (N, latent_dim), by the averaged generator where there is one.
+    def generate(self, latents: Tensor, *labels: Tensor, averaged: bool = True) -> Tensor:
+        """Samples (N, ...) from latents (N, latent_dim), by the net in eval mode.
 
-        With `averaged=False` they are made by the weights in training.
+        Args:
+            averaged: use the averaged generator where there is one; else the weights in training.
         """
         net = self.generator
         if averaged and self.averaged_generator is not None:
             net = self.averaged_generator
-            self._settle(net)
+            net.recalibrate_batch_norm(self.latents)
         training = net.training
         net.eval()
         try:
@@ -144,26 +143,13 @@ class GAN(LightningModule):
         finally:
             net.train(training)
 
-    def _settle(self, net: AveragedModel) -> None:
-        """Measures the statistics of batch normalization for the averaged weights: those at hand are of the last ones.
-
-        P. Izmailov et al., "Averaging Weights Leads to Wider Optima", 2018, section 3.2.
-        """
-        averaged = int(net.n_averaged)
-        if averaged == self.settled_at:
-            return
-        with isolate_rng():
-            torch.manual_seed(0)
-            update_bn((self.latents(500) for _ in range(10)), net)  # a conditional net takes one class after the other
-        self.settled_at = averaged
-
     def discriminator_loss(self, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:
-        """Minus equation 1, to be minimized: real and fake are images (N, 1, 28, 28), fake without gradient.
+        """Minus equation 1, to be minimized: real and fake are samples (N, ...), fake without gradient.
 
-        -log D(x) - log(1 - D(G(z))), by logits: softplus(-D(x)) + softplus(D(G(z))).
+        -log D(x) - log(1 - D(G(z))), from logits: softplus(-D(x)) + softplus(D(G(z))).
         """
-        of_real, of_fake = self.discriminator(real, *labels), self.discriminator(fake, *labels)
-        return F.softplus(-of_real).mean() + F.softplus(of_fake).mean()
+        real_logits, fake_logits = self.discriminator(real, *labels), self.discriminator(fake, *labels)
+        return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
 
     def generator_loss(self, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:
         """-log D(G(z)), or log(1 - D(G(z))) where `saturating` (section 3, the last paragraph)."""
@@ -172,85 +158,118 @@ class GAN(LightningModule):
 
     @torch.no_grad()
     def discriminator_accuracy(self, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor | None:
-        """The share of images rightly told real or generated; None for a paper whose discriminator does not say."""
-        is_real, is_fake = (self.discriminator(images, *labels) > 0 for images in (real, fake))
+        """Share of samples correctly classified as real or generated; None if it does not classify."""
+        is_real, is_fake = (self.discriminator(samples, *labels) > 0 for samples in (real, fake))
         return torch.cat([is_real, ~is_fake]).float().mean()
 
     def after_discriminator_step(self) -> None:
         """What a paper does to the discriminator's weights after each of its steps."""
 
-    def steps_before(self, generator_step: int) -> int:
-        """Of the discriminator, before the generator's step of that number, from 0 on; a paper may vary it."""
+    def discriminator_steps_at(self, generator_step: int) -> int:
+        """Discriminator steps before the generator's step of that number, counted from 0; a paper may vary it."""
         return self.discriminator_steps
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         real, *labels = batch if self.num_classes is not None else batch[:1]
-        if len(real) == 1:  # batch normalization and papers that compare a batch's images have nothing to go by
+        if len(real) == 1:  # batch normalization, and papers that compare the samples of a batch, need two
             if batch_idx == 0:
-                raise ValueError(
-                    "data.batch_size: a GAN needs two images a step, this is one (trainer.devices share them)"
-                )
-            return  # what is left of an epoch whose images the batches do not divide
+                raise ValueError("batch_size must give each device at least 2 samples per step of a GAN, got 1")
+            return  # the rest of an epoch whose size is not a multiple of the batch size
         generator_optimizer, discriminator_optimizer = self.optimizers()  # type: ignore[attr-defined]
         discriminator_optimizer._on_before_step = discriminator_optimizer._on_after_step = _not_counted
 
-        self.toggle_optimizer(discriminator_optimizer)
         with torch.no_grad():
             fake = self(self.latents(len(real)), *labels)
-        discriminator_loss = self.discriminator_loss(real, fake, *labels)
-        discriminator_optimizer.zero_grad()
-        self.manual_backward(discriminator_loss)
-        discriminator_optimizer.step()
+        discriminator_loss = self.step(discriminator_optimizer, self.discriminator_loss, real, fake, *labels)
         self.after_discriminator_step()
-        self.untoggle_optimizer(discriminator_optimizer)
-
         self.discriminator_steps_done += 1
-        if self.discriminator_steps_done < self.steps_before(self.global_step):
+        if self.discriminator_steps_done < self.discriminator_steps_at(self.global_step):
             return
         self.discriminator_steps_done = 0
-        self.toggle_optimizer(generator_optimizer)
-        generator_loss = self.generator_loss(real, self(self.latents(len(real)), *labels), *labels)
-        generator_optimizer.zero_grad()
-        self.manual_backward(generator_loss)
-        generator_optimizer.step()
-        self.untoggle_optimizer(generator_optimizer)
+        generator_loss = self.step(generator_optimizer, self.generator_loss, real, None, *labels)
         if self.averaged_generator is not None:
             self.averaged_generator.update_parameters(self.generator)
-
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and self.global_step % every == 0:
-            losses = {"train/generator_loss": generator_loss, "train/discriminator_loss": discriminator_loss}
-            self.log_dict(losses, prog_bar=True, logger=False)
-            if self.logger is not None:
-                values = {name: value.item() for name, value in (losses | self.measured).items()}
-                self.logger.log_metrics(values, step=self.global_step)
+            self.log_losses(generator_loss, discriminator_loss)
+
+    def step(
+        self, optimizer: Any, loss_function: Callable[..., Tensor], real: Tensor, fake: Tensor | None, *labels: Tensor
+    ) -> Tensor:
+        """One step of an optimizer on a loss of real and fake samples; new fake ones, with gradient, for None."""
+        self.toggle_optimizer(optimizer)
+        fake = self(self.latents(len(real)), *labels) if fake is None else fake
+        loss = loss_function(real, fake, *labels)
+        self.divergence.track(fake, loss, self.global_step + 1)
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+        self.untoggle_optimizer(optimizer)
+        return loss
+
+    def log_losses(self, generator_loss: Tensor, discriminator_loss: Tensor) -> None:
+        losses = {"train/generator_loss": generator_loss, "train/discriminator_loss": discriminator_loss}
+        self.divergence.check()
+        self.log_dict(losses, prog_bar=True, logger=False)
+        if self.logger is not None:
+            values = {name: value.item() for name, value in (losses | self.extra_metrics).items()}
+            self.logger.log_metrics(values, step=self.global_step)
+
+    def check_divergence(self) -> None:
+        """Raises a `DivergenceError` if samples, a loss or weights are not finite."""
+        nets = {"generator": self.generator, "discriminator": self.discriminator}
+        self.divergence.check_weights(nets, self.global_step)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Does nothing with single batches: an evaluation callback compares whole sets."""
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Does nothing with single batches: an evaluation callback compares whole sets."""
+
+    def on_validation_start(self) -> None:
+        self.check_divergence()
+
+    def on_test_start(self) -> None:
+        self.check_divergence()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.check_divergence()
         checkpoint["discriminator_steps_done"] = self.discriminator_steps_done
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.discriminator_steps_done = checkpoint["discriminator_steps_done"]
 
     def setup(self, stage: str) -> None:
-        self.to(memory_format=torch.channels_last)  # of the convolutions: a step of dcgan in 0.7 of the time on a CPU
+        self.to(memory_format=torch.channels_last)  # a step of DCGAN takes 0.7 of the time on a CPU
+
+    def check_data(self, data: ImageData) -> None:
+        """Checks that the generator's samples have the shape of the data's and that all classes are known.
+
+        Raises:
+            ValueError: they have another shape, or a conditional GAN has fewer classes than the data.
+        """
+        if self.num_classes is not None and self.num_classes < len(data.class_names):
+            raise ValueError(f"num_classes must be at least {len(data.class_names)}, got {self.num_classes}")
+        made = tuple(self.generate(self.example_input_array, averaged=False).shape[1:])
+        given = tuple(data.examples(1).shape[1:])
+        if made != given:
+            fitting = [pair.__name__ for pair in NetworkPair.__subclasses__() if pair.sample_shape == given]
+            advice = f"use the network {' or '.join(fitting)}" if fitting else "no network makes such samples"
+            raise ValueError(f"network makes samples of shape {made}, those of {data.name} are {given}: {advice}")
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
         generator = self.generator_optimizer(self.generator.parameters())
         optimizers = [generator, self.discriminator_optimizer(self.discriminator.parameters())]
         schedulers = [self.lr_scheduler(optimizer) for optimizer in optimizers] if self.lr_scheduler else []
         if any(isinstance(scheduler, ReduceLROnPlateau) for scheduler in schedulers):
-            raise ValueError("model.lr_scheduler: ReduceLROnPlateau waits for a loss to fall, which a GAN's does not")
+            raise ValueError("lr_scheduler must not be ReduceLROnPlateau: the losses of a GAN do not fall")
         return optimizers, schedulers
 
     def on_train_epoch_end(self) -> None:
+        self.check_divergence()
         for config in self.trainer.lr_scheduler_configs:
             self.lr_scheduler_step(config.scheduler, None)
 
 
 def _not_counted() -> None:
     """Keeps the discriminator's steps out of `trainer.global_step`."""
-
-
-def _unsettle(model: GAN, _: Any) -> None:
-    """Has the averaged generator's statistics measured anew: the weights that were loaded may have come without."""
-    model.settled_at = -1

@@ -1,27 +1,29 @@
 """EBGAN: J. Zhao, M. Mathieu & Y. LeCun, "Energy-based Generative Adversarial Networks", 2016."""
 
+import math
 from typing import Unpack
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from datamodules.contract import Count, NonNegative
 from gan.adversarial import GAN, Recipe
-from gan.networks import GRAY, check, discriminator, generator, without_head
+from gan.networks import MLP, NetworkPair
 
 
 class AutoEncoder(nn.Module):
-    """How badly an image is reconstructed, its energy: images (N, 1, 28, 28) -> (N,), |Dec(Enc(x)) - x|."""
+    """The reconstruction error of an image is its energy: images (N, *shape) -> (N,), |Dec(Enc(x)) - x|."""
 
-    def __init__(self, encoder: nn.Module, code_size: int) -> None:
+    def __init__(self, encoder: nn.Module, code_size: int, shape: tuple[int, ...] = (1, 28, 28)) -> None:
         super().__init__()
         self.encoder = encoder
-        self.decoder = nn.Sequential(nn.Linear(code_size, 784), nn.Tanh(), nn.Unflatten(1, (1, 28, 28)))
+        self.decoder = nn.Sequential(nn.Linear(code_size, math.prod(shape)), nn.Tanh(), nn.Unflatten(1, shape))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.energy(images, self.encoder(images))
 
     def energy(self, images: Tensor, codes: Tensor) -> Tensor:
-        """The Euclidean distance (N,) of images from what their codes (N, code_size) are decoded to."""
+        """The Euclidean distance (N,) of images from the reconstructions from their codes (N, code_size)."""
         return (self.decoder(codes) - images).flatten(1).norm(dim=1)
 
 
@@ -29,8 +31,8 @@ class EBGAN(GAN):
     """The discriminator is an auto-encoder, its output an energy: latents (N, 100) -> images (N, 1, 28, 28) in [-1, 1].
 
     Equations 1 and 2: D(x) + [m - D(G(z))]+ for the discriminator, D(G(z)) for the generator, and the pulling-away term
-    (section 2.4). The encoder is the pair's discriminator without its last layer, mlp without dropout, the decoder one
-    linear layer, as in the paper's grid on MNIST (appendix B).
+    (section 2.4). The encoder is the pair's discriminator without its last layer and without dropout, the decoder one
+    linear layer, as in the paper's grid search on MNIST (appendix B). No deviations from the paper.
 
     >>> import torch
     >>> net = EBGAN()
@@ -38,31 +40,34 @@ class EBGAN(GAN):
     (torch.Size([2, 1, 28, 28]), 3924128)
 
     Args:
-        network: the pair of nets, mlp or dcgan.
-        width: share of the pair's units and channels.
-        margin: m, the energy that generated images are given at most.
+        network: the pair of nets; its samples are images, which the decoder can reconstruct.
+        margin: m, beyond which the energy of generated images is not raised.
         pulling_away: weight of the term that keeps the images of a batch apart; 0 leaves it out.
+
+    Raises:
+        ValueError: the samples of the pair are no images.
     """
 
     def __init__(
         self,
-        latent_dim: int = 100,
-        network: str = "mlp",
-        width: float = 1.0,
-        margin: float = 10.0,
-        pulling_away: float = 0.1,
+        latent_dim: Count = 100,
+        network: NetworkPair = MLP(),
+        margin: NonNegative = 10.0,
+        pulling_away: NonNegative = 0.1,
         **recipe: Unpack[Recipe],
     ) -> None:
-        check(network, width, GRAY)  # what the decoder makes
-        auto_encoder = AutoEncoder(*without_head(discriminator(network, width, dropout=False)))
-        super().__init__(generator(network, latent_dim, width), auto_encoder, latent_dim, **recipe)
+        if len(network.sample_shape) != 3:
+            raise ValueError(f"network must make images, which an auto-encoder can read, got {type(network).__name__}")
+        auto_encoder = AutoEncoder(*network.features(dropout=False), network.sample_shape)
+        super().__init__(network.generator(latent_dim), auto_encoder, latent_dim, **recipe)
         self.discriminator: AutoEncoder
+        self.network = network
         self.margin = margin
         self.pulling_away = pulling_away
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:
-        of_real, of_fake = self.discriminator(real, *labels), self.discriminator(fake, *labels)
-        return of_real.mean() + F.relu(self.margin - of_fake).mean()
+        real_energy, fake_energy = self.discriminator(real, *labels), self.discriminator(fake, *labels)
+        return real_energy.mean() + F.relu(self.margin - fake_energy).mean()
 
     def generator_loss(self, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:
         codes = self.discriminator.encoder(fake)
@@ -70,7 +75,7 @@ class EBGAN(GAN):
         return energy + self.pulling_away * pulling_away_term(codes) if self.pulling_away else energy
 
     def discriminator_accuracy(self, real: Tensor, fake: Tensor, *labels: Tensor) -> None:
-        """An energy draws no line between real and fake."""
+        """None: an energy does not classify."""
 
 
 def pulling_away_term(codes: Tensor) -> Tensor:

@@ -5,15 +5,17 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
+from datamodules.contract import Count
 from gan.adversarial import GAN, LogRecipe
-from gan.networks import discriminator, generator, linear_head, normal, without_head
+from gan.networks import DCGAN, NetworkPair
+from gan.networks.blocks import linear_head, normal_init
 
 
 class MinibatchDiscrimination(nn.Module):
     """Appends to each row of features how close it is to the other rows: (N, A) -> (N, A + kernels).
 
     M = f T, with T of shape A x kernels x dim; o_b(i) = sum over j != i of exp(-|M_b(i) - M_b(j)|), of L1 norms. The
-    paper's sum takes in j = i, a constant 1; its code leaves it out, as here.
+    paper's sum includes j = i, a constant 1; its code leaves it out, as here.
 
     >>> layer = MinibatchDiscrimination(7, kernels=3, dim=2)
     >>> twins = layer(torch.ones(4, 7))  # all alike: each has three neighbours at distance 0
@@ -35,8 +37,8 @@ class MinibatchDiscrimination(nn.Module):
 class MinibatchGAN(GAN):
     """GAN whose discriminator sees how alike the images of a batch are: latents (N, 100) -> images (N, 1, 28, 28).
 
-    A generator that makes one and the same image is found out by it. Differs from the authors' code: weights are
-    neither normalized nor set from the first batch.
+    It recognizes a generator that always makes the same image. Deviations from the authors' code: there is neither
+    weight normalization nor an initialization from the first batch.
 
     >>> import torch
     >>> net = MinibatchGAN()
@@ -44,28 +46,20 @@ class MinibatchGAN(GAN):
     (torch.Size([2, 1, 28, 28]), 13741862)
 
     Args:
-        network: the pair of nets, one of `gan.networks.NETWORKS`.
-        width: share of the pair's units and channels.
-        kernels, dim: B and C of the paper: how many distances are taken, and in how many dimensions each.
-
-    Raises:
-        ValueError: `kernels` or `dim` is below 1.
+        network: the pair of nets.
+        kernels: B of the paper, how many distances are computed.
+        dim: C of the paper, the dimension in which each is computed.
     """
 
     def __init__(
         self,
-        latent_dim: int = 100,
-        network: str = "dcgan",
-        width: float = 1.0,
-        kernels: int = 100,
-        dim: int = 5,
+        latent_dim: Count = 100,
+        network: NetworkPair = DCGAN(),
+        kernels: Count = 100,
+        dim: Count = 5,
         **recipe: Unpack[LogRecipe],
     ) -> None:
-        for name, value in {"kernels": kernels, "dim": dim}.items():
-            if value < 1:
-                raise ValueError(f"model.{name}={value}: a whole number above 0 is needed")
-        features, count = without_head(discriminator(network, width))
-        neighbours = normal(nn.Sequential(MinibatchDiscrimination(count, kernels, dim), linear_head(count + kernels)))
-        super().__init__(
-            generator(network, latent_dim, width), nn.Sequential(features, *neighbours), latent_dim, **recipe
-        )
+        features, count = network.features()
+        head = normal_init(nn.Sequential(MinibatchDiscrimination(count, kernels, dim), linear_head(count + kernels)))
+        super().__init__(network.generator(latent_dim), nn.Sequential(features, *head), latent_dim, **recipe)
+        self.network = network

@@ -9,19 +9,21 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.optim import Adam
 
+from datamodules.contract import Count, Index, Positive
 from gan.adversarial import GAN, LogRecipe
-from gan.networks import STACKED, discriminator, generator
+from gan.networks import MLP, NetworkPair
 
 TINY = 1e-30  # the square root has no slope at 0
 
 
 class UnrolledGAN(GAN):
-    """The generator looks K steps of the discriminator ahead: latents (N, 100) -> images (N, 1, 28, 28) in [-1, 1].
+    """The generator looks ahead K steps of the discriminator: latents (N, 100) -> images (N, 1, 28, 28) in [-1, 1].
 
     Its loss is that of a discriminator after K steps from the present one, and its gradient goes through these steps
     (equations 4 to 8); the discriminator itself then takes one step. Where `saturating`, that loss is the whole of the
-    first paper's equation 1, real images too: by the steps these depend on the generator. The discriminator has no
-    dropout, so that all K steps are of one function, and batch normalization in the paper's own pair alone.
+    first paper's equation 1, real images included: through the steps their logits depend on the generator. The
+    discriminator has no dropout, so that all K steps are of one function, and batch normalization only in the paper's
+    own pair, `Stacked`. No deviations from the paper.
 
     >>> import torch
     >>> net = UnrolledGAN()
@@ -29,63 +31,57 @@ class UnrolledGAN(GAN):
     (torch.Size([2, 1, 28, 28]), 3735425)
 
     Args:
-        network: the pair of nets, one of `gan.networks.NETWORKS`.
-        width: share of the pair's units and channels.
+        network: the pair of nets.
         unrolled_steps: K; 0 is the first paper's GAN.
-        unrolled_lr: eta, the learning rate of plain gradient descent as the steps looked ahead (equation 5). None: they
-            are those that the discriminator's Adam would take next, as in the authors' code.
+        unrolled_lr: eta, the learning rate of gradient descent for the K steps (equation 5). None: they are the steps
+            that the discriminator's Adam would take next, as in the authors' code.
 
     Raises:
-        ValueError: `unrolled_steps` is below 0, `unrolled_lr` not above 0, or None where Adam is not what trains.
+        ValueError: in training, `unrolled_lr` is None and the discriminator's optimizer is not Adam.
     """
 
     def __init__(
         self,
-        latent_dim: int = 100,
-        network: str = "mlp",
-        width: float = 1.0,
-        unrolled_steps: int = 5,
-        unrolled_lr: float | None = None,
+        latent_dim: Count = 100,
+        network: NetworkPair = MLP(),
+        unrolled_steps: Index = 5,
+        unrolled_lr: Positive | None = None,
         **recipe: Unpack[LogRecipe],
     ) -> None:
-        smooth = discriminator(network, width, dropout=False, batch_norm=network in STACKED)
-        super().__init__(generator(network, latent_dim, width), smooth, latent_dim, **recipe)
-        if unrolled_steps < 0:
-            raise ValueError(f"model.unrolled_steps={unrolled_steps}: a whole number from 0 on is needed")
-        if unrolled_lr is not None and not unrolled_lr > 0:
-            raise ValueError(f"model.unrolled_lr={unrolled_lr}: null or a number above 0 is needed")
+        discriminator = network.discriminator(dropout=False, batch_norm=network.batch_norm_when_unrolled)
+        super().__init__(network.generator(latent_dim), discriminator, latent_dim, **recipe)
+        self.network = network
         self.unrolled_steps = unrolled_steps
         self.unrolled_lr = unrolled_lr
 
     def generator_loss(self, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:
-        """The first paper's loss, by the discriminator that K steps on these images make of the present one."""
+        """The first paper's loss, with the discriminator as it would be after K steps on these images."""
         net = self.discriminator
         weights = {name: weight.detach().requires_grad_() for name, weight in net.named_parameters()}
-        ahead = self.ahead()
+        optimizer = self.unrolled_optimizer()
         for _ in range(self.unrolled_steps):
-            of_real, of_fake = (functional_call(net, weights, (images, *labels)) for images in (real, fake))
-            loss = F.softplus(-of_real).mean() + F.softplus(of_fake).mean()
+            real_logits, fake_logits = (functional_call(net, weights, (images, *labels)) for images in (real, fake))
+            loss = F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
             gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
-            weights = dict(zip(weights, ahead.step(list(weights.values()), gradients), strict=True))
-        of_fake = functional_call(net, weights, (fake, *labels))
+            weights = dict(zip(weights, optimizer.step(list(weights.values()), gradients), strict=True))
+        fake_logits = functional_call(net, weights, (fake, *labels))
         if not self.saturating:
-            return F.softplus(-of_fake).mean()
-        of_real = functional_call(net, weights, (real, *labels))
-        return -F.softplus(-of_real).mean() - F.softplus(of_fake).mean()
+            return F.softplus(-fake_logits).mean()
+        real_logits = functional_call(net, weights, (real, *labels))
+        return -F.softplus(-real_logits).mean() - F.softplus(fake_logits).mean()
 
-    def ahead(self) -> "Descent | AdamAhead":
-        """What takes the steps that are looked ahead."""
+    def unrolled_optimizer(self) -> "UnrolledSGD | UnrolledAdam":
+        """The optimizer of the K steps."""
         if self.unrolled_lr is not None:
-            return Descent(self.unrolled_lr)
+            return UnrolledSGD(self.unrolled_lr)
         optimizer = self.trainer.optimizers[1]
         if type(optimizer) is not Adam:
-            raise ValueError(
-                f"model.unrolled_lr=null unrolls Adam, not {type(optimizer).__name__}: give a learning rate"
-            )
-        return AdamAhead(optimizer)
+            name = type(optimizer).__name__
+            raise ValueError(f"unrolled_lr must be a number unless Adam trains the discriminator, got None and {name}")
+        return UnrolledAdam(optimizer)
 
 
-class Descent(NamedTuple):
+class UnrolledSGD(NamedTuple):
     """Plain gradient descent, equation 5."""
 
     lr: float
@@ -94,10 +90,10 @@ class Descent(NamedTuple):
         return [weight - self.lr * gradient for weight, gradient in zip(weights, gradients, strict=True)]
 
 
-class AdamAhead:
+class UnrolledAdam:
     """The steps that `optimizer` would take next from its present state, as functions of their gradients.
 
-    D. Kingma, J. Ba, "Adam", 2015, algorithm 1, which leaves the optimizer as it is. Weight decay is left out.
+    D. Kingma & J. Ba, "Adam", 2015, algorithm 1, without weight decay. The optimizer itself is not changed.
     """
 
     def __init__(self, optimizer: Adam) -> None:

@@ -2,16 +2,17 @@
 
 from typing import Unpack
 
+from datamodules.contract import Count
 from gan.adversarial import GAN, LogRecipe
-from gan.networks import discriminator, generator
+from gan.networks import MLP, NetworkPair
 
 
 class VanillaGAN(GAN):
     """The GAN of the paper's MNIST experiments: latents (N, 100) -> images (N, 1, 28, 28) in [-1, 1].
 
     Generator 100-1200-1200-784 with ReLU (2,503,984 parameters), discriminator of two maxout layers of 240 units with 5
-    pieces and dropout (1,231,441). Differs from the paper: pixels in [-1, 1] are 2 sigmoid - 1, latents are Gaussian,
-    and the default recipe is Adam's; the generator's loss is the non-saturating one, as in its section 3.
+    pieces and dropout (1,231,441). Deviations from the paper: pixels in [-1, 1] are 2 sigmoid - 1, latents are
+    Gaussian, and the default recipe is Adam's; the generator's loss is the non-saturating one of its section 3.
 
     >>> import torch
     >>> net = VanillaGAN()
@@ -19,11 +20,9 @@ class VanillaGAN(GAN):
     (torch.Size([2, 1, 28, 28]), 3735425)
 
     Args:
-        network: the pair of nets, one of `gan.networks.NETWORKS`.
-        width: share of the pair's units and channels.
+        network: the pair of nets.
     """
 
-    def __init__(
-        self, latent_dim: int = 100, network: str = "mlp", width: float = 1.0, **recipe: Unpack[LogRecipe]
-    ) -> None:
-        super().__init__(generator(network, latent_dim, width), discriminator(network, width), latent_dim, **recipe)
+    def __init__(self, latent_dim: Count = 100, network: NetworkPair = MLP(), **recipe: Unpack[LogRecipe]) -> None:
+        super().__init__(network.generator(latent_dim), network.discriminator(), latent_dim, **recipe)
+        self.network = network

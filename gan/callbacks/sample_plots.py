@@ -1,8 +1,7 @@
-"""What a GAN shows: samples over time, also as an animated GIF, and at the end what they lie between and next to."""
+"""Plots of a GAN: samples over time, also as an animated GIF, and at the end interpolations and nearest neighbours."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -12,30 +11,25 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
 
+from datamodules.contract import CheckedArguments, Count, Positive
+from datamodules.images import ImageData
 from gan.adversarial import GAN
 
-STEPS = 10  # images from one latent to another
+STEPS = 10  # images from one latent to the other
 
 
-class GANFigures(Callback):
-    """Draws the images of the fixed latents after every epoch; at the end interpolations, neighbours, real and fake.
+class SamplePlots(CheckedArguments, Callback):
+    """Plots the fixed samples after every epoch; at the end interpolations, nearest neighbours, real beside generated.
 
-    The pictures of the epochs are kept in the run's folder, samples/epoch_0001.png and so on, where a resumed run finds
-    them. At the end they become samples.gif, read one after the other.
+    The pictures of the epochs are kept in the trainer's `default_root_dir`, samples/epoch_0001.png and so on, where a
+    resumed run finds them. At the end they become samples.gif.
 
     Args:
-        frames: of the GIF at most, evenly chosen among the epochs.
-        seconds: that the GIF takes.
-
-    Raises:
-        ValueError: `frames` is below 2 or `seconds` not above 0.
+        frames: largest number of frames of the GIF, evenly chosen among the epochs.
+        seconds: duration of the GIF.
     """
 
-    def __init__(self, frames: int = 100, seconds: float = 8.0) -> None:
-        if frames < 2:
-            raise ValueError(f"callbacks.figures.frames={frames}: a whole number above 1 is needed")
-        if not seconds > 0:
-            raise ValueError(f"callbacks.figures.seconds={seconds}: a number above 0 is needed")
+    def __init__(self, frames: Count = 100, seconds: Positive = 8.0) -> None:
         self.frames = frames
         self.seconds = seconds
 
@@ -44,7 +38,7 @@ class GANFigures(Callback):
         if not trainer.is_global_zero:
             return
         picture = self.picture(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
-        show(trainer, "samples of fixed latents", picture)
+        log_picture(trainer, "samples of fixed latents", picture)
         folder = Path(trainer.default_root_dir) / "samples"
         folder.mkdir(exist_ok=True)
         gray = torch.equal(picture[0], picture[1]) and torch.equal(picture[0], picture[2])
@@ -57,15 +51,16 @@ class GANFigures(Callback):
         folder = Path(trainer.default_root_dir)
         if pictures := sorted((folder / "samples").glob("epoch_*.png")):
             animate(pictures, folder / "samples.gif", self.frames, self.seconds)
-        for name, picture in self.last_pictures(pl_module, trainer.datamodule).items():  # type: ignore[attr-defined]
-            show(trainer, name, picture)
+        for name, picture in self.final_pictures(pl_module, trainer.datamodule).items():  # type: ignore[attr-defined]
+            log_picture(trainer, name, picture)
 
-    def picture(self, model: GAN, data: Any) -> Tensor:
-        """What is drawn after an epoch, (3, H, W) in [0, 1]."""
-        return grid(model.images_of_fixed_latents(), 8)
+    def picture(self, model: GAN, data: ImageData) -> Tensor:
+        """The picture of an epoch, (3, H, W) in [0, 1]."""
+        return grid(model.fixed_samples(), 8)
 
-    def last_pictures(self, model: GAN, data: Any) -> dict[str, Tensor]:
-        """What is drawn at the end, by name."""
+    def final_pictures(self, model: GAN, data: ImageData) -> dict[str, Tensor]:
+        """The pictures at the end of the training, by name."""
+        assert data.train_split is not None
         fake = model.sample(64)
         near = nearest(fake[:16], data.train_split.images, data.transform)
         pairs = torch.stack([fake[:16].cpu(), near], 1).flatten(0, 1)
@@ -78,7 +73,7 @@ class GANFigures(Callback):
         }
 
 
-def show(trainer: Trainer, name: str, picture: Tensor) -> None:
+def log_picture(trainer: Trainer, name: str, picture: Tensor) -> None:
     if isinstance(trainer.logger, TensorBoardLogger):
         trainer.logger.experiment.add_image(name, picture, trainer.global_step)
 
@@ -89,34 +84,33 @@ def grid(images: Tensor, columns: int) -> Tensor:
 
 
 def interpolations(model: GAN, rows: int = 8) -> Tensor:
-    """Images (rows * STEPS, 1, 28, 28), each row on the arc between two latents, of one class."""
+    """Images (rows * STEPS, 1, 28, 28), each row along the arc between two latents, of one class."""
     start, end = model.latents(rows), model.latents(rows)
     labels = [] if model.num_classes is None else [torch.arange(rows, device=model.device) % model.num_classes]
-    shares = torch.linspace(0, 1, STEPS).tolist()
-    columns = [model.images_of(arc(start, end, share), *labels) for share in shares]
+    columns = [model.generate(arc(start, end, alpha), *labels) for alpha in torch.linspace(0, 1, STEPS).tolist()]
     return torch.stack(columns, 1).flatten(0, 1)
 
 
-def arc(start: Tensor, end: Tensor, share: float) -> Tensor:
-    """A point of the great circle from `start` to `end` (N, Z), where Gaussian latents lie as densely as at its ends.
+def arc(start: Tensor, end: Tensor, alpha: float) -> Tensor:
+    """Spherical interpolation from `start` to `end` (N, Z), which keeps the norm that Gaussian latents have.
 
     >>> arc(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 0.5)
     tensor([[0.7071, 0.7071]])
     """
     cosine = torch.cosine_similarity(start, end, dim=1).clamp(-0.9999, 0.9999)
     angle = cosine.acos().unsqueeze(1)
-    return (torch.sin((1 - share) * angle) * start + torch.sin(share * angle) * end) / torch.sin(angle)
+    return (torch.sin((1 - alpha) * angle) * start + torch.sin(alpha * angle) * end) / torch.sin(angle)
 
 
-def nearest(images: Tensor, stored: Tensor, transform: Any) -> Tensor:
-    """Of the stored images, uint8 (M, 1, 28, 28), the nearest to each channel of `images` (N, C, 28, 28)."""
+def nearest(images: Tensor, stored: Tensor, transform: Callable[[Tensor], Tensor]) -> Tensor:
+    """The nearest of the stored images, uint8 (M, 1, 28, 28), to each channel of `images` (N, C, 28, 28)."""
     channels = images.float().cpu().flatten(0, 1).flatten(1)  # (N C, 784)
     distances = torch.cat([torch.cdist(channels, transform(part).flatten(1)) for part in stored.split(5000)], 1)
     return transform(stored[distances.argmin(1)]).view_as(images)
 
 
 def animate(pictures: list[Path], path: Path, frames: int, seconds: float) -> None:
-    """A GIF of at most `frames` of the pictures, the first and the last among them; only one at a time is in memory."""
+    """Writes a GIF of at most `frames` of the pictures, the first and the last included, with one in memory at a time."""
     count = min(frames, len(pictures))
     chosen = [pictures[round(n * (len(pictures) - 1) / max(1, count - 1))] for n in range(count)]
 

@@ -1,0 +1,49 @@
+"""A moving average of the generator's weights: Y. Yazici et al., "The Unusual Effectiveness of Averaging", 2019."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+
+CALIBRATION_BATCHES, CALIBRATION_BATCH = 10, 500
+
+
+class AveragedGenerator(AveragedModel):
+    """An exponential moving average of a generator's weights, with batch statistics of its own.
+
+    Args:
+        generator: the net whose weights are averaged by `update_parameters`.
+        decay: weight of the old average at each update, in [0, 1].
+    """
+
+    def __init__(self, generator: nn.Module, decay: float) -> None:
+        super().__init__(generator, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self.requires_grad_(False)
+        self.calibrated_at = -1  # the number of updates after which the batch statistics were computed
+        self.register_load_state_dict_post_hook(_forget_calibration)
+
+    def recalibrate_batch_norm(self, latents: Callable[[int], Tensor]) -> None:
+        """Computes the statistics of batch normalization for the averaged weights, once per average.
+
+        The copied ones belong to the last weights (P. Izmailov et al., "Averaging Weights Leads to Wider Optima", 2018,
+        section 3.2). The random state is left as it was.
+
+        Args:
+            latents: draws that many latents.
+        """
+        updates = int(self.n_averaged)
+        if updates == self.calibrated_at:
+            return
+        with isolate_rng():
+            torch.manual_seed(0)
+            # a conditional net takes the classes in turn
+            update_bn((latents(CALIBRATION_BATCH) for _ in range(CALIBRATION_BATCHES)), self)
+        self.calibrated_at = updates
+
+
+def _forget_calibration(model: AveragedGenerator, _: Any) -> None:
+    """The loaded weights may have come without their statistics."""
+    model.calibrated_at = -1
