@@ -81,7 +81,7 @@ class Table:
         writer = csv.DictWriter(file, [column.key for column in self.columns], extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        return file.getvalue()
+        return file.getvalue().encode("utf-8", "backslashreplace").decode()  # names of files that are no UTF-8
 
 
 def one_line(text: str) -> str:
