@@ -3,11 +3,12 @@
 import base64
 import io
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from omegaconf import DictConfig
 from PIL import Image
+from pydantic import Field
 from torch import Tensor
 from torchvision.utils import make_grid
 
@@ -15,29 +16,35 @@ from classic_cnn.classifier import ImageClassifier
 from classic_cnn.explain.deconvnet import conv_layers, feature_maps
 from classic_cnn.explain.plots import PAPER, each_to, to_common
 from datamodules.user_image import read_photo
-from tasks.build import describe
 from tasks.checkpoint import load_trained
-from tasks.demo_server import HOST, DemoServer, read_page
+from tasks.demo_server import HOST, DemoServer
+
+PAGE = Path(__file__).with_name("demo.html")
 
 
-def demo(cfg: DictConfig, folder: Path) -> dict[str, Any]:
-    """Serves the page for `ckpt_path` until Ctrl-C.
+def demo(
+    cfg: DictConfig,
+    folder: Path,
+    port: Annotated[int, Field(ge=0, le=65535)],
+    maps: Annotated[int, Field(ge=1, le=100)],
+) -> dict[str, Any]:
+    """Serves the page for the classifier of `cfg.ckpt_path` until Ctrl-C.
+
+    Args:
+        cfg: the config of the run.
+        folder: the run's own.
+        port: of 127.0.0.1, 0 for any that is free.
+        maps: feature maps shown of each convolution.
 
     Raises:
-        ValueError: the checkpoint is missing or holds no classifier, an option is out of its range, or the port cannot
-            be used.
+        ValueError: the checkpoint is missing or holds no classifier, or the port cannot be used.
     """
-    for name, least, most in ("port", 0, 65535), ("maps", 1, 100):
-        value = cfg.task[name]
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise ValueError(f"task.{name} must be an integer from {least} to {most}, got {value}")
-    model, data, trainer = load_trained(cfg, folder, ImageClassifier)
-    facts = describe(model, data, trainer)
-    net = Net(model, data, cfg.task.maps)
+    model, data, _, facts = load_trained(cfg, folder, ImageClassifier)
+    net = Net(model, data, maps)
     try:
-        server = DemoServer(cfg.task.port, read_page(), net.classify)
+        server = DemoServer(port, PAGE.read_bytes(), net.classify)
     except OSError as error:
-        raise ValueError(f"task.port={cfg.task.port}: {error.strerror}; choose another, or 0 for any") from error
+        raise ValueError(f"task.port={port}: {error.strerror}; choose another, or 0 for any") from error
     with server:
         print(f"draw at      http://{HOST}:{server.server_port}\nstop with    Ctrl-C", flush=True)
         try:

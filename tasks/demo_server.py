@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 HOST = "127.0.0.1"
@@ -247,7 +246,3 @@ def check_png(content: bytes) -> None:
     width, height = (int.from_bytes(content[start : start + 4], "big") for start in (16, 20))
     if not 0 < width <= MAX_SIDE or not 0 < height <= MAX_SIDE:
         raise RequestError(413, f"a drawing has at most {MAX_SIDE}x{MAX_SIDE} pixels")
-
-
-def read_page() -> bytes:
-    return Path(__file__).with_name("demo.html").read_bytes()

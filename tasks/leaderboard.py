@@ -25,16 +25,15 @@ IGNORED_OVERRIDES = (  # nothing of the run itself, or in another column
 )
 
 
-def leaderboard(cfg: DictConfig, folder: Path) -> dict[str, Any]:
-    """task=leaderboard: the table over every training run below `task.folder`, written into `folder`.
+def leaderboard(cfg: DictConfig, folder: Path, runs: str) -> dict[str, Any]:
+    """task=leaderboard: the table over every training run below the folder `runs`, written into `folder`.
 
     Raises:
         ValueError: there is no such folder, or no run in it.
     """
-    runs = Path(cfg.task.folder)
-    if not runs.is_dir():
-        raise ValueError(f"task.folder={runs}: no such folder")
-    rows = write_table(runs, folder)
+    if not Path(runs).is_dir():
+        raise ValueError(f"task.runs={runs}: no such folder")
+    rows = write_table(Path(runs), folder)
     return {"runs": sum(int(row["seeds"]) for row in finished(rows)), "unfinished": len(unfinished(rows))}
 
 
@@ -72,10 +71,10 @@ def write_table(runs: Path, target: Path, every_task: bool = False) -> list[Row]
             file.write(text)
     drawn = [row for row in finished(rows) if row["macs"] is not None]
     if drawn:
-        from tasks.leaderboard_figure import draw  # with matplotlib, which no other run should wait for
+        from tasks.leaderboard_plot import draw  # with matplotlib, which other tables need not wait for
+        from tasks.plots import save_plot
 
-        with atomic_writer(target / "leaderboard.png", "wb") as file:
-            draw(drawn).savefig(file, dpi=120, format="png")
+        save_plot(draw(drawn), target / "leaderboard.png")
     for table in make_tables(rows):
         table.print()
     for row in unfinished(rows):
@@ -86,7 +85,7 @@ def write_table(runs: Path, target: Path, every_task: bool = False) -> list[Row]
 
 
 def make_rows(records: list[Record]) -> list[Row]:
-    """One row per kind of run, over its seeds, the best of each data set first; then one per run that did not finish."""
+    """One row per kind of run, over its seeds, the best of each data set first; then one per unfinished run."""
     groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     others: list[Row] = []
     common = set.intersection(*(set(record["overrides"]) for record in records))

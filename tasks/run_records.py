@@ -1,4 +1,4 @@
-"""What the runs below a folder came to, read from their results.json, which may be missing, half-written or anything."""
+"""What the runs below a folder came to, by their results.json, which may be missing, half-written or anything."""
 
 import json
 import math

@@ -78,7 +78,8 @@ class Table:
     def to_csv(self) -> str:
         """The values as they are, under the columns' keys."""
         file = io.StringIO()
-        writer = csv.DictWriter(file, [column.key for column in self.columns], extrasaction="ignore", lineterminator="\n")
+        keys = [column.key for column in self.columns]
+        writer = csv.DictWriter(file, keys, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         return file.getvalue().encode("utf-8", "backslashreplace").decode()  # names of files that are no UTF-8

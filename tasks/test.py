@@ -1,37 +1,39 @@
 """task=test: the metrics of a checkpoint on the official test images."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning import LightningModule
 from omegaconf import DictConfig
 
 from classic_cnn.callbacks.test_time_augmentation import AveragedViews
 from classic_cnn.classifier import ImageClassifier
-from tasks.build import build, describe
-from tasks.checkpoint import load_weights
-from tasks.results import recorded
-from tasks.train import judging, measure, show_metrics
+from tasks.checkpoint import load_trained
+from tasks.train import show_results, test_model
+
+Views = Literal["none", "flip", "ten_crop", "multi_scale"]
 
 
-@recorded
-def test(cfg: DictConfig) -> dict[str, Any]:
-    """Measures `ckpt_path` without training, and also with test-time augmentation where `task` names one.
+def test(cfg: DictConfig, folder: Path, test_time_augmentation: Views) -> dict[str, Any]:
+    """Tests the net of `cfg.ckpt_path`, on validation images where the set has no test images.
+
+    Args:
+        cfg: the config of the run.
+        folder: the run's own.
+        test_time_augmentation: views of each image that a classifier's probabilities are averaged over; the metrics
+            of the average come beside those of the plain images.
 
     Raises:
-        ValueError: there is no checkpoint to test, nothing to measure in a net of its kind, or no such augmentation.
+        ValueError: the checkpoint is missing or cannot be used, nothing can be measured in a net of its kind, or it is
+            no classifier and there is an augmentation.
     """
-    name = cfg.task.test_time_augmentation
-    callbacks = [] if name == "none" else [AveragedViews(name)]
-    if cfg.ckpt_path is None:
-        raise ValueError("task=test measures a checkpoint: name it with ckpt_path=outputs/.../checkpoints/best.ckpt")
-    model, datamodule, trainer = build(cfg)
-    if not is_overridden("test_step", model) and not judging(trainer):
-        raise ValueError(f"task=test: a {type(model).__name__} has no test metrics")
-    if callbacks and not isinstance(model, ImageClassifier):
-        raise ValueError(f"task.test_time_augmentation={name}: a {type(model).__name__} does not classify images")
-    trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
-    facts = describe(model, datamodule, trainer)
-    load_weights(model, cfg)
-    results = facts | measure(model, datamodule, trainer, None)
-    show_metrics(results, trainer)
+    family = LightningModule if test_time_augmentation == "none" else ImageClassifier
+    model, datamodule, trainer, facts = load_trained(cfg, folder, family)
+    if test_time_augmentation != "none":
+        trainer.callbacks.append(AveragedViews(test_time_augmentation))  # type: ignore[attr-defined]
+    metrics = test_model(trainer, model, datamodule, None)
+    if not metrics:
+        raise ValueError(f"ckpt_path={cfg.ckpt_path}: a {type(model).__name__} has no test metrics")
+    results = facts | metrics
+    show_results(results, trainer)
     return results

@@ -12,7 +12,7 @@ from command_line import PLAIN, run, run_well
 from conftest import ROOT
 
 from tasks.leaderboard import SHOWN, make_rows, make_tables, summarize, write_table
-from tasks.leaderboard_figure import draw
+from tasks.leaderboard_plot import draw
 from tasks.run_records import read_run
 
 RECORD = {
@@ -44,7 +44,21 @@ def changed(**changes: Any) -> str:
 WRONG: list[Any] = ["nan", "", [], {}, True, [[[]]], {"a": {"b": []}}, float("nan"), float("inf"), -1, 10**400]
 GOOD = json.dumps(RECORD)
 ODD: list[str | bytes] = [
-    *("", " ", "null", "3", '"finished"', "[]", "[{}]", "{}", "{]", "\0", GOOD[:-1], GOOD[: len(GOOD) // 2], GOOD + "}"),
+    *(
+        "",
+        " ",
+        "null",
+        "3",
+        '"finished"',
+        "[]",
+        "[{}]",
+        "{}",
+        "{]",
+        "\0",
+        GOOD[:-1],
+        GOOD[: len(GOOD) // 2],
+        GOOD + "}",
+    ),
     *(b"\xff\xfe\0", GOOD.encode("utf-16"), "[" * 100_000, '{"status":' * 50_000, f'{{"seed": {"9" * 10_000}}}'),
     *(changed(status=value) for value in (None, "done", *WRONG)),
     *(changed(test__accuracy=value) for value in (None, 1.01, *WRONG)),
@@ -124,8 +138,9 @@ def test_leaderboard_task_collects_every_finished_run_below_a_folder() -> None:
 
 def test_leaderboard_imports_no_framework() -> None:
     leave_run("outputs/a", GOOD)
-    code = f"import sys; sys.argv = ['run.py', 'task=leaderboard']; import runpy; runpy.run_path({str(ROOT / 'run.py')!r}"
-    code += ", run_name='__main__'); print(sorted({'torch', 'lightning', 'pandas', 'scipy'} & set(sys.modules)))"
+    code = "import sys; sys.argv = ['run.py', 'task=leaderboard']; import runpy; "
+    code += f"runpy.run_path({str(ROOT / 'run.py')!r}, run_name='__main__'); "
+    code += "print(sorted({'torch', 'lightning', 'pandas', 'scipy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
