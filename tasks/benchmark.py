@@ -1,6 +1,5 @@
-"""task=benchmark: the same training on each device at hand, and what each makes of it."""
+"""task=benchmark: the same training on each device of this machine, its speed and its result."""
 
-import csv
 import math
 import resource
 import sys
@@ -9,27 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from omegaconf import DictConfig, open_dict
-from rich.console import Console
-from rich.table import Table
 from torchvision.utils import save_image
 
+from datamodules.contract import Count, Index
 from gan.adversarial import GAN
 from gan.callbacks.sample_plots import grid
 from tasks.build import build, describe
-from tasks.results import recorded
-from tasks.train import numbers, short
+from tasks.callbacks import numbers
+from tasks.folders import short
+from tasks.results import atomic_writer
+from tasks.tables import Column, Table, escape_markdown, one_line
 
-COLUMNS = ("device", "name", "steps_per_second", "images_per_second", "seconds_an_epoch", "peak_mib", "ratio", "result")
+MEMORY = "Peak memory: on the CPU that of the whole process, on a GPU what the training allocated there."
 
 
 class Stopwatch(Callback):
-    """Takes the time of `steps` batches after `warm_up` others, then ends the fit; validation is left out.
+    """Times `steps` batches after `warm_up` others, without validation, and then ends the fit.
 
-    A batch is a step: of a GAN whose generator moves every k batches it is one of the discriminator.
+    A batch is a step, also for a GAN whose generator takes a step only every k batches.
     """
 
     def __init__(self, warm_up: int, steps: int) -> None:
@@ -73,39 +72,42 @@ class Stopwatch(Callback):
 
 
 def finish_work(model: LightningModule) -> None:
-    """Waits for what a GPU still has to do."""
+    """Waits until a GPU is idle."""
     if model.device.type == "cuda":
         torch.cuda.synchronize(model.device)
 
 
-@recorded
-def benchmark(cfg: DictConfig) -> dict[str, Any]:
-    """Trains `task.steps` steps on the CPU and, where there is one, on the GPU, from the same weights and batches.
+def benchmark(cfg: DictConfig, folder: Path, steps: Count, warm_up: Index) -> dict[str, Any]:
+    """Trains on the CPU and, where there is one, on the GPU, from the same weights and batches.
 
-    Writes benchmark.md and benchmark.csv, and of a GAN samples_<device>.png; prints the table.
+    Writes benchmark.md and benchmark.csv, and for a GAN samples_<device>.png; prints the table.
+
+    Args:
+        cfg: the config of the run.
+        folder: the run's own.
+        steps: batches that are timed on each device.
+        warm_up: batches before them.
 
     Raises:
-        ValueError: a number of steps is out of its range, or a checkpoint is named.
+        ValueError: a checkpoint is named, or something cannot be built.
     """
-    for name, least in {"steps": 1, "warm_up": 0}.items():
-        value = cfg.task[name]
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"task.{name}={value}: a whole number from {least} is needed")
     if cfg.ckpt_path is not None:
-        raise ValueError(f"ckpt_path={cfg.ckpt_path}: task=benchmark trains from the start")
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    rows = [measured(cfg, device, folder) for device in devices(cfg)]
+        raise ValueError(f"ckpt_path={cfg.ckpt_path}: task=benchmark trains from scratch")
+    rows = [measure(cfg, device, folder, steps, warm_up) for device in devices(cfg)]
     for row in rows:
         row["ratio"] = row["images_per_second"] / rows[0]["images_per_second"]
-    remarks = [f"{cfg.task.steps} steps of {cfg.data.batch_size} images after {cfg.task.warm_up} that do not count."]
-    remarks += [alone] if (alone := why_alone(cfg, rows)) else []
-    with open(folder / "benchmark.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    (folder / "benchmark.md").write_text(markdown(rows, remarks))
-    show(rows, remarks)
-    print(f"written      {short(folder)}/benchmark.md and benchmark.csv")
+    remarks = [
+        f"{steps} steps of {cfg.data.batch_size} images, after {warm_up} steps of warm-up.",
+        *only_cpu(cfg, rows),
+    ]
+    table = Table(COLUMNS, rows)
+    with atomic_writer(folder / "benchmark.csv") as file:
+        file.write(table.to_csv())
+    with atomic_writer(folder / "benchmark.md") as file:
+        file.write("\n".join([table.to_markdown(), "", *map(escape_markdown, [*remarks, MEMORY]), ""]))
+    table.print()
+    print("\n".join(remarks))
+    print(f"written      {one_line(short(folder))}/benchmark.md and benchmark.csv")
     return {"benchmark": rows}
 
 
@@ -114,53 +116,55 @@ def devices(cfg: DictConfig) -> list[str]:
     return ["cpu", "gpu"] if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu" else ["cpu"]
 
 
-def why_alone(cfg: DictConfig, rows: list[dict[str, Any]]) -> str:
+def only_cpu(cfg: DictConfig, rows: list[dict[str, Any]]) -> list[str]:
+    """Why there is only one device, if so."""
     if len(rows) > 1:
-        return ""
-    reason = "trainer.accelerator=cpu" if torch.cuda.is_available() else "this machine has no GPU that PyTorch can use"
-    return f"Only the CPU was measured: {reason}."
+        return []
+    reason = "trainer.accelerator=cpu" if torch.cuda.is_available() else "PyTorch finds no GPU on this machine"
+    return [f"Only the CPU was measured: {reason}."]
 
 
-def measured(cfg: DictConfig, device: str, folder: Path) -> dict[str, Any]:
+def measure(cfg: DictConfig, device: str, folder: Path, steps: int, warm_up: int) -> dict[str, Any]:
     """The row of one device."""
     cfg = cfg.copy()
-    total = cfg.task.warm_up + cfg.task.steps
+    total = warm_up + steps
     with open_dict(cfg):
-        cfg.trainer.update(accelerator=device, devices=1, max_steps=-1, logger=False, callbacks=None)
+        cfg.callbacks = {}
+        cfg.trainer.update(accelerator=device, devices=1, max_steps=-1, logger=False)
         cfg.trainer.update(enable_checkpointing=False, enable_progress_bar=False)
     seed_everything(cfg.seed, workers=True, verbose=False)
-    model, datamodule, trainer = build(cfg)
+    model, datamodule, trainer = build(cfg, folder)
     facts = describe(model, datamodule, trainer)
     batches = len(datamodule.train_dataloader())
-    trainer.limit_train_batches = min(total, batches)  # so that a schedule of the learning rate ends with the steps
-    assert trainer.fit_loop.epoch_loop.max_steps == -1
+    trainer.limit_train_batches = min(total, batches)  # so that a learning-rate schedule ends with the steps
     trainer.fit_loop.max_epochs = math.ceil(total / batches)
-    stopwatch = Stopwatch(cfg.task.warm_up, cfg.task.steps)
+    stopwatch = Stopwatch(warm_up, steps)
     trainer.callbacks.append(stopwatch)  # type: ignore[attr-defined]
     if device == "gpu":
         torch.cuda.reset_peak_memory_stats()
     trainer.fit(model, datamodule=datamodule)
-    memory = torch.cuda.max_memory_allocated() if device == "gpu" else most_memory()
+    memory = torch.cuda.max_memory_allocated() if device == "gpu" else peak_memory()
     return {
         "device": device,
         "name": facts["device"],
         "steps_per_second": stopwatch.steps / stopwatch.seconds,
         "images_per_second": stopwatch.images / stopwatch.seconds,
-        "seconds_an_epoch": batches * stopwatch.seconds / stopwatch.steps,
+        "seconds_per_epoch": batches * stopwatch.seconds / stopwatch.steps,
         "peak_mib": memory / 2**20,
         "result": result(model, datamodule, trainer, folder / f"samples_{device}.png"),
     }
 
 
-def most_memory() -> int:
-    """The most memory, in bytes, that this process ever had: the images and the program too, unlike a GPU's figure."""
+def peak_memory() -> int:
+    """The peak memory of this process in bytes, with the images and the libraries, unlike a GPU's."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def result(model: LightningModule, datamodule: LightningDataModule, trainer: Trainer, path: Path) -> str:
-    """What the training came to: accuracy on validation images, or samples drawn into `path`."""
+    """What the training came to: accuracy on validation images, or the file of a GAN's samples."""
     if isinstance(model, GAN):
-        save_image(grid(model.images_of_fixed_latents(), 8), path)
+        with atomic_writer(path, "wb") as file:
+            save_image(grid(model.fixed_samples(), 8), file, format="png")
         return path.name
     if not is_overridden("validation_step", model):
         return ""
@@ -168,32 +172,16 @@ def result(model: LightningModule, datamodule: LightningDataModule, trainer: Tra
     return f"val/accuracy {numbers(trainer.callback_metrics)['val/accuracy']:.4f}"
 
 
-def cells(row: dict[str, Any]) -> list[str]:
-    """A row as people read it, in the order of `COLUMNS`.
-
-    >>> cells({"device": "cpu", "name": "cpu, 1 thread", "steps_per_second": 81.3, "images_per_second": 10406.4,
-    ...        "seconds_an_epoch": 5.291, "peak_mib": 812.4, "ratio": 1.0, "result": "val/accuracy 0.9691"})
-    ['cpu', 'cpu, 1 thread', '81.3', '10,406', '5.3', '812', '1.0', 'val/accuracy 0.9691']
-    """
-    rates = [f"{row['steps_per_second']:,.1f}", f"{row['images_per_second']:,.0f}", f"{row['seconds_an_epoch']:,.1f}"]
-    return [row["device"], row["name"], *rates, f"{row['peak_mib']:,.0f}", f"{row['ratio']:.1f}", row["result"]]
+def rate(key: str, digits: str) -> Any:
+    return lambda row: f"{row[key]:{digits}}"
 
 
-def shown() -> list[str]:
-    return [name.replace("_per_", "/").replace("_", " ").replace("mib", "MiB") for name in COLUMNS]
-
-
-def markdown(rows: list[dict[str, Any]], remarks: list[str]) -> str:
-    lines = [shown(), ["---"] * len(COLUMNS), *map(cells, rows)]
-    memory = (
-        "Peak memory: of a CPU the whole process with its data and libraries, of a GPU what the training took there."
-    )
-    return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", *remarks, memory, ""])
-
-
-def show(rows: list[dict[str, Any]], remarks: list[str]) -> None:
-    table = Table(*shown())
-    for row in rows:
-        table.add_row(*cells(row))
-    Console(width=max(140, Console().width)).print(table)
-    print("\n".join(remarks))
+COLUMNS = (
+    *(Column("device"), Column("name")),
+    Column("steps_per_second", "steps/s", rate("steps_per_second", ",.1f"), right=True),
+    Column("images_per_second", "images/s", rate("images_per_second", ",.0f"), right=True),
+    Column("seconds_per_epoch", text=rate("seconds_per_epoch", ",.1f"), right=True),
+    Column("peak_mib", "peak MiB", rate("peak_mib", ",.0f"), right=True),
+    Column("ratio", text=rate("ratio", ".1f"), right=True),
+    Column("result"),
+)

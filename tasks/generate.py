@@ -1,105 +1,104 @@
-"""task=generate: a labelled set of images that a trained GAN makes, as CSV, IDX or PNGs."""
+"""task=generate: a set of images, labelled if the GAN is conditional, as CSV, IDX or PNGs."""
 
 import hashlib
+import json
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from datamodules.formats import WRITERS, written
+from datamodules.contract import Count, Index
+from datamodules.formats import written
+from datamodules.generated import REAL
 from gan.adversarial import GAN
-from tasks.build import build
-from tasks.checkpoint import load_weights
-from tasks.results import recorded, write
-from tasks.train import short
+from tasks.checkpoint import load_trained
+from tasks.folders import short
+from tasks.results import atomic_writer
 
 CHUNK = 1_000  # images in memory at a time
 
+Format = Literal["csv", "idx", "png"]
 
-@recorded
-def generate(cfg: DictConfig) -> dict[str, Any]:
-    """Writes `task.count` images of `ckpt_path` into the run's folder and, beside them, generated.json: how they came.
 
-    A conditional GAN makes as many of each of its classes, or of `task.labels`. What an unconditional one makes has no
-    labels: that is written as PNGs in one folder and refused for CSV and IDX, which would need them.
+def generate(
+    cfg: DictConfig, folder: Path, count: Count, format: Format, labels: Index | list[Index] | None
+) -> dict[str, Any]:
+    """Writes images of the GAN of `cfg.ckpt_path` and, beside them, generated.json: how they were made.
+
+    Images of an unconditional GAN have no labels: they are written as PNGs in one folder and refused for CSV and IDX,
+    which need labels.
+
+    Args:
+        cfg: the config of the run.
+        folder: the run's own.
+        count: images.
+        format: csv = Kaggle's label,pixel0..pixel783; idx = MNIST's files; png = one folder per class.
+        labels: the classes of a conditional GAN to generate, equally many of each; None = all.
 
     Raises:
-        ValueError: there is no checkpoint, it holds no GAN, or an option does not fit it.
+        ValueError: there is no checkpoint, it holds no GAN, an option does not fit it, or its images are not finite.
     """
-    if cfg.ckpt_path is None:
-        raise ValueError("task=generate needs a trained GAN: ckpt_path=outputs/.../checkpoints/last.ckpt")
-    check(cfg.task.count, cfg.task.format)
-    model, _, trainer = build(cfg)
-    if not isinstance(model, GAN):
-        raise ValueError(f"ckpt_path={cfg.ckpt_path}: a {type(model).__name__} makes no images")
-    if model.images_of(torch.zeros(1, model.latent_dim)).shape[1:] != (1, 28, 28):
-        raise ValueError(
-            f"ckpt_path={cfg.ckpt_path}: what this GAN makes are no gray images, which task=generate writes"
-        )
-    classes = classes_of(model, cfg)
-    load_weights(model, cfg)
-    model.to(trainer.strategy.root_device)
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    path = folder / ("generated.csv" if cfg.task.format == "csv" else "generated")
-    counts = write_set(model, path, cfg.task.format, cfg.task.count, classes)
+    model, datamodule, _, _ = load_trained(cfg, folder, GAN)
+    if model.generate(torch.zeros(1, model.latent_dim, device=model.device)).shape[1:] != (1, 28, 28):
+        raise ValueError(f"ckpt_path={cfg.ckpt_path}: this GAN does not generate gray images of 28x28 pixels")
+    classes = choose_classes(model, format, labels)
+    path = folder / ("generated.csv" if format == "csv" else "generated")
+    counts = write_set(model, path, format, count, classes)
+    imitates = getattr(datamodule, "domain", "") or cfg.choices.data
     sidecar = {
         "path": path.name,
-        "format": cfg.task.format,
-        "count": cfg.task.count,
+        "format": format,
+        "count": count,
         "labels": counts,
+        "imitates": imitates,
         "model": type(model).__name__,
         "checkpoint": str(Path(cfg.ckpt_path).resolve()),
         "checkpoint_sha256": hashlib.sha256(Path(cfg.ckpt_path).read_bytes()).hexdigest(),
         "seed": cfg.seed,
         "device": str(model.device),
     }
-    write(folder / "generated.json", sidecar)
-    print(f"written      {cfg.task.count:,} images to {short(path)}, how they came to generated.json beside it")
-    if classes is not None:
-        print(f"to train     python run.py data=generated data.path={short(path)}")
+    with atomic_writer(folder / "generated.json") as file:
+        file.write(json.dumps(sidecar, indent=2) + "\n")
+    print(f"written      {count:,} images to {short(path)}, and how they were made to generated.json beside it")
+    if classes is not None and imitates in REAL:
+        print(f"to train     python run.py data=generated data.real={imitates} data.path={short(path)}")
     return {"generated": sidecar}
 
 
-def check(count: Any, form: str) -> None:
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ValueError(f"task.count={count}: a whole number above 0 is needed")
-    if form not in WRITERS:
-        raise ValueError(f"task.format={form}: choose one of {', '.join(WRITERS)}")
-
-
-def classes_of(model: GAN, cfg: DictConfig) -> list[int] | None:
-    """The classes to make images of; None for a GAN that knows none.
+def choose_classes(model: GAN, format: str, labels: int | Sequence[int] | None) -> list[int] | None:
+    """The classes to generate images of; None for an unconditional GAN.
 
     Raises:
-        ValueError: `task.labels` or `task.format` asks for classes that the GAN does not know.
+        ValueError: `labels` or `format` asks for classes that the GAN does not know.
     """
-    asked = cfg.task.labels
     if model.num_classes is None:
-        if asked is not None or cfg.task.format != "png":
-            option = f"task.labels={asked}" if asked is not None else f"task.format={cfg.task.format}"
-            name = type(model).__name__
-            raise ValueError(f"{option}: a {name} makes images without labels: use task.format=png, or model=cgan")
+        if labels is not None or format != "png":
+            option = f"task.labels={labels}" if labels is not None else f"task.format={format}"
+            raise ValueError(f"{option}: images of a {type(model).__name__} have no labels, use task.format=png")
         return None
     known = list(range(model.num_classes))
-    classes = known if asked is None else list(asked) if isinstance(asked, ListConfig) else [asked]
-    if not classes or any(isinstance(label, bool) or label not in known for label in classes):
-        raise ValueError(f"task.labels={asked}: null, or a list of numbers from 0 to {model.num_classes - 1}")
+    classes = known if labels is None else [labels] if isinstance(labels, int) else list(labels)
+    if not classes or any(label not in known for label in classes):
+        raise ValueError(f"task.labels={labels}: should be null or integers from 0 to {model.num_classes - 1}")
     return classes
 
 
 def write_set(
     model: GAN, path: Path, form: str, count: int, classes: Sequence[int] | None, quiet: bool = False
 ) -> dict[str, int]:
-    """Writes `count` new images, as many of each of `classes`, or none of it; returns the number of each class."""
+    """Writes `count` new images, equally many of each of `classes`, or none at all; returns the number of each class.
+
+    Raises:
+        ValueError: an image is not finite.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     counts = dict.fromkeys(map(str, sorted(set(classes or ()))), 0)
     before = signal.signal(signal.SIGTERM, stop)  # its default would leave the unfinished file behind
@@ -113,7 +112,8 @@ def write_set(
                     labels = torch.tensor(classes)[torch.arange(start, start + size) % len(classes)]
                     for label in labels.tolist():
                         counts[str(label)] += 1
-                writer.write(pixels(model.sample(size, labels)), None if labels is None else labels.byte().numpy())
+                images = to_pixels(model.sample(size, labels))
+                writer.write(images, None if labels is None else labels.byte().numpy())
                 progress.advance(bar, size)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -124,6 +124,12 @@ def stop(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def pixels(images: Tensor) -> np.ndarray:
-    """From images (N, 1, 28, 28) in [-1, 1] to uint8 (N, 28, 28): the way back of `ImageData.transform`."""
+def to_pixels(images: Tensor) -> np.ndarray:
+    """From images (N, 1, 28, 28) in [-1, 1] to uint8 (N, 28, 28), the inverse of `ImageData.transform`.
+
+    Raises:
+        ValueError: an image is not finite.
+    """
+    if not images.isfinite().all():
+        raise ValueError("the generated images are not finite: the GAN has diverged, use an earlier checkpoint")
     return ((images[:, 0].float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu().numpy()

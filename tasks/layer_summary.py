@@ -12,7 +12,7 @@ PASS_ON = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Sequential)  # an empty one
 
 
 class Field(NamedTuple):
-    """What a value of a map sees: `size` x `size` pixels of the image, its neighbour's a `jump` of pixels further.
+    """The receptive field of a value: `size` x `size` pixels of the image, shifted by `jump` pixels for its neighbour.
 
     >>> field = Field()
     >>> for kernel_size, stride in (5, 1), (2, 2), (5, 1), (2, 2), (5, 1):  # LeNet-5 up to C5
@@ -25,19 +25,19 @@ class Field(NamedTuple):
     jump: int = 1
 
     def through(self, kernel_size: int, stride: int = 1, dilation: int = 1) -> "Field":
-        """The field behind one more window."""
+        """The receptive field after one more window."""
         return Field(self.size + (kernel_size - 1) * dilation * self.jump, self.jump * stride)
 
 
 class Layer(NamedTuple):
-    """One line of the summary; the bytes are those of its output for one image, in 32 bits a number."""
+    """One line of the summary; the bytes are those of its float32 output for one image."""
 
     name: str
     module: nn.Module
     output: tuple[int, ...]  # without the batch
     parameters: int
     macs: int  # multiply-accumulate operations for one image
-    field: Field | None  # None: it does not look at an image, but at latents
+    field: Field | None  # None: its input is not an image but latents
 
     @property
     def bytes(self) -> int:
@@ -47,8 +47,8 @@ class Layer(NamedTuple):
 def trace(model: nn.Module, example: Tensor) -> list[Layer]:
     """Runs a net once, on an image (1, C, H, W) or latents (1, Z), and returns its layers in the order they ran.
 
-    Of a GAN, the generator's layers and then the discriminator's. A layer that runs twice is listed twice, with its
-    parameters at the first time.
+    For a GAN, these are the generator's layers and then the discriminator's. A layer that runs twice is listed twice,
+    the second time without parameters.
 
     >>> [layer] = trace(nn.Conv2d(3, 8, 3), torch.zeros(1, 3, 10, 10))
     >>> layer.output, layer.parameters, layer.macs, layer.bytes, layer.field
@@ -90,14 +90,14 @@ def trace(model: nn.Module, example: Tensor) -> list[Layer]:
 
 
 class FieldTracer(TorchFunctionMode):
-    """Follows the receptive field through all that is computed, convolutions and sums; of branches the widest."""
+    """Follows the receptive field through every operation; where branches meet, the widest counts."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.fields: dict[int, tuple[Field, Tensor]] = {}  # by id, which is a tensor's own only while that is kept
+        self.fields: dict[int, tuple[Field, Tensor]] = {}  # by id, which is unique only while the tensor is kept
 
     def start(self, images: Tensor) -> Tensor:
-        """Takes each pixel for a field of its own; latents (N, Z) have none."""
+        """Gives each pixel of images (N, C, H, W) a receptive field of itself; latents (N, Z) have none."""
         if images.dim() == 4:
             self.fields[id(images)] = Field(), images
         return images
@@ -152,7 +152,7 @@ def parameters(net: nn.Module) -> int:
 
 
 def kind(module: nn.Module) -> str:
-    """What a layer is, with its window.
+    """The kind of a layer, with its window.
 
     >>> kind(nn.Conv2d(8, 8, 3, stride=2, groups=8)), kind(nn.MaxPool2d(3, 2)), kind(nn.ReLU())
     ('Conv2d 3x3/2 depthwise', 'MaxPool2d 3x3/2', 'ReLU')

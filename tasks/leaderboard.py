@@ -1,39 +1,40 @@
 """One table over many runs: task=leaderboard, and the end of every sweep."""
 
-import csv
 import re
-import statistics
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
+from tasks.results import atomic_writer
+from tasks.run_records import METRICS, STAGES, Record, collect
+from tasks.tables import Column, Row, Table, deviation, escape_markdown, format_mean, mean, one_line
+
+WITH_DEVIATION = tuple(name for name in METRICS if not name.endswith("_floor"))
 COLUMNS = (
     *("model", "data", "changes", "parameters", "macs", "accuracy", "accuracy_sd", "measured_on", "seeds", "epochs"),
-    *("fid", "fid_sd", "fid_floor", "modes", "modes_sd", "modes_kl", "modes_kl_sd", "high_quality", "high_quality_sd"),
-    *("seconds", "images_per_second", "device", "precision", "reason"),
+    *(key for name in METRICS[1:] for key in ((name, f"{name}_sd") if name in WITH_DEVIATION else (name,))),
+    *("seconds", "images_per_second", "device", "precision", "status", "reason", "folder"),
 )
-MODES = ("modes", "modes_kl", "high_quality")  # of gan/modes.py, after samples/
-WIDTH = 120  # characters that the table needs, or its columns would be cut off
-SHOWN = (
-    *("model", "changes", "data", "parameters", "MACs", "accuracy (%)", "FID / floor", "modes", "KL"),
-    *("high quality (%)", "seeds", "epochs", "s", "images/s"),
+IGNORED_OVERRIDES = (  # nothing of the run itself, or in another column
+    *("model=", "data=", "seed=", "experiment=", "hydra", "trainer.accelerator=", "[]", "~callbacks.progress_bar"),
 )
 
 
-def leaderboard(cfg: DictConfig) -> None:
-    """task=leaderboard: the table over every run below `task.folder`, written into this run's own folder."""
-    folder = Path(cfg.task.folder)
-    if not folder.is_dir():
-        raise ValueError(f"task.folder={folder}: no such folder")
-    write_table(folder, Path(HydraConfig.get().runtime.output_dir))
+def leaderboard(cfg: DictConfig, folder: Path, runs: str) -> dict[str, Any]:
+    """task=leaderboard: the table over every training run below the folder `runs`, written into `folder`.
+
+    Raises:
+        ValueError: there is no such folder, or no run in it.
+    """
+    if not Path(runs).is_dir():
+        raise ValueError(f"task.runs={runs}: no such folder")
+    rows = write_table(Path(runs), folder)
+    return {"runs": sum(int(row["seeds"]) for row in finished(rows)), "unfinished": len(unfinished(rows))}
 
 
 class SweepTable(Callback):
@@ -41,165 +42,149 @@ class SweepTable(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
-        failed = write_table(folder, folder, every_task=True)
-        if failed:
+        if unfinished(write_table(folder, folder, every_task=True)):
             sys.stdout.flush()
             raise SystemExit(1)
 
 
-def write_table(folder: Path, target: Path, every_task: bool = False) -> int:
-    """Collects the runs below `folder` into leaderboard.csv, .md and .png in `target`; returns how many failed.
+def write_table(runs: Path, target: Path, every_task: bool = False) -> list[Row]:
+    """Prints the table of the runs below a folder and writes it as leaderboard.csv, .md and .png into `target`.
 
-    These are training runs, with `every_task` also what else was done there: nets that were summarized, say.
+    Args:
+        runs: the folder.
+        target: another one, or the same.
+        every_task: not only training runs, but also what else was done there: nets that were summarized, say.
+
+    Returns:
+        The rows: one per kind of run, and one per run that did not finish.
 
     Raises:
         ValueError: there is no run.
     """
-    records = collect(folder, every_task)
+    records = collect(runs, every_task)
     if not records:
-        raise ValueError(f"{folder} holds no run")
-    rows = summarize(records)
-    with open(target / "leaderboard.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-    (target / "leaderboard.md").write_text(markdown(rows))
-    from tasks.leaderboard_figure import draw  # with matplotlib, which no other run should wait for
+        raise ValueError(f"{runs} holds no run")
+    rows = make_rows(records)
+    texts = {"csv": Table(map(Column, COLUMNS), rows).to_csv(), "md": to_markdown(rows)}
+    for ending, text in texts.items():
+        with atomic_writer(target / f"leaderboard.{ending}") as file:
+            file.write(text)
+    drawn = [row for row in finished(rows) if row["macs"] is not None]
+    if drawn:
+        from tasks.leaderboard_plot import draw  # with matplotlib, which other tables need not wait for
+        from tasks.plots import save_plot
 
-    if rows_of_size := [row for row in rows if row.get("macs") is not None]:
-        draw(rows_of_size, target / "leaderboard.png")
-    show(rows)
-    print(f"\ntable        {target}/leaderboard.md, .csv and .png\ndashboard    tensorboard --logdir {folder}")
-    return sum(row["reason"] != "" for row in rows)
-
-
-def collect(folder: Path, every_task: bool = False) -> list[dict[str, Any]]:
-    """What the runs below a folder left; of a run that was killed outright, that it left nothing."""
-    from tasks.results import NAME, read
-
-    records = []
-    for config in sorted(folder.rglob(".hydra/overrides.yaml")):
-        run = config.parent.parent
-        overrides = [line.removeprefix("- ").strip() for line in config.read_text().splitlines()]
-        unknown = {"status": "failed", "reason": "no results.json: still running, or killed", "overrides": overrides}
-        task = next((text.removeprefix("task=") for text in overrides if text.startswith("task=")), "train")
-        record = read(run / NAME) or unknown | {"folder": str(run), "task": task}
-        if every_task or record["task"] == "train":
-            records.append(record)
-    return records
+        save_plot(draw(drawn), target / "leaderboard.png")
+    for table in make_tables(rows):
+        table.print()
+    for row in unfinished(rows):
+        print(one_line(describe_unfinished(row)))
+    names = "leaderboard.md, .csv and .png" if drawn else "leaderboard.md and .csv"
+    print(f"\ntable        {one_line(str(target))}/{names}\ndashboard    tensorboard --logdir {one_line(str(runs))}")
+    return rows
 
 
-def changes(record: dict[str, Any], common: set[str]) -> str:
-    """What tells a run from another of the same model and data: its experiment and overrides, without the seed."""
-    ignored = ["model=", "data=", "seed=", "experiment=", "hydra", "trainer.accelerator=", "[]"]
-    ignored += ["~callbacks.progress_bar"]  # nothing of the run itself
-    ignored += ["ckpt_path="] if record["task"] == "train" else []  # the same run went on
-    kept = [text for text in record["overrides"] if text not in common and not text.startswith(tuple(ignored))]
-    return " ".join(([record["experiment"]] if record.get("experiment") else []) + kept)
-
-
-def summarize(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a kind of run, over its seeds, best accuracy, most modes or least FID first; a row a failed run, last."""
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
-    failed = []
+def make_rows(records: list[Record]) -> list[Row]:
+    """One row per kind of run, over its seeds, the best of each data set first; then one per unfinished run."""
+    groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    others: list[Row] = []
     common = set.intersection(*(set(record["overrides"]) for record in records))
     for record in records:
         chosen = dict(text.split("=", 1) for text in record["overrides"] if "=" in text)
-        name = [record.get(key) or chosen.get(key, "") for key in ("model", "data")]
-        name[0] = name[0] or Path(record["folder"]).name
-        name.append(changes(record, common))
+        model, data = (record.get(key) or chosen.get(key, "") for key in ("model", "data"))
+        names = (model or Path(record["folder"]).name, data, list_changes(record, common))
         if record["status"] == "finished":
-            groups[*name, record.get("device", "")].append(record)
+            groups[*names, record.get("device") or ""].append(record)
         else:
-            reason = f"{record['status']}: {record['reason']}"
-            seed = chosen.get("seed", "")
-            failed.append(
-                dict(zip(("model", "data", "changes"), name, strict=True)) | {"seeds": seed, "reason": reason}
-            )
-    done = [summary(name, group) for name, group in groups.items()]
-    done.sort(key=lambda row: (row["data"], -(row["accuracy"] or row["modes"] or 0.0), row["fid"] or 0.0, row["model"]))
-    return done + failed
+            row = dict(zip(("model", "data", "changes"), names, strict=True))
+            row |= {"seeds": record.get("seed", chosen.get("seed", "")), "folder": record["folder"]}
+            others.append(row | {key: record.get(key) or "" for key in ("status", "reason")})
+    rows = [summarize(names, group) for names, group in groups.items()]
+    return [*sorted(rows, key=rank), *others]
 
 
-def summary(name: tuple[str, ...], group: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and standard deviation (n - 1) over the seeds of one kind of run."""
-    metric = next((key for key in ("test/accuracy", "val/accuracy") if key in group[0]), None)
-    judged = next((key for key in ("test/fid", "val/fid") if key in group[0]), "")
-    accuracies = [record[metric] for record in group] if metric else []
-    others = sorted(
-        {key for record in group for key, value in record.items() if "/" in key and isinstance(value, float)}
-    )
-    return {
-        **{"model": name[0], "data": name[1], "changes": name[2], "device": name[3], "reason": ""},
-        "parameters": group[0].get("parameters"),
-        "macs": group[0].get("macs"),
-        "accuracy": statistics.fmean(accuracies) if metric else None,
-        "accuracy_sd": deviation(group, metric) if metric else None,
-        "measured_on": (metric or judged).split("/")[0].replace("val", "validation"),
-        "seeds": len({record["seed"] for record in group}),
-        "epochs": group[0].get("epochs"),
-        "precision": group[0].get("precision"),
-        **{key: mean(group, key) for key in ("seconds", "images_per_second")},
-        **{"fid": mean(group, judged), "fid_sd": deviation(group, judged), "fid_floor": mean(group, f"{judged}_floor")},
-        **{key: mean(group, f"samples/{key}") for key in MODES},
-        **{f"{key}_sd": deviation(group, f"samples/{key}") for key in MODES},
-        "metrics": {key: mean(group, key) for key in others},
-    }
+def rank(row: Row) -> tuple[Any, ...]:
+    """By data set; then the highest accuracy, the most modes or the lowest FID first."""
+    return row["data"], -(row["accuracy"] or row["modes"] or 0.0), row["fid"] or 0.0, row["model"]
 
 
-def mean(group: list[dict[str, Any]], key: str) -> float | None:
-    values = [record[key] for record in group if key in record]
-    return statistics.fmean(values) if values else None
+def list_changes(record: Record, common: set[str]) -> str:
+    """What tells a run from others of the same model and data: its experiment and its overrides, without the seed."""
+    ignored = IGNORED_OVERRIDES
+    if record["task"] == "train":
+        ignored += ("ckpt_path=",)  # the same run went on
+    kept = [text for text in record["overrides"] if text not in common and not text.startswith(ignored)]
+    return " ".join(([record["experiment"]] if record.get("experiment") else []) + kept)
 
 
-def deviation(group: list[dict[str, Any]], key: str) -> float | None:
-    values = [record[key] for record in group if key in record]
-    return statistics.stdev(values) if len(values) > 1 else None
+def summarize(names: tuple[str, ...], group: list[Record]) -> dict[str, Any]:
+    """The row of one kind of run: means over its seeds, and standard deviations (n - 1)."""
+    first = group[0]
+    row = dict(zip(("model", "data", "changes", "device"), names, strict=True))
+    row |= {"status": "finished", "reason": "", "folder": first["folder"] if len(group) == 1 else ""}
+    row |= {key: first.get(key) for key in ("parameters", "macs", "epochs", "precision")}
+    row |= {"seeds": len({record.get("seed") for record in group}), "measured_on": measured_on(first)}
+    row |= {key: mean(values(group, key)) for key in ("seconds", "images_per_second")}
+    for name in METRICS:
+        numbers = values(group, *(f"{stage}/{name}" for stage in STAGES))
+        row |= {name: mean(numbers), f"{name}_sd": deviation(numbers)}
+    return row
 
 
-def tables_of(rows: list[dict[str, Any]]) -> list[list[tuple[str, ...]]]:
-    """Header and rows as people read them, without the columns in which nothing stands: a table a kind of figure."""
-    kinds: dict[str, list[list[str]]] = {}
-    for row in rows:
-        kind = next((key for key in ("fid", "modes") if row[key] is not None), "accuracy")
-        kinds.setdefault(kind, [list(SHOWN)]).append(cells(row))
-    filled = [[column for column in zip(*table, strict=True) if any(column[1:])] for table in kinds.values()]
-    return [list(zip(*columns, strict=True)) for columns in filled]
+def values(group: list[Record], *keys: str) -> list[float]:
+    """The numbers under the first of the keys that any of the records has."""
+    key = next((key for key in keys if any(record.get(key) is not None for record in group)), "")
+    return [record[key] for record in group if record.get(key) is not None]
 
 
-def cells(row: dict[str, Any]) -> list[str]:
-    """A row as people read it: accuracy in per cent with its standard deviation, counts in thousands and millions."""
-    counts = [short_count(row["parameters"]), short_count(row["macs"]), accuracy(row)]
-    fid = f"{spread(row, 'fid', '{:.4g}')} / {row['fid_floor']:.2g}{held_out(row)}" if row["fid"] is not None else ""
-    modes = [spread(row, "modes", "{:.4g}"), spread(row, "modes_kl", "{:.2f}")]
-    samples = [fid, *modes, spread(row, "high_quality", "{:.1f}", 100)]
-    costs = [f"{row[key]:,.0f}" if row[key] is not None else "" for key in ("epochs", "seconds", "images_per_second")]
-    costs[2] = costs[2] if row["modes"] is None else ""  # there are enough columns
-    return [row["model"], row["changes"], row["data"], *counts, *samples, str(row["seeds"]), *costs]
+def measured_on(record: Record) -> str:
+    """The images behind a record's metrics: "test", "validation", or none of a set that has no such split."""
+    stage = next((stage for stage in STAGES if any(f"{stage}/{name}" in record for name in METRICS)), "samples")
+    return {"test": "test", "val": "validation", "samples": ""}[stage]
 
 
-def accuracy(row: dict[str, Any]) -> str:
-    """
-    >>> accuracy({"accuracy": 0.9911, "accuracy_sd": 0.0004, "measured_on": "validation"})
-    '99.11 +- 0.04 (val)'
-    """
-    spread = f" +- {100 * row['accuracy_sd']:.2f}" if row["accuracy_sd"] is not None else ""
-    return f"{100 * row['accuracy']:.2f}{spread}{held_out(row)}" if row["accuracy"] is not None else ""
+def finished(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row["status"] == "finished"]
 
 
-def held_out(row: dict[str, Any]) -> str:
-    """What stands behind a figure that is not of test images."""
-    return " (val)" if row["measured_on"] == "validation" else ""
+def unfinished(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row["status"] != "finished"]
 
 
-def spread(row: dict[str, Any], key: str, form: str, unit: int = 1) -> str:
-    """A mean with its standard deviation, where there are several seeds.
+def make_tables(rows: list[Row]) -> list[Table]:
+    """Tables for readers of the runs that finished: one for each kind of metric, without its empty columns."""
+    kinds: dict[str, list[Row]] = {}
+    for row in finished(rows):
+        kind = next((name for name in ("fid", "modes") if row[name] is not None), "accuracy")
+        kinds.setdefault(kind, []).append(row)
+    return [Table(SHOWN, of_kind).without_empty_columns() for of_kind in kinds.values()]
 
-    >>> spread({"modes": 7.5, "modes_sd": 0.5}, "modes", "{:.3g}")
-    '7.5 +- 0.5'
-    """
-    values = (row[key], row[f"{key}_sd"])
-    return " +- ".join(form.format(unit * value) for value in values if value is not None)
+
+def metric(name: str, digits: str, unit: float = 1) -> Callable[[Row], str]:
+    """Writes the mean of a metric with its standard deviation, if there is one."""
+    return lambda row: format_mean(row[name], row[f"{name}_sd"], digits, unit)
+
+
+def with_stage(text: str, row: Row) -> str:
+    """Marks what was not measured on test images."""
+    return f"{text} (val)" if text and row["measured_on"] == "validation" else text
+
+
+def fid(row: Row) -> str:
+    floor = f" / {row['fid_floor']:.2g}" if row["fid"] is not None and row["fid_floor"] is not None else ""
+    return with_stage(metric("fid", ".3g")(row) + floor, row)
+
+
+def nearest_neighbour(row: Row) -> str:
+    """The total with both halves behind it: it is near 0.5 for some useless generators too."""
+    total, *halves = (row[f"nearest_neighbour_accuracy{suffix}"] for suffix in ("", "_real", "_fake"))
+    if total is None:
+        return ""
+    return f"{total:.2f}" + ("" if None in halves else f" ({', '.join(f'{half:.2f}' for half in halves)})")
+
+
+def rounded(key: str) -> Callable[[Row], str]:
+    return lambda row: "" if row[key] is None else f"{row[key]:,.0f}"
 
 
 def short_count(count: int | None) -> str:
@@ -213,34 +198,40 @@ def short_count(count: int | None) -> str:
     return f"{value:.1f} {unit}" if value < 99.95 else f"{value:,.0f} {unit}"
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """The table in Markdown, then the devices and what failed."""
-    done, failed = split(rows)
-    lines: list[str] = []
-    for header, *body in tables_of(done):
-        lines += [*([""] if lines else []), f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
-        lines += [f"| {' | '.join(row)} |" for row in body]
-    if devices := sorted({row["device"] for row in done} - {""}):
-        lines += ["", f"Device: {'; '.join(devices)}. Seconds are of training alone, (val) is on validation images."]
-    return "\n".join([*lines, *([""] if failed else []), *map(failure, failed), ""])
+SHOWN = (
+    Column("model"),
+    Column("changes", text=lambda row: re.sub(r"(^| )(model|trainer|callbacks)\.", r"\1", row["changes"])),
+    Column("data"),
+    Column("parameters", text=lambda row: short_count(row["parameters"])),
+    Column("macs", "MACs", lambda row: short_count(row["macs"])),
+    Column("accuracy", "accuracy (%)", lambda row: with_stage(metric("accuracy", ".2f", 0.01)(row), row)),
+    Column("fid", "FID / floor", fid),
+    Column("fid_relative", "relative FID", metric("fid_relative", ".3g")),
+    Column("nearest_neighbour_accuracy", "1-NN (real, generated)", nearest_neighbour),
+    Column("modes", text=metric("modes", ".4g")),
+    Column("modes_kl", "KL", metric("modes_kl", ".2f")),
+    Column("high_quality", "high quality (%)", metric("high_quality", ".1f", 0.01)),
+    Column("seeds"),
+    Column("epochs", text=rounded("epochs")),
+    Column("seconds", "s", rounded("seconds")),
+    Column("images_per_second", "images/s", lambda row: "" if row["modes"] else rounded("images_per_second")(row)),
+)
 
 
-def split(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    return [row for row in rows if not row["reason"]], [row for row in rows if row["reason"]]
+def to_markdown(rows: list[Row]) -> str:
+    """The tables in Markdown, then the devices and the runs that did not finish."""
+    parts = [table.to_markdown() for table in make_tables(rows)]
+    if devices := sorted({row["device"] for row in finished(rows)} - {""}):
+        text = f"Device: {'; '.join(devices)}. Seconds are of training alone, (val) is on validation images."
+        parts.append(escape_markdown(text))
+    if others := unfinished(rows):
+        parts.append("\n".join(f"- {escape_markdown(describe_unfinished(row))}" for row in others))
+    return "\n\n".join([*parts, ""]).rstrip("\n") + "\n"
 
 
-def failure(row: dict[str, Any]) -> str:
-    return f"- {' '.join(filter(None, (row['model'], row['changes'], row['data'])))}: {row['reason']}"
-
-
-def show(rows: list[dict[str, Any]]) -> None:
-    done, failed = split(rows)
-    for header, *body in tables_of(done):
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for name in header:
-            table.add_column(name, overflow="fold")
-        for line in body:
-            table.add_row(*(re.sub(r"(^| )(model|trainer|callbacks)\.", r"\1", cell) for cell in line))
-        Console(width=max(WIDTH, Console().width)).print(table)
-    for row in failed:
-        print(failure(row))
+def describe_unfinished(row: Row) -> str:
+    """One run and why it is not in the table."""
+    name = " ".join(str(row[key]) for key in ("model", "changes", "data") if row[key])
+    seed = f", seed {row['seeds']}" if row["seeds"] != "" else ""
+    reason = row["reason"] if row["status"] == "unknown" else f"{row['status']}: {row['reason']}"
+    return f"{name}{seed}: {reason} ({row['folder']})"

@@ -1,25 +1,24 @@
-"""task=predict: what a trained classifier makes of a person's own images."""
+"""task=predict: how a trained classifier classifies a person's own images."""
 
-import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, ListConfig
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
+from classic_cnn.classifier import ImageClassifier
 from datamodules.user_image import read_photo
-from tasks.checkpoint import load_weights
-from tasks.results import recorded
-from tasks.train import short
+from tasks.checkpoint import load_trained
+from tasks.folders import short
+from tasks.plots import save_plot
+from tasks.results import atomic_writer
+from tasks.tables import Column, Table, one_line
 
-BEST = 3  # classes named for each image
+TOP = 3  # classes named for each image
+MAX_DRAWN = 100  # images in the picture
 
 
 class Prediction(NamedTuple):
@@ -27,56 +26,88 @@ class Prediction(NamedTuple):
     probability: float
 
 
-@recorded
-def predict(cfg: DictConfig) -> dict[str, Any]:
-    """Classifies the images of `input=`; prints a table, writes predictions.csv and predictions.png.
+def predict(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """Classifies the images of `cfg.input`; prints a table, writes predictions.csv and predictions.png.
 
     Raises:
-        ValueError: checkpoint or input is missing, cannot be used, or the checkpoint is of no classifier.
+        ValueError: checkpoint or input is missing or cannot be used, or the checkpoint holds no classifier.
     """
-    if cfg.ckpt_path is None or cfg.input is None:
-        raise ValueError("task=predict needs ckpt_path=outputs/.../checkpoints/best.ckpt and input=image.png")
-    paths = list(cfg.input) if isinstance(cfg.input, ListConfig) else [cfg.input]
-    model, datamodule = instantiate(cfg.model), instantiate(cfg.data)
-    if not is_overridden("predict_step", model):
-        raise ValueError(f"ckpt_path={cfg.ckpt_path}: a {type(model).__name__} classifies no images")
-    load_weights(model, cfg)
-    images = torch.stack([read_photo(path, datamodule.centred_digits) for path in paths])  # (N, 1, 28, 28)
-    datamodule.prepare_data()
-    datamodule.setup("predict")
-    model.eval()
+    paths = input_paths(cfg)
+    if not paths:
+        raise ValueError("task=predict needs images: input=image.png, or input=[a.png,b.png]")
+    model, data, _, facts = load_trained(cfg, folder, ImageClassifier)
+    images = read_images(paths, data.centred_digits)  # (N, 1, 28, 28)
     with torch.no_grad():
-        probabilities = model.predict_step((datamodule.transform(images), None), 0).cpu()
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    best = probabilities.topk(BEST)
+        probabilities = model.predict_step((data.transform(images.to(model.device)), None), 0).cpu()
+    top = probabilities.topk(min(TOP, probabilities.shape[1]))
     predictions = [
-        [Prediction(datamodule.class_names[i], probability) for probability, i in zip(*row, strict=True)]
-        for row in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        [Prediction(data.class_names[index], probability) for probability, index in zip(*row, strict=True)]
+        for row in zip(top.values.tolist(), top.indices.tolist(), strict=True)
     ]
-    draw(images, predictions).savefig(folder / "predictions.png", dpi=120)
-    with open(folder / "predictions.csv", "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", *(f"{what}_{n}" for n in range(1, BEST + 1) for what in ("class", "probability"))])
-        for path, row in zip(paths, predictions, strict=True):
-            writer.writerow([path, *(cell for prediction in row for cell in prediction)])
-    table = Table("file", "class", "probability", "then")
-    for path, (first, *others) in zip(paths, predictions, strict=True):
-        then = ", ".join(f"{name} {probability:.1%}" for name, probability in others)
-        table.add_row(str(path), first.name, f"{first.probability:.1%}", then)
-    Console().print(table)
-    print(f"written      {short(folder)}/predictions.csv and predictions.png")
-    files = {str(path): row[0]._asdict() for path, row in zip(paths, predictions, strict=True)}
-    return {"predictions": files}
+    rows = [make_row(path, row) for path, row in zip(paths, predictions, strict=True)]
+    with atomic_writer(folder / "predictions.csv") as file:
+        file.write(Table(map(Column, rows[0]), rows).to_csv())
+    names = [Path(path).name for path in paths[:MAX_DRAWN]]
+    save_plot(draw(images, names, predictions), folder / "predictions.png")
+    Table(SHOWN, rows).print()
+    print(f"written      {one_line(short(folder))}/predictions.csv and predictions.png")
+    return facts | {"predictions": {path: row[0]._asdict() for path, row in zip(paths, predictions, strict=True)}}
 
 
-def draw(images: Tensor, predictions: list[list[Prediction]]) -> Figure:
-    """Each image as the net reads it, with its most probable classes."""
-    figure = Figure(figsize=(5.5, 1.9 * len(images)), layout="constrained")
-    panels = figure.subplots(len(images), 2, squeeze=False)
-    for (left, right), image, row in zip(panels, images, predictions, strict=True):
+def input_paths(cfg: DictConfig) -> list[str]:
+    """The files that `input=` names: one, a list, or none."""
+    given = cfg.input
+    return [] if given is None else [str(path) for path in (given if isinstance(given, ListConfig) else [given])]
+
+
+def read_images(paths: Sequence[str], centred_digits: bool) -> Tensor:
+    """Image files as uint8 (N, 1, 28, 28).
+
+    Raises:
+        ValueError: one of them cannot be used.
+    """
+    return torch.stack([read_photo(path, centred_digits) for path in paths])
+
+
+def make_row(path: str, predictions: Sequence[Prediction]) -> dict[str, Any]:
+    row: dict[str, Any] = {"file": path}
+    for number, prediction in enumerate(predictions, start=1):
+        row |= {f"class_{number}": prediction.name, f"probability_{number}": prediction.probability}
+    return row
+
+
+def runners_up(row: Any) -> str:
+    numbers = [number for number in range(2, TOP + 1) if f"class_{number}" in row]
+    return ", ".join(f"{row[f'class_{number}']} {row[f'probability_{number}']:.1%}" for number in numbers)
+
+
+SHOWN = (
+    Column("file"),
+    Column("class_1", "class"),
+    Column("probability_1", "probability", lambda row: f"{row['probability_1']:.1%}"),
+    Column("others", "then", runners_up),
+)
+
+
+def draw(images: Tensor, names: Sequence[str], predictions: Sequence[Sequence[Prediction]]) -> Figure:
+    """Each image (1, S, S) as the net reads it, with its file's name and its most probable classes."""
+    figure = Figure(figsize=(5.5, 1.9 * len(names)), layout="constrained")
+    panels = figure.subplots(len(names), 2, squeeze=False)
+    for (left, right), image, name, row in zip(panels, images, names, predictions, strict=False):
         left.imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=255)
         left.axis("off")
+        right.set_title(shorten(one_line(name)), fontsize=9, loc="left", parse_math=False)
         right.barh([prediction.name for prediction in row], [prediction.probability for prediction in row])
         right.set(xlim=(0, 1), xlabel="probability")
         right.invert_yaxis()
     return figure
+
+
+def shorten(name: str, most: int = 40) -> str:
+    """A name of at most so many characters, with its beginning and its end.
+
+    >>> shorten("photograph_of_a_seven_on_lined_paper_number_12.png", 20)
+    'photograp…ber_12.png'
+    """
+    half = most // 2
+    return name if len(name) <= most else f"{name[: most - half - 1]}…{name[-half:]}"

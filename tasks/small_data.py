@@ -1,197 +1,195 @@
-"""task=small_data: whether images of a CGAN help a classifier that has few real ones."""
+"""task=small_data: whether images of a conditional GAN help a classifier that has few real ones."""
 
 import json
-import statistics
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hydra import compose
-from hydra.core.hydra_config import HydraConfig
+import hydra
+from hydra.core.global_hydra import GlobalHydra
 from lightning import LightningDataModule, LightningModule, Trainer, seed_everything
-from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torchvision.utils import save_image
 
+from datamodules.contract import Count, Index
 from gan.adversarial import GAN
 from gan.callbacks.sample_plots import grid
 from tasks.build import build
+from tasks.checkpoint import CONF
+from tasks.config import check_node
+from tasks.folders import short
 from tasks.generate import write_set
-from tasks.results import read, recorded, write
-from tasks.train import measure, short
+from tasks.plots import save_plot
+from tasks.results import atomic_writer
+from tasks.small_data_report import ARMS, AUGMENTED, PLAIN, Settings, caption, columns_of, draw, sentence, summarize
+from tasks.tables import Column, Table, escape_markdown, one_line
+from tasks.train import test_model
 
-BUDGET = ("gan_steps", "classifier_steps", "fake_per_class")
-ARMS = {"alone": "real", "with_fake": "real and generated"}  # what a classifier learns from ...
-AUGMENTED = {"augmented": "real, augmented", "augmented_with_fake": "both, augmented"}  # ... and `task.augment` beside
+PATHS = ("root", "seed", "train_images_per_class", "extra_train_path")  # of the data, not settings of a part
 
 
-@recorded
-def small_data(cfg: DictConfig) -> dict[str, Any]:
-    """Trains the classifier of `model=` on n real images a class, without and with images of a CGAN.
+def small_data(
+    cfg: DictConfig,
+    folder: Path,
+    per_class: list[Count],
+    seeds: list[Index],
+    gan: str,
+    gan_network: str,
+    gan_settings: dict[str, Any],
+    gan_steps: Count,
+    augment: dict[str, Any],
+    fake_per_class: Count,
+    classifier_steps: Count,
+    parts: str | None,
+) -> dict[str, Any]:
+    """Trains the classifier of `cfg.model` on n real images per class, without and with images of a conditional GAN.
 
-    The GAN sees the same n images a class and no others, each time augmented by `task.augment`; two classifiers see
-    images as they are, two augmented ones. All classifiers take the same number of steps; the last weights count, since
-    choosing some by validation would take thousands of labelled images more. The images are always the first n of each
-    class: a seed changes weights, order, latents. A part (n, seed) that lies finished in `task.folder` is not done
-    again. Writes small_data.md and small_data.png into it.
+    The GAN is trained on the same n images per class and no others, augmented; two classifiers are trained on images
+    as they are, two on augmented ones. All classifiers take the same number of steps, and their last weights are
+    tested: to choose others by validation would take thousands of labelled images more. The images are always the
+    first n of each class: a seed changes weights, order and latents. Writes small_data.md, .csv and .png.
+
+    Args:
+        cfg: the config of the run.
+        folder: the run's own.
+        per_class: values of n.
+        seeds: each n is repeated with each of them.
+        gan: an option of the group model.
+        gan_network: an option of the group model/network.
+        gan_settings: values for keys of that model.
+        gan_steps: of its generator.
+        augment: as `cfg.data.augment`; empty = no augmented classifiers.
+        fake_per_class: generated images per class.
+        classifier_steps: of each classifier.
+        parts: a folder; parts (n, seed) that lie there finished are not repeated. None = `folder`.
 
     Raises:
-        ValueError: a budget is out of its range, the GAN knows no classes, or the folder's parts were made otherwise.
+        ValueError: a list is empty, the GAN is not conditional, or the parts there were made with other settings.
     """
-    check(cfg)
-    folder = Path(cfg.task.folder or HydraConfig.get().runtime.output_dir)
-    parts = folder / "parts"
-    parts.mkdir(parents=True, exist_ok=True)
-    settings = settings_of(cfg)
-    records = []
-    for per_class in cfg.task.per_class:
-        for seed in cfg.task.seeds:
-            path = parts / f"{per_class:04d}_a_class_seed_{seed}.json"
-            record = read(path)
-            if not record:
-                record = {**measured(cfg, per_class, seed, path.with_suffix(".png")), "settings": settings}
-                write(path, record)
-            check_same(record["settings"], settings, path)
-            records.append(record)
-            print(sentence(record), flush=True)
+    if not per_class or not seeds or cfg.ckpt_path is not None:
+        raise ValueError("task=small_data needs task.per_class, task.seeds and no ckpt_path: it trains from scratch")
+    plain = {"gan_settings": as_plain(gan_settings), "augment": as_plain(augment)}
+    settings = Settings(
+        gan, gan_network, plain["gan_settings"], gan_steps, plain["augment"], fake_per_class, classifier_steps
+    )
+    place = Path(parts) if parts is not None else folder
+    records = [run_part(cfg, folder, place / "parts", n, seed, settings) for n in per_class for seed in seeds]
     rows = summarize(records)
-    (folder / "small_data.md").write_text(markdown(rows, records[0], cfg))
-    draw(rows, records[0]["metric"]).savefig(folder / "small_data.png", dpi=120)
-    print(markdown(rows, records[0], cfg))
-    print(f"written      {short(folder)}/small_data.md and small_data.png, each part below parts/")
+    table = Table(columns_of(rows), rows)
+    lines = [table.to_markdown(), "", escape_markdown(caption(cfg, records[0]["metric"], settings)), ""]
+    with atomic_writer(place / "small_data.md") as file:
+        file.write("\n".join(lines))
+    with atomic_writer(place / "small_data.csv") as file:
+        file.write(Table(map(Column, rows[0]), rows).to_csv())
+    save_plot(draw(rows, records[0]["metric"]), place / "small_data.png")
+    table.print()
+    print(f"written      {one_line(short(place.absolute()))}/small_data.md, .csv and .png, each part below parts/")
     return {"small_data": rows}
 
 
-def check(cfg: DictConfig) -> None:
-    values = {name: [cfg.task[name]] for name in BUDGET} | {"per_class": cfg.task.per_class}
-    for name, numbers in values.items():
-        if not numbers or any(
-            isinstance(number, bool) or not isinstance(number, int) or number < 1 for number in numbers
-        ):
-            raise ValueError(f"task.{name}={cfg.task[name]}: whole numbers above 0 are needed")
-    if not cfg.task.seeds or cfg.ckpt_path is not None:
-        raise ValueError("task=small_data needs a list task.seeds, and no ckpt_path: it trains from the start")
+def as_plain(node: Any) -> Any:
+    return json.loads(json.dumps(OmegaConf.to_container(node) if OmegaConf.is_config(node) else node))
 
 
-def settings_of(cfg: DictConfig) -> dict[str, Any]:
-    """What a part depends on beside its n and its seed, in plain values."""
-    data = {key: value for key, value in cfg.data.items() if key not in ("root", "seed", "limit_train", "extend_with")}
-    names = (*BUDGET, "gan", "gan_settings", "augment")
-    chosen = {name: cfg.task[name] for name in names} | {"model": cfg.model, "data": data}
-    plain: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(chosen), resolve=False)  # type: ignore[assignment]
-    return json.loads(json.dumps(plain))
+def run_part(cfg: DictConfig, folder: Path, parts: Path, n: int, seed: int, settings: Settings) -> dict[str, Any]:
+    """The record of one part: read where it lies finished, otherwise made and written there.
+
+    Raises:
+        ValueError: it was made with other settings, or its file cannot be read.
+    """
+    data = {key: value for key, value in as_plain(cfg.data).items() if key not in PATHS}
+    wanted = {**settings._asdict(), "model": as_plain(cfg.model), "data": data}
+    path = parts / f"{n:04d}_per_class_seed_{seed}.json"
+    if path.exists():
+        record = read_part(path)
+        for name, value in wanted.items():
+            if record["settings"].get(name) != value:
+                found = record["settings"].get(name)
+                raise ValueError(f"{path}: was made with {name}={found}, not {value}: use another task.parts")
+    else:
+        parts.mkdir(parents=True, exist_ok=True)
+        record = measure(cfg, folder, n, seed, settings, path.with_suffix(".png")) | {"settings": wanted}
+        with atomic_writer(path) as file:
+            file.write(json.dumps(record, indent=2) + "\n")
+    print(sentence(record), flush=True)
+    return record
 
 
-def check_same(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
-    for name, value in wanted.items():
-        if found.get(name) != value:
-            raise ValueError(f"{path}: was made with {name}={found.get(name)}, not {value}: use another task.folder")
+def read_part(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text())
+        numbers = [record[name] for name in ("per_class", "seed", "seconds", *PLAIN)]
+        if all(isinstance(number, int | float) for number in numbers) and isinstance(record["settings"], dict):
+            return record
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path}: is not a part that task=small_data wrote") from error
+    raise ValueError(f"{path}: is not a part that task=small_data wrote")
 
 
-def measured(cfg: DictConfig, per_class: int, seed: int, picture: Path) -> dict[str, Any]:
-    """Accuracy of the classifiers of one part."""
+def measure(cfg: DictConfig, folder: Path, n: int, seed: int, settings: Settings, picture: Path) -> dict[str, Any]:
+    """The accuracy of the classifiers of one part."""
     start = time.perf_counter()
     part = cfg.copy()
     with open_dict(part):
-        part.seed = seed
-        part.data.limit_train = per_class
-        part.trainer.update(max_epochs=-1, logger=False, callbacks=None, limit_val_batches=0)
-        part.trainer.update(enable_checkpointing=False, enable_progress_bar=False, log_every_n_steps=0)
-    of_gan = part.copy()
-    of_gan.model = OmegaConf.merge(compose("config", [f"model={cfg.task.gan}"]).model, cfg.task.gan_settings)
-    of_gan.data.augment = cfg.task.augment
-    gan, _, _ = fitted(of_gan, cfg.task.gan_steps)
-    if not isinstance(gan, GAN) or gan.num_classes is None:
-        raise ValueError(f"task.gan={cfg.task.gan}: a {type(gan).__name__} cannot make images of a class")
-    save_image(grid(gan.images_of_fixed_latents(), 8), picture)
+        part.seed, part.callbacks = seed, {}
+        part.data.train_images_per_class = n
+        part.trainer.update(max_epochs=-1, logger=False, limit_val_batches=0, log_every_n_steps=0)
+        part.trainer.update(enable_checkpointing=False, enable_progress_bar=False)
+    gan = fit_gan(part, folder, settings)
+    with atomic_writer(picture, "wb") as file:
+        save_image(grid(gan.fixed_samples(), 8), file, format="png")
     accuracies: dict[str, float] = {}
-    with TemporaryDirectory(dir=picture.parent, prefix=".fake-") as folder:
-        count = cfg.task.fake_per_class * gan.num_classes
-        write_set(gan, Path(folder, "set"), "idx", count, range(gan.num_classes), quiet=True)
-        for arm in ARMS | (AUGMENTED if cfg.task.augment else {}):
-            part.data.extend_with = str(Path(folder, "set")) if arm.endswith("with_fake") else None
-            part.data.augment = cfg.task.augment if arm in AUGMENTED else cfg.data.augment
-            model, data, trainer = fitted(part, cfg.task.classifier_steps)
+    metric = ""
+    with TemporaryDirectory(dir=picture.parent, prefix=".fake-") as fakes:
+        classes = range(gan.num_classes or 0)
+        write_set(gan, Path(fakes, "set"), "idx", settings.fake_per_class * len(classes), classes, quiet=True)
+        for arm in ARMS if settings.augment else PLAIN:
+            with open_dict(part):
+                part.data.extra_train_path = str(Path(fakes, "set")) if arm.endswith("with_fake") else None
+                part.data.augment = settings.augment if arm in AUGMENTED else cfg.data.augment
+            model, data, trainer = fit(part, folder, settings.classifier_steps)
             trainer.limit_val_batches = 1.0
-            results = measure(model, data, trainer, None)
+            results = test_model(trainer, model, data, None)
             metric = next(name for name in ("test/accuracy", "val/accuracy") if name in results)
             accuracies[arm] = results[metric]
     seconds = time.perf_counter() - start
-    return {"per_class": per_class, "seed": seed, **accuracies, "metric": metric, "seconds": seconds}
+    return {"per_class": n, "seed": seed, **accuracies, "metric": metric, "seconds": seconds}
 
 
-def fitted(cfg: DictConfig, steps: int) -> tuple[LightningModule, LightningDataModule, Trainer]:
-    """A net of that config after so many steps; of a GAN they are its generator's."""
+def fit_gan(part: DictConfig, folder: Path, settings: Settings) -> GAN:
+    """The GAN, trained on augmented images of the part.
+
+    Raises:
+        ValueError: it is no conditional GAN, or its settings are refused.
+    """
+    cfg = part.copy()
+    with open_dict(cfg):
+        cfg.model = compose_gan(settings)
+        cfg.data.augment = settings.augment
+    check_node("task.gan_settings", OmegaConf.to_container(cfg.model))  # type: ignore[arg-type]
+    gan, _, _ = fit(cfg, folder, settings.gan_steps)
+    if not isinstance(gan, GAN) or gan.num_classes is None:
+        raise ValueError(f"task.gan={settings.gan}: a {type(gan).__name__} cannot generate images of a class")
+    return gan
+
+
+def compose_gan(settings: Settings) -> DictConfig:
+    """The model part of the config of `model=GAN model/network=NETWORK`, with the settings."""
+    overrides = [f"model={settings.gan}", f"model/network={settings.gan_network}"]
+    if GlobalHydra.instance().is_initialized():
+        composed = hydra.compose("config", overrides)
+    else:  # called from Python
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = hydra.compose("config", overrides)
+    model = OmegaConf.create(OmegaConf.to_container(composed.model, resolve=True))
+    return OmegaConf.merge(model, settings.gan_settings)  # type: ignore[return-value]
+
+
+def fit(cfg: DictConfig, folder: Path, steps: int) -> tuple[LightningModule, LightningDataModule, Trainer]:
+    """A net of that config after so many steps; for a GAN, of its generator."""
     seed_everything(cfg.seed, workers=True, verbose=False)
     cfg.trainer.max_steps = steps
-    model, data, trainer = build(cfg)
+    model, data, trainer = build(cfg, folder)
     trainer.fit(model, datamodule=data)
     return model, data, trainer
-
-
-def sentence(record: dict[str, Any]) -> str:
-    """
-    >>> sentence({"per_class": 10, "seed": 0, "alone": 0.8, "with_fake": 0.825, "metric": "val/accuracy", "seconds": 9})
-    '10 a class, seed 0: val/accuracy 0.8000 real, 0.8250 real and generated (9 s)'
-    """
-    part = f"{record['per_class']} a class, seed {record['seed']}: {record['metric']}"
-    accuracies = [f"{record[arm]:.4f} {label}" for arm, label in (ARMS | AUGMENTED).items() if arm in record]
-    return f"{part} {', '.join(accuracies)} ({record['seconds']:.0f} s)"
-
-
-def summarize(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each n: mean and standard deviation (n - 1) over the seeds of each arm.
-
-    >>> part = {"per_class": 10, "alone": 0.5}
-    >>> summarize([part | {"with_fake": 0.75}, part | {"with_fake": 0.75}])
-    [{'per_class': 10, 'seeds': 2, 'alone': (0.5, 0.0), 'with_fake': (0.75, 0.0)}]
-    """
-    rows = []
-    for per_class in dict.fromkeys(record["per_class"] for record in records):
-        group = [record for record in records if record["per_class"] == per_class]
-        arms = {arm: [record[arm] for record in group] for arm in ARMS | AUGMENTED if arm in group[0]}
-        spread = {name: mean_and_deviation(values) for name, values in arms.items()}
-        rows.append({"per_class": per_class, "seeds": len(group), **spread})
-    return rows
-
-
-def mean_and_deviation(values: list[float]) -> tuple[float, float]:
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-def markdown(rows: list[dict[str, Any]], record: dict[str, Any], cfg: DictConfig) -> str:
-    """The table, in per cent, and what it is of."""
-    arms = {arm: label for arm, label in (ARMS | AUGMENTED).items() if arm in rows[0]}
-    lines = [f"| real images a class | seeds | {' | '.join(arms.values())} |", "|---" * (len(arms) + 2) + "|"]
-    for row in rows:
-        cells = [f"{100 * row[arm][0]:.2f}" for arm in arms]
-        if row["seeds"] > 1:  # one has no deviation
-            cells = [f"{cell} +- {100 * row[arm][1]:.2f}" for cell, arm in zip(cells, arms, strict=True)]
-        lines.append(f"| {row['per_class']} | {row['seeds']} | {' | '.join(cells)} |")
-    task = cfg.task
-    gan = " ".join([task.gan, *(f"{name}={value}" for name, value in task.gan_settings.items())])
-    how = f"{record['metric']} in per cent, mean +- standard deviation over seeds; {task.gan_steps:,} generator steps "
-    how += f"({gan}), {task.fake_per_class:,} generated images a class, {task.classifier_steps:,} steps "
-    return "\n".join([*lines, "", f"{how}of each classifier ({cfg.choices.model}, {cfg.choices.data}).", ""])
-
-
-def draw(rows: list[dict[str, Any]], metric: str) -> Figure:
-    """Accuracy over the number of real images, a line for each arm."""
-    figure = Figure(figsize=(6, 4.2), layout="constrained")
-    axes = figure.subplots()
-    for arm, label in (ARMS | AUGMENTED).items():
-        if arm not in rows[0]:
-            continue
-        means, deviations = zip(*(row[arm] for row in rows), strict=True)
-        heights, errors = ([100 * value for value in values] for values in (means, deviations))
-        line = "--" if arm in AUGMENTED else "-"
-        axes.errorbar(
-            [row["per_class"] for row in rows], heights, errors, marker="o", linestyle=line, capsize=3, label=label
-        )
-    axes.set(xscale="log", xlabel="real images a class", ylabel=f"{metric} (%)")
-    axes.set_xticks([row["per_class"] for row in rows], [str(row["per_class"]) for row in rows])
-    axes.minorticks_off()
-    axes.grid(alpha=0.3)
-    axes.legend()
-    return figure

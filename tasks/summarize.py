@@ -1,64 +1,62 @@
 """task=summarize: a net layer by layer: shapes, parameters, operations, memory, receptive fields, and what is saved."""
 
-import csv
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 
+from datamodules.contract import LocalPath
 from tasks.build import build
+from tasks.folders import short
 from tasks.layer_summary import Layer, is_depthwise, kind, parameters, trace
-from tasks.leaderboard import collect
-from tasks.results import recorded
-from tasks.train import short
+from tasks.results import atomic_writer
+from tasks.run_records import collect
+from tasks.tables import Column, Table, count, escape_markdown, one_line
 
-COLUMNS = ("name", "kind", "output", "parameters", "macs", "bytes", "receptive_field")
-WIDTH = 120  # characters that the table needs, or names would be cut off
+COLUMNS = (
+    *(Column("name"), Column("kind"), Column("output")),
+    *(Column(key, text=count(key), right=True) for key in ("parameters", "macs", "bytes", "receptive_field")),
+)
 
 
-@recorded
-def summarize(cfg: DictConfig) -> dict[str, Any]:
-    """Prints the layers of a net and their totals, writes both as summary.md and the layers as summary.csv."""
-    model, _, _ = build(cfg)
+def summarize(cfg: DictConfig, folder: Path, runs: LocalPath) -> dict[str, Any]:
+    """Prints the layers of a net and their totals, writes both as summary.md and the layers as summary.csv.
+
+    Args:
+        cfg: the config of the run.
+        folder: the run's own.
+        runs: a folder in which finished runs may tell the accuracy of this net.
+
+    Raises:
+        ValueError: the net cannot be built.
+    """
+    model, _, _ = build(cfg, folder)
     layers = trace(model, model.example_input_array)  # type: ignore[arg-type]
     size = {"parameters": parameters(model), "macs": sum(layer.macs for layer in layers)}
     lines = [*totals(model, layers), *savings(model, layers)]
-    known, where = known_accuracy(Path(cfg.task.folder), {**cfg.choices, **size})
+    known, where = known_accuracy(Path(runs), {**cfg.choices, **size})
     lines += [f"{metric:13}{value:.4f}, reached in {short(where)}" for metric, value in known.items()]
-    show(layers)
-    print("\n".join(lines))
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    with open(folder / "summary.csv", "w", newline="") as file:
-        csv.writer(file).writerows([COLUMNS, *map(cells, layers)])
-    (folder / "summary.md").write_text(markdown(layers, lines))
-    print(f"written      {short(folder)}/summary.md and summary.csv")
+    table = Table(COLUMNS, map(make_row, layers))
+    table.print()
+    print("\n".join(map(one_line, lines)))
+    with atomic_writer(folder / "summary.csv") as file:
+        file.write(table.to_csv())
+    with atomic_writer(folder / "summary.md") as file:
+        file.write("\n".join([table.to_markdown(), "", *(f"- {escape_markdown(line)}" for line in lines), ""]))
+    print(f"written      {one_line(short(folder))}/summary.md and summary.csv")
     return size | known
 
 
-def show(layers: list[Layer]) -> None:
-    table = Table(box=SIMPLE_HEAD)
-    for column in COLUMNS:
-        right = column in COLUMNS[3:]
-        table.add_column(column.replace("_", " "), justify="right" if right else "left", no_wrap=True)
-    for layer in layers:
-        table.add_row(*cells_as_text(layer))
-    Console(width=max(WIDTH, Console().width)).print(table)
-
-
 def known_accuracy(folder: Path, net: dict[str, Any]) -> tuple[dict[str, float], str]:
-    """Accuracy, and the folder, of the finished run of this net on these data that did best in validation, if any.
+    """Accuracy and folder of the best finished run, by validation, of the same net on the same data; empty if none.
 
-    It is the same net if its name, parameters and operations are.
+    It is the same net if its name, parameters and operations are the same.
     """
     same = ("model", "data", "parameters", "macs")
     runs = [run for run in collect(folder) if all(run.get(key) == net[key] for key in same)]
-    compared = [run for run in runs if isinstance(run.get("objective"), float)]
+    compared = [run for run in runs if run["status"] == "finished" and run.get("objective") is not None]
     best = max(compared, key=lambda run: run["objective"], default={})
     metrics = [metric for metric in ("test/accuracy", "val/accuracy") if metric in best]
     return {metric: best[metric] for metric in metrics[:1]}, best.get("folder", "")
@@ -71,8 +69,8 @@ def totals(model: nn.Module, layers: list[Layer]) -> list[str]:
     share = f"{percent(sum(layer.parameters for layer in linear), parameters(model))} of the parameters"
     return [
         f"parameters   {parameters(model):,}",
-        f"MACs         {macs:,} an image",
-        f"activations  {sum(layer.bytes for layer in layers) / 2**20:.2f} MiB an image (32 bits, all layers' outputs)",
+        f"MACs         {macs:,} per image",
+        f"activations  {sum(layer.bytes for layer in layers) / 2**20:.2f} MiB per image (float32, all layers' outputs)",
         f"linear       {share}, {percent(sum(layer.macs for layer in linear), macs)} of the MACs",
     ]
 
@@ -108,7 +106,8 @@ def is_conv(module: nn.Module) -> bool:
 def separable_macs(layers: list[Layer]) -> tuple[int, int]:
     """MACs of all pairs of a depthwise and a 1x1 convolution, and of the standard convolutions in their place.
 
-    Howard et al. 2017, section 3.1: a KxK convolution of M to N maps costs MN K^2 a pixel, a separable one M K^2 + MN.
+    Howard et al. 2017, section 3.1: a KxK convolution from M to N channels costs MN K^2 per pixel, a separable one
+    M K^2 + MN.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.ReLU(), nn.Conv2d(16, 32, 1))
@@ -129,8 +128,9 @@ def inception_macs(
 ) -> tuple[int, int]:
     """MACs of an Inception module and of the naive one (Szegedy et al. 2014, Figure 2 b and a) on side x side maps.
 
-    Maps of the 1x1 convolution, of the 3x3 with its 1x1 reduction, of the 5x5 with its own, and of the 1x1 projection
-    behind the pooling; the naive module has neither reductions nor projection.
+    The arguments are the channels of the 1x1 convolution (c1), of the 3x3 with its 1x1 reduction (r3, c3), of the 5x5
+    with its own (r5, c5), and of the 1x1 projection after the pooling; the naive module has no reductions and no
+    projection.
 
     >>> inception_macs(28, 192, 64, 96, 128, 16, 32, 32)  # GoogLeNet's inception (3a), Table 1
     (128049152, 303464448)
@@ -140,29 +140,21 @@ def inception_macs(
     return side**2 * reduced, side**2 * naive
 
 
-def cells(layer: Layer) -> list[Any]:
-    """A layer's row, in the order of `COLUMNS`."""
-    sees = layer.field.size if layer.field else None
-    shape = "x".join(map(str, layer.output))
-    return [layer.name, kind(layer.module), shape, layer.parameters, layer.macs, layer.bytes, sees]
-
-
-def cells_as_text(layer: Layer) -> list[str]:
-    """A layer as people read it: counts with separators, nothing where there is nothing to count."""
-    return [f"{cell:,}" if isinstance(cell, int) and cell else str(cell or "") for cell in cells(layer)]
-
-
-def markdown(layers: list[Layer], lines: list[str]) -> str:
-    """The table and the totals in Markdown.
+def make_row(layer: Layer) -> dict[str, Any]:
+    """A layer under `COLUMNS`.
 
     >>> import torch
-    >>> print(markdown(trace(nn.Sequential(nn.Linear(2, 3)), torch.zeros(1, 2)), ["parameters   9"]))
-    | name | kind | output | parameters | macs | bytes | receptive_field |
-    |---|---|---|---|---|---|---|
+    >>> print(Table(COLUMNS, map(make_row, trace(nn.Sequential(nn.Linear(2, 3)), torch.zeros(1, 2)))).to_markdown())
+    | name | kind | output | parameters | macs | bytes | receptive field |
+    |---|---|---|---:|---:|---:|---:|
     | 0 | Linear | 3 | 9 | 6 | 12 |  |
-    <BLANKLINE>
-    - parameters   9
-    <BLANKLINE>
     """
-    rows = [f"| {' | '.join(cells)} |" for cells in ([*COLUMNS], *(cells_as_text(layer) for layer in layers))]
-    return "\n".join([rows[0], "|" + "---|" * len(COLUMNS), *rows[1:], "", *(f"- {line}" for line in lines), ""])
+    return {
+        "name": layer.name,
+        "kind": kind(layer.module),
+        "output": "x".join(map(str, layer.output)),
+        "parameters": layer.parameters,
+        "macs": layer.macs,
+        "bytes": layer.bytes,
+        "receptive_field": layer.field.size if layer.field else None,
+    }

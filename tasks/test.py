@@ -11,26 +11,29 @@ from classic_cnn.classifier import ImageClassifier
 from tasks.checkpoint import load_trained
 from tasks.train import show_results, test_model
 
+Views = Literal["none", "flip", "ten_crop", "multi_scale"]
 
-def test(
-    cfg: DictConfig,
-    folder: Path,
-    test_time_augmentation: Literal["none", "flip", "ten_crop", "multi_scale"],
-) -> dict[str, Any]:
-    """Tests `cfg.ckpt_path` without training.
+
+def test(cfg: DictConfig, folder: Path, test_time_augmentation: Views) -> dict[str, Any]:
+    """Tests the net of `cfg.ckpt_path`, on validation images where the set has no test images.
 
     Args:
-        cfg: checked config.
-        folder: of this run.
-        test_time_augmentation: also the metrics of the average over such views of each image.
+        cfg: the config of the run.
+        folder: the run's own.
+        test_time_augmentation: views of each image that a classifier's probabilities are averaged over; the metrics
+            of the average come beside those of the plain images.
 
     Raises:
-        ValueError: there is no checkpoint to test, or it does not classify images and is to be shown several views.
+        ValueError: the checkpoint is missing or cannot be used, nothing can be measured in a net of its kind, or it is
+            no classifier and there is an augmentation.
     """
-    averaged = test_time_augmentation != "none"
-    model, datamodule, trainer, facts = load_trained(cfg, folder, ImageClassifier if averaged else LightningModule)
-    if averaged:
+    family = LightningModule if test_time_augmentation == "none" else ImageClassifier
+    model, datamodule, trainer, facts = load_trained(cfg, folder, family)
+    if test_time_augmentation != "none":
         trainer.callbacks.append(AveragedViews(test_time_augmentation))  # type: ignore[attr-defined]
-    results = facts | test_model(trainer, model, datamodule, None)
+    metrics = test_model(trainer, model, datamodule, None)
+    if not metrics:
+        raise ValueError(f"ckpt_path={cfg.ckpt_path}: a {type(model).__name__} has no test metrics")
+    results = facts | metrics
     show_results(results, trainer)
     return results

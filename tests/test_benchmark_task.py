@@ -12,9 +12,14 @@ from PIL import Image
 
 from tasks.benchmark import COLUMNS, Stopwatch
 
-SMALL = ("data=mnist_5k", "data.limit_train=8", "data.batch_size=16", "trainer.accelerator=cpu")  # 5 batches an epoch
-BUDGET = ("task.gan_steps=3", "task.classifier_steps=3", "task.fake_per_class=4", "task.gan_settings.width=0.1")
-PARTS = ("data=mnist_5k", "trainer.accelerator=cpu", "task.folder=parts_of", "task.per_class=[2,3]", "task.seeds=[0,1]")
+SMALL = (
+    "data=mnist_5k",
+    "data.train_images_per_class=8",
+    "data.batch_size=16",
+    "trainer.accelerator=cpu",
+)  # 5 batches an epoch
+BUDGET = ("task.gan_steps=3", "task.classifier_steps=3", "task.fake_per_class=4", "task.gan_settings.network.width=0.1")
+PARTS = ("data=mnist_5k", "trainer.accelerator=cpu", "task.parts=parts_of", "task.per_class=[2,3]", "task.seeds=[0,1]")
 
 
 def table(folder: Path) -> list[dict[str, str]]:
@@ -27,10 +32,10 @@ def test_a_row_for_the_cpu_with_the_rates(warm_up: int, steps: int, images: int)
     outcome = run_well("task=benchmark", *SMALL, f"task.steps={steps}", f"task.warm_up={warm_up}")
     folder = only_run()
     (row,) = table(folder)
-    assert tuple(row) == COLUMNS
+    assert list(row) == [column.key for column in COLUMNS]
     assert (row["device"], row["ratio"]) == ("cpu", "1.0")
     assert float(row["images_per_second"]) / float(row["steps_per_second"]) == pytest.approx(images / steps)
-    assert float(row["seconds_an_epoch"]) * float(row["steps_per_second"]) == pytest.approx(5)
+    assert float(row["seconds_per_epoch"]) * float(row["steps_per_second"]) == pytest.approx(5)
     assert 100 < float(row["peak_mib"]) < 100_000
     assert 0 <= float(row["result"].removeprefix("val/accuracy ")) <= 1
     assert "Only the CPU was measured" in outcome.out
@@ -39,7 +44,7 @@ def test_a_row_for_the_cpu_with_the_rates(warm_up: int, steps: int, images: int)
 
 
 def test_of_a_gan_samples_are_drawn() -> None:
-    run_well("task=benchmark", "model=cgan", "model.width=0.1", *SMALL, "task.steps=2", "task.warm_up=1")
+    run_well("task=benchmark", "model=cgan", "model.network.width=0.1", *SMALL, "task.steps=2", "task.warm_up=1")
     folder = only_run()
     (row,) = table(folder)
     assert row["result"] == "samples_cpu.png"
@@ -49,7 +54,7 @@ def test_of_a_gan_samples_are_drawn() -> None:
 
 def test_stopwatch_ends_the_fit_after_its_batches_whatever_a_gan_calls_a_step() -> None:
     model, data, trainer = small_run(
-        "model=gan", "model.width=0.1", "model.discriminator_steps=2", "trainer.max_epochs=9"
+        "model=gan", "model.network.width=0.1", "model.discriminator_steps=2", "trainer.max_epochs=9"
     )
     stopwatch = Stopwatch(warm_up=1, steps=4)
     trainer.callbacks.append(stopwatch)  # type: ignore[attr-defined]
@@ -71,22 +76,19 @@ def test_both_devices_are_compared() -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "says"),
+    "overrides",
     [
-        (("task=benchmark", "task.steps=0"), "task.steps=0: a whole number from 1 is needed"),
-        (("task=benchmark", "task.warm_up=-1"), "task.warm_up=-1: a whole number from 0 is needed"),
-        (("task=small_data", "task.per_class=[10,0]"), "task.per_class=[10, 0]: whole numbers above 0 are needed"),
-        (("task=small_data", "task.gan_steps=0"), "task.gan_steps=0: whole numbers above 0 are needed"),
-        (
-            ("task=small_data", "task.gan=gan", "data=mnist_5k", *BUDGET, "task.per_class=[2]"),
-            "task.gan=gan: a VanillaGAN cannot make images of a class",
-        ),
+        *(("task=benchmark", "task.steps=0"), ("task=benchmark", "task.warm_up=-1")),
+        *(("task=small_data", "task.per_class=[10,0]"), ("task=small_data", "task.gan_steps=0")),
+        *(("task=small_data", "task.seeds=[]"), ("task=small_data", "task.seeds=[-1]")),
+        ("task=small_data", "task.gan_settings.widht=1"),
+        ("data=mnist_5k", *BUDGET, "task.per_class=[2]", "task=small_data", "task.gan=gan"),
     ],
 )
-def test_a_mistake_ends_in_one_line(overrides: tuple[str, ...], says: str) -> None:
-    outcome = run(*overrides, "trainer.accelerator=cpu")
+def test_a_mistake_ends_in_one_line(overrides: tuple[str, ...]) -> None:
+    outcome = run(*overrides, "trainer.accelerator=cpu", "data=mnist_5k")
     assert outcome.status == 2
-    assert says in outcome.err
+    assert overrides[-1].split("=")[0] in outcome.err
     assert outcome.err.count("\n") == 1
 
 
@@ -102,7 +104,7 @@ def test_small_data_leaves_a_table_and_a_figure_and_does_no_part_twice() -> None
     mean = 50 * (records[0]["alone"] + records[1]["alone"])
     assert lines[2].startswith(f"| 2 | 2 | {mean:.2f} +- ")
     assert lines[2].count("+-") == 4
-    assert "4 generated images a class" in lines[-1]
+    assert "4 generated images per class" in lines[-1]
     with Image.open(folder / "small_data.png") as image:
         assert image.size == (720, 504)
     before = {part: part.stat().st_mtime_ns for part in parts}
@@ -114,10 +116,10 @@ def test_small_data_leaves_a_table_and_a_figure_and_does_no_part_twice() -> None
 
 
 def test_small_data_does_not_mix_parts_of_other_settings() -> None:
-    few = ("data=mnist_5k", "trainer.accelerator=cpu", "task.folder=parts_of", "task.per_class=[2]", "task.seeds=[0]")
-    run_well("experiment=small_data", *few, *BUDGET, "task.augment=[]")
+    few = ("data=mnist_5k", "trainer.accelerator=cpu", "task.parts=parts_of", "task.per_class=[2]", "task.seeds=[0]")
+    run_well("experiment=small_data", *few, *BUDGET, "data/augment@task.augment=none")
     [record] = [json.loads(part.read_text()) for part in Path("parts_of", "parts").glob("*.json")]
     assert "augmented" not in record
-    outcome = run("experiment=small_data", *few, *BUDGET, "task.augment=[]", "task.gan_steps=4")
+    outcome = run("experiment=small_data", *few, *BUDGET, "data/augment@task.augment=none", "task.gan_steps=4")
     assert outcome.status == 2
-    assert "was made with gan_steps=3, not 4: use another task.folder" in outcome.err
+    assert "gan_steps=3" in outcome.err

@@ -3,9 +3,7 @@
 With SCREENSHOTS=FOLDER in the environment the pages are kept there as pictures.
 """
 
-import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,17 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from playwright.sync_api import Browser, sync_playwright
+from browser import PATIENCE, chromium, needs_chromium, new_page, screenshot
+from playwright.sync_api import Browser
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--enable-unsafe-swiftshader"),
-)
-PATIENCE = 60_000  # milliseconds: both cores may be busy with other tests
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +49,8 @@ def wait_for(address: str, path: str, text: str) -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET])
-        yield chromium
-        chromium.close()
+    with chromium() as browser:
+        yield browser
 
 
 # the tab, and what a person must find on it
@@ -79,26 +68,18 @@ CLOSED = {"scalars": ("train", "val")}  # groups to open
 
 @pytest.mark.parametrize("tab", TABS)
 def test_dashboard_shows_what_the_run_left(tab: str, tensorboard: str, browser: Browser) -> None:
-    page = browser.new_page(viewport={"width": 1400, "height": 1000})
     outside: list[str] = []
-    page.on("request", lambda request: outside.append(request.url) if is_outside(request.url) else None)
-    try:
-        with page.expect_response(
-            lambda answer: ANSWERS.get(tab, "data/") in answer.url and answer.ok, timeout=PATIENCE
-        ):
-            page.goto(f"{tensorboard}#{tab}", timeout=PATIENCE)
-        for group in CLOSED.get(tab, ()):
-            page.get_by_text(group, exact=True).first.click(timeout=PATIENCE)
-        for text in TABS[tab]:
-            page.get_by_text(re.compile(re.escape(text))).first.wait_for(state="attached", timeout=PATIENCE)
-        page.wait_for_timeout(1500)  # what is drawn comes after its title
-        assert not outside
-    finally:
-        if folder := os.environ.get("SCREENSHOTS"):
-            Path(ROOT, folder).mkdir(parents=True, exist_ok=True)
-            page.screenshot(path=str(Path(ROOT, folder, f"{tab}.png")))
-        page.close()
-
-
-def is_outside(url: str) -> bool:
-    return not re.match(r"(https?|ws)://127\.0\.0\.1[:/]|data:|blob:|chrome", url)
+    with new_page(browser, outside) as page:
+        try:
+            with page.expect_response(
+                lambda answer: ANSWERS.get(tab, "data/") in answer.url and answer.ok, timeout=PATIENCE
+            ):
+                page.goto(f"{tensorboard}#{tab}", timeout=PATIENCE)
+            for group in CLOSED.get(tab, ()):
+                page.get_by_text(group, exact=True).first.click(timeout=PATIENCE)
+            for text in TABS[tab]:
+                page.get_by_text(re.compile(re.escape(text))).first.wait_for(state="attached", timeout=PATIENCE)
+            page.wait_for_timeout(1500)  # what is drawn comes after its title
+        finally:
+            screenshot(page, tab)
+    assert outside == []

@@ -1,10 +1,11 @@
 """task=demo in a browser: a drawn stroke changes the prediction, and nobody outside is asked."""
 
 import signal
+import socket
 from pathlib import Path
 
 import pytest
-from browser import needs_chromium, page, screenshot
+from browser import chromium, needs_chromium, new_page, screenshot
 from command_line import finish, only_run, results_of, run, start
 
 
@@ -16,7 +17,7 @@ def test_drawn_strokes_change_the_prediction(trained: Path) -> None:
         address = next(line.split()[-1] for line in process.stdout if line.startswith("draw at"))
         assert address.startswith("http://127.0.0.1:")
         outside: list[str] = []
-        with page(outside) as tab:
+        with chromium() as browser, new_page(browser, outside) as tab:
             tab.goto(address)
             box = tab.locator("canvas").bounding_box()
             assert box is not None
@@ -60,17 +61,19 @@ def test_drawn_strokes_change_the_prediction(trained: Path) -> None:
     assert results["drawings"] > 2
 
 
-@pytest.mark.parametrize(
-    ("mistake", "answer"),
-    [
-        ("ckpt_path=none.ckpt", "ckpt_path=none.ckpt: no such file"),
-        ("ckpt_path=null", "task=demo shows a trained net: name it with ckpt_path="),
-        ("task.port=70000", "task.port=70000: a whole number from 0 to 65535 is needed"),
-    ],
-)
-def test_mistake_is_answered_in_one_line(mistake: str, answer: str, trained: Path) -> None:
+@pytest.mark.parametrize("mistake", ["ckpt_path=none.ckpt", "ckpt_path=null", "task.port=70000", "task.port=true"])
+def test_mistake_is_answered_in_one_line(mistake: str, trained: Path) -> None:
     checkpoint = () if mistake.startswith("ckpt_path") else (f"ckpt_path={trained}/checkpoints/best.ckpt",)
     outcome = run("task=demo", *checkpoint, mistake)
     assert outcome.status == 2
-    assert outcome.err.startswith(f"Error: {answer}")
+    assert mistake.split("=")[0] in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_port_in_use_is_answered_in_one_line(trained: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        outcome = run("task=demo", f"ckpt_path={trained}/checkpoints/best.ckpt", f"task.port={port}")
+    assert outcome.status == 2
+    assert f"task.port={port}" in outcome.err
     assert outcome.err.count("\n") == 1

@@ -1,16 +1,127 @@
-"""The table over finished runs, and what it says of those that did not finish."""
+"""The table over finished runs, and what it says of those that did not finish or left something odd."""
 
 import csv
+import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
 from command_line import PLAIN, run, run_well
+from conftest import ROOT
 
-from tasks.leaderboard import cells, summary
+from tasks.leaderboard import SHOWN, make_rows, make_tables, summarize, write_table
+from tasks.leaderboard_plot import draw
+from tasks.run_records import read_run
+
+RECORD = {
+    **{"status": "finished", "task": "train", "model": "lenet", "data": "mnist", "experiment": None, "seed": 0},
+    **{"overrides": ["model=lenet"], "parameters": 61_706, "macs": 416_520, "seconds": 9.5, "epochs": 3},
+    **{"images_per_second": 9_000.0, "device": "cpu, 1 thread", "precision": "32-true", "test/accuracy": 0.99},
+}
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
     with open(folder / "leaderboard.csv", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def leave_run(folder: Path | str, content: str | bytes | None, overrides: str = "- model=lenet\n- seed=3\n") -> Path:
+    """A run's folder with this results.json, or without one."""
+    folder = Path(folder)
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra" / "overrides.yaml").write_text(overrides)
+    if content is not None:
+        (folder / "results.json").write_bytes(content.encode() if isinstance(content, str) else content)
+    return folder
+
+
+def changed(**changes: Any) -> str:
+    return json.dumps(RECORD | {key.replace("__", "/"): value for key, value in changes.items()})
+
+
+WRONG: list[Any] = ["nan", "", [], {}, True, [[[]]], {"a": {"b": []}}, float("nan"), float("inf"), -1, 10**400]
+GOOD = json.dumps(RECORD)
+ODD: list[str | bytes] = [
+    *(
+        "",
+        " ",
+        "null",
+        "3",
+        '"finished"',
+        "[]",
+        "[{}]",
+        "{}",
+        "{]",
+        "\0",
+        GOOD[:-1],
+        GOOD[: len(GOOD) // 2],
+        GOOD + "}",
+    ),
+    *(b"\xff\xfe\0", GOOD.encode("utf-16"), "[" * 100_000, '{"status":' * 50_000, f'{{"seed": {"9" * 10_000}}}'),
+    *(changed(status=value) for value in (None, "done", *WRONG)),
+    *(changed(test__accuracy=value) for value in (None, 1.01, *WRONG)),
+    *(changed(parameters=value) for value in WRONG),
+    *(changed(seconds=value) for value in WRONG),
+    *(changed(test__fid=value) for value in WRONG if value != -1),
+    *(changed(model=value) for value in WRONG if not isinstance(value, str)),
+    *(changed(overrides=value) for value in (None, "model=lenet", [1], [None], {"a": 1}, 5)),
+    *(changed(seed=value) for value in ("0", [], {})),
+]
+
+
+@pytest.mark.parametrize("number", range(len(ODD)))
+def test_odd_record_is_named_and_left_out_and_the_others_are_shown(
+    number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave_run("runs/good", GOOD)
+    odd = leave_run("runs/odd", ODD[number])
+    record = read_run(odd)
+    assert (record["status"], record["folder"]) == ("unknown", str(odd))
+    assert record["reason"].startswith("results.json: ")
+    assert len(record["reason"]) < 200
+    table = make_rows([read_run(Path("runs/good")), record])
+    assert [(row["status"], row["model"]) for row in table] == [("finished", "lenet"), ("unknown", "lenet")]
+
+
+def test_table_with_odd_runs_is_written_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    leave_run("runs/good", GOOD)
+    leave_run("runs/a_list", "[]")
+    leave_run("runs/killed", None)
+    leave_run("runs/no_words", changed(status="interrupted", reason="stopped by SIGTERM"), overrides="\0- [\n: {")
+    (leave_run("runs/folder", None) / "results.json").mkdir()
+    (leave_run("runs/link", None) / "results.json").symlink_to("results.json")
+    write_table(Path("runs"), Path())
+    out = capsys.readouterr().out
+    for name in ("a_list", "killed", "no_words", "folder", "link"):
+        assert f"(runs/{name})" in out
+    assert [row["status"] for row in rows(Path())].count("unknown") == 4
+    assert "99.00" in Path("leaderboard.md").read_text()
+
+
+def test_text_from_outside_is_shown_as_it_is_and_breaks_no_table(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "+x=[/red]|<img src=http://example.org>\n![a](b)\x1b[2J$\\frac$"
+    leave_run("runs/a", changed(overrides=[hostile], model=hostile))
+    leave_run("runs/b", changed(status="failed", reason=hostile, overrides=[hostile]))
+    leave_run("runs/c", GOOD)
+    write_table(Path("runs"), Path())
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "[/red]" in out
+    lines = Path("leaderboard.md").read_text().splitlines()
+    cells = {line.replace("\\|", "").count("|") for line in lines if line.startswith("|")}
+    assert len(cells) == 1
+    assert not any("<" in line or "![" in line or "\x1b" in line for line in lines)
+    assert rows(Path())[0]["changes"] == hostile or rows(Path())[1]["changes"] == hostile
+
+
+@pytest.mark.parametrize("name", ["a\udce9b", "c\u202ed", "e\nf"])
+def test_folder_of_an_odd_name_is_printed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    leave_run(Path(name, "run"), None)
+    write_table(Path(name), Path())
+    capsys.readouterr().out.encode()
+    assert len(rows(Path())) == 1
 
 
 def test_leaderboard_task_collects_every_finished_run_below_a_folder() -> None:
@@ -25,10 +136,18 @@ def test_leaderboard_task_collects_every_finished_run_below_a_folder() -> None:
     assert "61.7 k" in outcome.out
 
 
+def test_leaderboard_imports_no_framework() -> None:
+    leave_run("outputs/a", GOOD)
+    code = "import sys; sys.argv = ['run.py', 'task=leaderboard']; import runpy; "
+    code += f"runpy.run_path({str(ROOT / 'run.py')!r}, run_name='__main__'); "
+    code += "print(sorted({'torch', 'lightning', 'pandas', 'scipy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_run_that_was_killed_is_listed_as_such() -> None:
-    run_well(*PLAIN, "~callbacks.progress_bar", "trainer.max_epochs=1")
-    (results,) = Path("outputs").rglob("results.json")
-    results.unlink()
+    leave_run("outputs/a", None)
     outcome = run("task=leaderboard")
     assert "no results.json: still running, or killed" in outcome.out
 
@@ -36,12 +155,59 @@ def test_run_that_was_killed_is_listed_as_such() -> None:
 def test_sweep_with_an_unknown_model_leaves_nothing_behind() -> None:
     outcome = run("-m", "model=lenet,nope")
     assert outcome.status == 2
-    assert outcome.err.startswith("Error: model=nope is unknown: choose one of alexnet, ")
-    assert not list(Path("outputs/sweeps").iterdir())
+    assert "model=nope" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not list(Path().glob("outputs/sweeps/*"))
 
 
-def test_a_gans_row_shows_its_fid_beside_the_floor() -> None:
-    records = [{"seed": seed, "test/fid": fid, "test/fid_floor": 2.7} for seed, fid in enumerate((12.0, 14.0))]
-    assert "13 +- 1.414 / 2.7" in cells(summary(("gan", "mnist", "", "cpu"), records))
-    validated = {"seed": 0, "val/fid": 12.0, "val/fid_floor": 2.7}
-    assert "12 / 2.7 (val)" in cells(summary(("gan", "mnist_5k", "", "cpu"), [validated]))
+def shown(records: list[dict[str, Any]]) -> dict[str, str]:
+    """The cells of the only row."""
+    (table,) = make_tables([summarize(("gan", "mnist", "", "cpu"), records)])
+    return {column.header: column.cell(table.rows[0]) for column in table.columns}
+
+
+def test_gans_row_shows_its_fid_beside_the_floor_and_both_halves_of_1_nn() -> None:
+    base = {"folder": "x", "test/fid_floor": 2.7, "test/fid_relative": 0.021}
+    halves = {"_real": 0.998, "_fake": 0.0, "": 0.499}
+    base |= {f"test/nearest_neighbour_accuracy{name}": value for name, value in halves.items()}
+    row = shown([base | {"seed": seed, "test/fid": fid} for seed, fid in enumerate((12.0, 14.0))])
+    assert row["FID / floor"] == "13 +- 1.41 / 2.7"
+    assert row["relative FID"] == "0.021 +- 0"
+    assert row["1-NN (real, generated)"] == "0.50 (1.00, 0.00)"
+    validated = shown([{"folder": "x", "seed": 0, "val/fid": 12.0, "val/fid_floor": 2.7}])
+    assert validated["FID / floor"] == "12 / 2.7 (val)"
+    assert "relative FID" not in validated
+
+
+@pytest.mark.parametrize("stage", ["samples", "test", "val"])
+def test_modes_are_shown_whatever_stage_they_are_of(stage: str) -> None:
+    row = shown([{"folder": "x", "seed": 0, f"{stage}/modes": 8.0, f"{stage}/high_quality": 0.953}])
+    assert (row["modes"], row["high quality (%)"]) == ("8", "95.3")
+
+
+def test_plot_has_a_panel_per_data_set_and_measure_and_keeps_to_its_limits() -> None:
+    for number in range(12):
+        long_name = ["model.optimizer.lr=0.0123 $x$ " * 10, f"n={number}"]
+        record = changed(seed=number, overrides=long_name, test__accuracy=1.0 - number / 1000)
+        leave_run(f"runs/{number}", record)
+    leave_run("runs/again", changed(overrides=["n=3"], test__accuracy=0.9))
+    gan = {key: value for key, value in RECORD.items() if key != "test/accuracy"}
+    leave_run("runs/gan", json.dumps(gan | {"model": "gan", "test/fid": 30.0, "test/fid_floor": 2.0}))
+    table = make_rows([read_run(path) for path in sorted(Path("runs").iterdir())])
+    figure = draw(table)
+    accuracy, fid = figure.axes
+    assert accuracy.get_ylim()[1] <= 100
+    assert "FID" in fid.get_ylabel()
+    figure.savefig("plot.png")
+    box = figure.bbox
+    for axes in figure.axes:
+        for text in [*axes.texts, *axes.get_legend().get_texts()]:
+            place = text.get_window_extent()
+            assert box.x0 <= place.x0
+            assert place.x1 <= box.x1
+            others = [other.get_tightbbox() for other in figure.axes if other is not axes]
+            assert not any(place.overlaps(other) for other in others if other is not None)
+
+
+def test_columns_have_names_of_their_own() -> None:
+    assert len({column.header for column in SHOWN}) == len(SHOWN)

@@ -1,0 +1,72 @@
+"""What excites the feature maps of a net: the images that they respond to most, and their projections to pixels."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+
+from classic_cnn.explain import plots
+from classic_cnn.explain.deconvnet import Layer, Responses, Window, feature_maps, guided, is_chain, project, window_of
+from tasks.explain_page import DECONVNET, GUIDED, Picture
+
+
+class Opened(NamedTuple):
+    """A net with all that its explanation needs."""
+
+    model: LightningModule
+    layers: list[Layer]  # the convolutions, all of them
+    transform: Callable[[Tensor], Tensor]  # from stored pixels to what the net reads, on its device
+    class_names: tuple[str, ...]
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Tensor:
+        """From uint8 images (N, 1, 28, 28) to class probabilities (N, K) on the CPU."""
+        return self.model(self.transform(images)).softmax(1).cpu()
+
+
+def evenly(layers: list[Layer], count: int) -> list[Layer]:
+    """At most `count` of the layers, evenly from the first to the last.
+
+    >>> [layer.name for layer in evenly([Layer(str(n), nn.ReLU(), nn.ReLU()) for n in range(9)], 3)]
+    ['0', '4', '8']
+    """
+    if len(layers) <= count:
+        return layers
+    return [layers[round(n * (len(layers) - 1) / max(1, count - 1))] for n in range(count)]
+
+
+def excitation(
+    count: int, net: Opened, layer: Layer, responses: Responses, images: Tensor, labels: Tensor, number: int
+) -> Picture:
+    """The `count` strongest feature maps of a layer, each with its nine images and their projections to pixels."""
+    maps, top = responses.strongest(count)  # (M,), (M, 9)
+    chain = features_up_to(net.model, layer)
+    window = Window(size=images.shape[-1] ** 2) if chain is None else window_of(chain)  # without a chain: all of it
+    projections, patches = [], []
+    for feature, indices in zip(maps.tolist(), top, strict=True):
+        inputs = net.transform(images[indices])
+        wanted = torch.full((len(indices),), feature, device=inputs.device)
+        back = guided(net.model, layer, inputs, wanted) if chain is None else project(chain, inputs, wanted)
+        places = responses.places[indices, feature]
+        width = feature_maps(net.model, [layer], inputs[:1])[0].shape[-1]
+        rows, columns = places // width, places % width
+        projections.append(window.cut(back.mean(1, keepdim=True).cpu(), rows, columns, 0.0))
+        patches.append(window.cut(inputs[:, :1].cpu(), rows, columns, -1.0))
+    classes = [[net.class_names[label] for label in labels[indices].tolist()] for indices in top]
+    side = window.size if chain is not None and window.size < inputs.shape[-1] else None
+    seen = f"windows of {side}x{side} pixels" if side else "whole images"
+    title = f"What excites convolution {number} ({layer.name}), {seen}"
+    figure = plots.excitation_figure(title, maps, projections, patches, classes)
+    text = (GUIDED if chain is None else DECONVNET).format(images=len(images))
+    return Picture(f"excites_{number:02}_{layer.name}", title, figure, text)
+
+
+def features_up_to(model: nn.Module, layer: Layer) -> nn.Sequential | None:
+    """The chain of modules from the pixels to the output of a layer; None where the net has branches."""
+    features = getattr(model, "features", None)
+    if not is_chain(features):
+        return None
+    assert isinstance(features, nn.Sequential)
+    return features[: list(features).index(layer.output) + 1]

@@ -1,0 +1,130 @@
+"""What the runs below a folder came to, by their results.json, which may be missing, half-written or anything."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+RESULTS = "results.json"
+MAX_BYTES = 10_000_000  # of a results.json
+STATUSES = ("finished", "failed", "interrupted", "diverged")
+TEXTS = ("task", "model", "data", "experiment", "device", "precision", "reason", "started")
+COUNTS = ("parameters", "macs", "epochs", "seconds", "images_per_second")  # 0 or more
+NUMBERS = ("objective", "seed")
+STAGES = ("test", "val", "samples")  # where a metric was measured, the first that a run has counts
+SHARES = (
+    *("accuracy", "high_quality", "nearest_neighbour_accuracy"),
+    *("nearest_neighbour_accuracy_real", "nearest_neighbour_accuracy_fake"),
+)
+METRICS = (*SHARES, "fid", "fid_floor", "fid_relative", "modes", "modes_kl")  # that a table of results needs
+
+Record = dict[str, Any]
+
+
+def collect(folder: Path, every_task: bool = False) -> list[Record]:
+    """The records of the training runs below a folder, with `every_task` of all runs there.
+
+    A run whose results.json is missing or cannot be used has a record too, of status "unknown" and with the reason.
+    """
+    records = [read_run(run) for run in run_folders(folder)]
+    return [record for record in records if every_task or record["task"] == "train"]
+
+
+def run_folders(folder: Path) -> Iterator[Path]:
+    for config in sorted(folder.rglob(".hydra/overrides.yaml")):
+        yield config.parent.parent
+
+
+def read_run(folder: Path) -> Record:
+    """The record of one run; `folder` in it is where the run lies now."""
+    overrides = read_overrides(folder / ".hydra" / "overrides.yaml")
+    task = next((text.removeprefix("task=") for text in overrides if text.startswith("task=")), "train")
+    otherwise = {"task": task, "overrides": overrides}
+    try:
+        record = otherwise | read_record(folder / RESULTS)
+    except FileNotFoundError:
+        record = otherwise | {"status": "unknown", "reason": "no results.json: still running, or killed"}
+    except (ValueError, OSError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        record = otherwise | {"status": "unknown", "reason": f"results.json: {why or type(error).__name__}"}
+    return record | {"folder": str(folder)}
+
+
+def read_overrides(path: Path) -> list[str]:
+    """The command line's changes as Hydra keeps them, a YAML list of words; empty where it is none."""
+    try:
+        lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+    except OSError:
+        lines = []
+    texts = (line.removeprefix("- ").strip() for line in lines if line.startswith("- "))
+    return [text.strip("'") if text.startswith("'") else text for text in texts]
+
+
+def read_record(path: Path) -> Record:
+    """The content of a results.json with everything of the type that a table of results needs.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is no record, or holds something else than a run would write.
+        OSError: it cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("is no file")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError("is too large")
+    try:
+        record = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is no JSON ({error.msg}, line {error.lineno})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError("is no text") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or thousands of brackets
+        raise ValueError("is no JSON that a run would write") from error
+    check_record(record)
+    return record
+
+
+def check_record(record: Any) -> None:
+    """
+    >>> check_record({"status": "finished", "val/accuracy": "nan"})
+    Traceback (most recent call last):
+    ValueError: val/accuracy should be a number from 0 to 1, got 'nan'
+    """
+    if not isinstance(record, dict):
+        raise ValueError("is no dictionary")
+    if record.get("status") not in STATUSES:
+        refuse("status", record, f"one of {', '.join(STATUSES)}")
+    for key in TEXTS:
+        if not isinstance(record.get(key), str | None):
+            refuse(key, record, "text")
+    overrides = record.get("overrides", [])
+    if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
+        refuse("overrides", record, "a list of texts")
+    for key in {*COUNTS, *NUMBERS} & record.keys():
+        if record[key] is not None and not is_number(record[key], 0 if key in COUNTS else -math.inf):
+            refuse(key, record, "a number" if key in NUMBERS else "a number of 0 or more")
+    if record["status"] == "finished":
+        for key in record:
+            check_metric(key, record)
+
+
+def check_metric(key: str, record: Record) -> None:
+    stage, _, name = key.partition("/")
+    if stage in STAGES and name in METRICS:
+        share = name in SHARES
+        if not is_number(record[key], 0 if share else -math.inf, 1 if share else math.inf):
+            refuse(key, record, "a number from 0 to 1" if share else "a number")
+
+
+def is_number(value: Any, least: float = -math.inf, most: float = math.inf) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value) and least <= value <= most
+    except OverflowError:  # a whole number beyond what a float holds
+        return False
+
+
+def refuse(key: str, record: Record, allowed: str) -> None:
+    raise ValueError(f"{key} should be {allowed}, got {repr(record.get(key))[:60]}")

@@ -1,0 +1,99 @@
+"""The report of task=small_data: a table, its caption and a plot."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+
+from tasks.tables import Column, Row, deviation, format_mean, mean
+
+PLAIN = {"alone": "real", "with_fake": "real and generated"}  # what a classifier is trained on
+AUGMENTED = {"augmented": "real, augmented", "augmented_with_fake": "both, augmented"}
+ARMS = PLAIN | AUGMENTED
+
+
+class Settings(NamedTuple):
+    """The options of the task that a part depends on, in plain values."""
+
+    gan: str
+    gan_network: str
+    gan_settings: dict[str, Any]
+    gan_steps: int
+    augment: dict[str, Any]
+    fake_per_class: int
+    classifier_steps: int
+
+
+def sentence(record: dict[str, Any]) -> str:
+    """
+    >>> sentence({"per_class": 10, "seed": 0, "alone": 0.8, "with_fake": 0.825, "metric": "val/accuracy", "seconds": 9})
+    '10 per class, seed 0: val/accuracy 0.8000 real, 0.8250 real and generated (9 s)'
+    """
+    part = f"{record['per_class']} per class, seed {record['seed']}: {record['metric']}"
+    accuracies = [f"{record[arm]:.4f} {label}" for arm, label in ARMS.items() if arm in record]
+    return f"{part} {', '.join(accuracies)} ({record['seconds']:.0f} s)"
+
+
+def summarize(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each n: mean and standard deviation (n - 1) over the seeds of each arm.
+
+    >>> part = {"per_class": 10, "alone": 0.5}
+    >>> summarize([part | {"with_fake": 0.75}, part | {"with_fake": 0.75}])[0]["with_fake"]
+    0.75
+    """
+    rows = []
+    for n in dict.fromkeys(record["per_class"] for record in records):
+        group = [record for record in records if record["per_class"] == n]
+        row: dict[str, Any] = {"per_class": n, "seeds": len(group)}
+        for arm in (arm for arm in ARMS if arm in group[0]):
+            values = [record[arm] for record in group]
+            row |= {arm: mean(values), f"{arm}_sd": deviation(values)}
+        rows.append(row)
+    return rows
+
+
+def columns_of(rows: Sequence[Row]) -> list[Column]:
+    """The columns of the arms that the rows have; accuracies are shown in per cent."""
+
+    def percent(arm: str) -> Any:
+        return lambda row: format_mean(row[arm], row[f"{arm}_sd"], ".2f", 0.01)
+
+    arms = [Column(arm, label, percent(arm)) for arm, label in ARMS.items() if arm in rows[0]]
+    return [Column("per_class", "real images per class"), Column("seeds"), *arms]
+
+
+def caption(cfg: DictConfig, metric: str, settings: Settings) -> str:
+    gan = " ".join([settings.gan, settings.gan_network, *flat(settings.gan_settings)])
+    return (
+        f"{metric} in per cent, mean +- standard deviation over seeds; {settings.gan_steps:,} generator steps ({gan}), "
+        f"{settings.fake_per_class:,} generated images per class, {settings.classifier_steps:,} steps of each "
+        f"classifier ({cfg.choices.model}, {cfg.choices.data})."
+    )
+
+
+def flat(node: Any, key: str = "") -> list[str]:
+    """
+    >>> flat({"network": {"width": 0.25}, "ema_decay": 0.99})
+    ['network.width=0.25', 'ema_decay=0.99']
+    """
+    if not isinstance(node, dict):
+        return [f"{key}={node}"]
+    return [text for name, inner in node.items() for text in flat(inner, f"{key}.{name}".lstrip("."))]
+
+
+def draw(rows: Sequence[Row], metric: str) -> Figure:
+    """Accuracy over the number of real images, a line for each arm."""
+    figure = Figure(figsize=(6, 4.2), layout="constrained")
+    axes = figure.subplots()
+    counts = [row["per_class"] for row in rows]
+    for arm, label in ((arm, label) for arm, label in ARMS.items() if arm in rows[0]):
+        heights, errors = ([100 * (row[key] or 0.0) for row in rows] for key in (arm, f"{arm}_sd"))
+        line = "--" if arm in AUGMENTED else "-"
+        axes.errorbar(counts, heights, errors, marker="o", linestyle=line, capsize=3, label=label)
+    axes.set(xscale="log", xlabel="real images per class", ylabel=f"{metric} (%)")
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure

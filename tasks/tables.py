@@ -1,0 +1,130 @@
+"""Tables of results: on the terminal, in Markdown and as CSV, with everything that comes from outside escaped."""
+
+import csv
+import html
+import io
+import re
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+MIN_WIDTH = 120  # characters: on a narrower terminal, or in a log file, a wide table's columns would be cut off
+
+Row = Mapping[str, Any]
+
+
+class Column(NamedTuple):
+    """A column: its name in the rows and in CSV, its title for readers, and how a row's value is written for them.
+
+    Without `text` the value is written as it is, None as an empty cell.
+    """
+
+    key: str
+    title: str = ""
+    text: Callable[[Row], str] | None = None
+    right: bool = False
+
+    @property
+    def header(self) -> str:
+        return self.title or self.key.replace("_", " ")
+
+    def cell(self, row: Row) -> str:
+        value = row.get(self.key)
+        return self.text(row) if self.text else "" if value is None else str(value)
+
+
+class Table:
+    """Rows (dictionaries) under columns.
+
+    >>> table = Table([Column("name"), Column("count", right=True)], [{"name": "a|b", "count": 3}])
+    >>> print(table.to_markdown())
+    | name | count |
+    |---|---:|
+    | a\\|b | 3 |
+    >>> table.to_csv()
+    'name,count\\na|b,3\\n'
+    """
+
+    def __init__(self, columns: Iterable[Column], rows: Iterable[Row]) -> None:
+        self.columns = list(columns)
+        self.rows = list(rows)
+
+    def without_empty_columns(self) -> "Table":
+        """The same table without columns in which no row has anything."""
+        return Table((column for column in self.columns if any(map(column.cell, self.rows))), self.rows)
+
+    def print(self, min_width: int = MIN_WIDTH) -> None:
+        """Prints the table, at least `min_width` characters wide if its content needs them."""
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        table = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for column in self.columns:
+            table.add_column(Text(column.header), justify="right" if column.right else "left", overflow="fold")
+        for row in self.rows:
+            table.add_row(*(Text(one_line(column.cell(row))) for column in self.columns))
+        Console(width=max(min_width, Console().width)).print(table)
+
+    def to_markdown(self) -> str:
+        """The table in GitHub's Markdown, without a line break at its end."""
+        lines = [[column.header for column in self.columns]]
+        lines += [[column.cell(row) for column in self.columns] for row in self.rows]
+        header, *body = (f"| {' | '.join(map(escape_markdown, line))} |" for line in lines)
+        rule = "".join("---:|" if column.right else "---|" for column in self.columns)
+        return "\n".join([header, f"|{rule}", *body])
+
+    def to_csv(self) -> str:
+        """The values as they are, under the columns' keys."""
+        file = io.StringIO()
+        keys = [column.key for column in self.columns]
+        writer = csv.DictWriter(file, keys, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return file.getvalue().encode("utf-8", "backslashreplace").decode()  # names of files that are no UTF-8
+
+
+def one_line(text: str) -> str:
+    """A text without line breaks and control characters, which could move a terminal's cursor or break a table.
+
+    >>> one_line("a\\nb\\x1b[31mc")
+    'a b [31mc'
+    """
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def escape_markdown(text: str) -> str:
+    """A text as GitHub's Markdown shows it literally, inside of tables too: no links, no HTML, no cells of its own.
+
+    >>> escape_markdown("[x](y) | <b>")
+    '\\\\[x\\\\](y) \\\\| &lt;b&gt;'
+    """
+    return re.sub(r"([\\`*\[\]|~])", r"\\\1", html.escape(one_line(text), quote=False))
+
+
+def mean(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None
+
+
+def deviation(values: Sequence[float]) -> float | None:
+    """The standard deviation of a sample (n - 1), which a single value does not have."""
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def format_mean(average: float | None, deviation: float | None, digits: str = ".4g", unit: float = 1) -> str:
+    """A mean with the standard deviation that it has if there are several seeds, in multiples of `unit`.
+
+    >>> format_mean(0.9911, 0.0004, ".2f", unit=0.01), format_mean(7.5, None), format_mean(None, None)
+    ('99.11 +- 0.04', '7.5', '')
+    """
+    return " +- ".join(f"{value / unit:{digits}}" for value in (average, deviation) if value is not None)
+
+
+def count(key: str) -> Callable[[Row], str]:
+    """Writes the whole number of a row with separators, nothing for 0 or where there is none.
+
+    >>> count("parameters")({"parameters": 61706})
+    '61,706'
+    """
+    return lambda row: f"{row[key]:,}" if row.get(key) else ""
