@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tasks import checkpoint, folders
+from tasks.config import ConfigError
 from tasks.messages import MISTAKES, command
 from tasks.process import configure_process
 from tasks.results import read_results, write_results
@@ -35,27 +36,34 @@ def run_task(cfg: DictConfig, hydra: DictConfig | None = None) -> float | None:
         ValueError: a person's mistake; nothing was written unless the message names a folder.
         SystemExit: a signal ended the run, with status 128 + its number.
     """
+    in_sweep = hydra is not None and hydra.mode == RunMode.MULTIRUN
+    with stoppable():
+        try:
+            cfg = prepare(cfg, hydra)
+            check_sweep(cfg, in_sweep)
+        except Exception as error:
+            if in_sweep:
+                record_early_failure(Path(hydra.runtime.output_dir), hydra, error)  # type: ignore[union-attr]
+            raise
+        resumed = folders.run_of_checkpoint(cfg.ckpt_path) if cfg.ckpt_path and task_name(cfg) == "train" else None
+        folder = Path(hydra.runtime.output_dir) if in_sweep else resumed or folder_of(cfg)  # type: ignore[union-attr]
+        return record_task(cfg, folder.absolute(), resumed is not None)
+
+
+def prepare(cfg: DictConfig, hydra: DictConfig | None = None) -> DictConfig:
+    """The checked config that a task is called with, from the one that Hydra composes; see `run_task`."""
     cfg = cfg.copy()
     with open_dict(cfg):
         own = cfg.pop("hydra", None)
         hydra = hydra if hydra is not None else own
-        given = typed(hydra)
-        cfg.choices, cfg.overrides = choices_of(hydra), given
-    in_sweep = hydra is not None and hydra.mode == RunMode.MULTIRUN
-    with stoppable():
-        try:
-            cfg = checkpoint.complete(cfg, given)
-        except Exception as error:
-            if in_sweep:
-                record_early_failure(Path(hydra.runtime.output_dir), cfg, error)
-            raise
-        if in_sweep and str(cfg.trainer.get("strategy")) == "ddp" and cfg.trainer.devices not in (1, "1"):
-            raise ValueError(
-                "trainer.strategy=ddp: would start the whole sweep again, use ddp_spawn or ddp_fork in a sweep"
-            )
-        resumed = folders.run_of_checkpoint(cfg.ckpt_path) if cfg.ckpt_path and task_name(cfg) == "train" else None
-        folder = Path(hydra.runtime.output_dir) if in_sweep else resumed or folder_of(cfg)
-        return record_task(cfg, folder.absolute(), resumed is not None)
+        cfg.choices, cfg.overrides = choices_of(hydra), typed(hydra)
+    return checkpoint.complete(cfg, list(cfg.overrides))
+
+
+def check_sweep(cfg: DictConfig, in_sweep: bool) -> None:
+    """Refuses a sweep whose jobs would each start the whole sweep again."""
+    if in_sweep and str(cfg.trainer.get("strategy")) == "ddp" and cfg.trainer.devices not in (1, "1"):
+        raise ConfigError("trainer.strategy", "would start the whole sweep again, use ddp_spawn or ddp_fork", "ddp")
 
 
 def typed(hydra: DictConfig | None) -> list[str]:
@@ -137,10 +145,11 @@ def record_task(cfg: DictConfig, folder: Path, resumed: bool) -> float | None:
         held.release()
 
 
-def record_early_failure(folder: Path, cfg: DictConfig, error: Exception) -> None:
+def record_early_failure(folder: Path, hydra: DictConfig, error: Exception) -> None:
     """Leaves a reason in the folder of a sweep's job that was refused before its task began."""
-    record = {"status": "failed", "task": task_name(cfg), **cfg.choices, "overrides": list(cfg.overrides)}
-    folders.write_config(cfg, folder)
+    overrides = typed(hydra)
+    record = {"status": "failed", "task": hydra.runtime.choices.task, **choices_of(hydra), "overrides": overrides}
+    folder.mkdir(parents=True, exist_ok=True)
     write_results(folder, record | {"folder": str(folder), "reason": f"{type(error).__name__}: {error}"})
 
 
