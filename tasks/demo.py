@@ -14,7 +14,7 @@ from torchvision.utils import make_grid
 
 from classic_cnn.classifier import ImageClassifier
 from classic_cnn.explain.deconvnet import conv_layers, feature_maps
-from classic_cnn.explain.plots import PAPER, each_to, to_common
+from classic_cnn.explain.plots import GAP_SHADE, normalize_each, to_unit_interval
 from datamodules.user_image import read_photo
 from tasks.checkpoint import load_trained
 from tasks.demo_server import HOST, DemoServer
@@ -81,7 +81,7 @@ class Net:
         return {
             "classes": list(self.data.class_names),
             "probabilities": self.model(images).softmax(1)[0].tolist(),
-            "image": to_url(to_common(images)),
+            "image": to_url(to_unit_interval(images)),
             "layers": self.strongest_maps(images),
         }
 
@@ -93,13 +93,13 @@ class Net:
             strongest = maps.flatten(1).amax(1).topk(min(self.maps, len(maps))).indices
             count, height, width = maps.shape
             title = f"{layer.name}: {count} maps of {height}x{width}"
-            shown.append({"title": title, "maps": to_url(each_to(maps[strongest].unsqueeze(1), signed=False))})
+            shown.append({"title": title, "maps": to_url(normalize_each(maps[strongest].unsqueeze(1), signed=False))})
         return shown
 
 
 def to_url(images: Tensor) -> str:
     """Images (N, C, H, W) in [0, 1], side by side, as a data URL."""
-    row = make_grid(images.cpu(), nrow=len(images), padding=1, pad_value=PAPER)[0]
+    row = make_grid(images.cpu(), nrow=len(images), padding=1, pad_value=GAP_SHADE)[0]
     file = io.BytesIO()
     Image.fromarray((row * 255).round().byte().numpy()).save(file, "png")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

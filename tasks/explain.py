@@ -13,8 +13,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from classic_cnn.classifier import ImageClassifier
 from classic_cnn.explain import plots
-from classic_cnn.explain.attribution import attribute, occlusion
-from classic_cnn.explain.deconvnet import Layer, conv_layers, feature_maps, search
+from classic_cnn.explain.attribution import attribute
+from classic_cnn.explain.deconvnet import ConvLayer, conv_layers, feature_maps, strongest_responses
+from classic_cnn.explain.occlusion import occlusion
 from datamodules.contract import Count, Share
 from tasks.checkpoint import load_trained
 from tasks.explain_excitation import Opened, evenly, excitation
@@ -150,7 +151,7 @@ def draw(
     yield Picture("attributions", "Attributions: which pixels decide", figure, ATTRIBUTIONS)
 
 
-def draw_feature_maps(settings: Settings, net: Opened, layers: list[Layer], examples: Examples) -> Picture:
+def draw_feature_maps(settings: Settings, net: Opened, layers: list[ConvLayer], examples: Examples) -> Picture:
     maps = [layer[0] for layer in feature_maps(net.model, layers, net.transform(examples.images[:1]))]
     figure = plots.feature_maps_figure(examples.images[0], [layer.name for layer in layers], maps, settings.maps)
     title = "Feature maps, from the first to the last convolution"
@@ -158,7 +159,7 @@ def draw_feature_maps(settings: Settings, net: Opened, layers: list[Layer], exam
 
 
 def draw_excitation(
-    settings: Settings, net: Opened, layers: list[Layer], validation: Any, progress: Progress
+    settings: Settings, net: Opened, layers: list[ConvLayer], validation: Any, progress: Progress
 ) -> Iterator[Picture]:
     """For each layer, the validation images that excite its feature maps most."""
     images, labels = validation
@@ -166,7 +167,7 @@ def draw_excitation(
     chosen = torch.randperm(len(labels), generator=generator)[: settings.images].sort().values
     parts = chosen.split(BATCH)
     batches = (net.transform(images[part]) for part in progress.track(parts, description="strongest responses"))
-    found = list(zip(layers, search(net.model, layers, batches), strict=True))
+    found = list(zip(layers, strongest_responses(net.model, layers, batches), strict=True))
     for number, (layer, responses) in enumerate(progress.track(found, description="projections"), start=1):
         yield excitation(settings.maps, net, layer, responses, images[chosen], labels[chosen], number)
 

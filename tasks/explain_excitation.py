@@ -8,7 +8,9 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from classic_cnn.explain import plots
-from classic_cnn.explain.deconvnet import Layer, Responses, Window, feature_maps, guided, is_chain, project, window_of
+from classic_cnn.explain.attribution import guided_backpropagation
+from classic_cnn.explain.deconvnet import ConvLayer, Responses, feature_maps, is_chain, project
+from classic_cnn.explain.receptive_field import ReceptiveField, receptive_field
 from tasks.explain_page import DECONVNET, GUIDED, Picture
 
 
@@ -16,7 +18,7 @@ class Opened(NamedTuple):
     """A net with all that its explanation needs."""
 
     model: LightningModule
-    layers: list[Layer]  # the convolutions, all of them
+    layers: list[ConvLayer]  # the convolutions, all of them
     transform: Callable[[Tensor], Tensor]  # from stored pixels to what the net reads, on its device
     class_names: tuple[str, ...]
 
@@ -26,10 +28,10 @@ class Opened(NamedTuple):
         return self.model(self.transform(images)).softmax(1).cpu()
 
 
-def evenly(layers: list[Layer], count: int) -> list[Layer]:
+def evenly(layers: list[ConvLayer], count: int) -> list[ConvLayer]:
     """At most `count` of the layers, evenly from the first to the last.
 
-    >>> [layer.name for layer in evenly([Layer(str(n), nn.ReLU(), nn.ReLU()) for n in range(9)], 3)]
+    >>> [layer.name for layer in evenly([ConvLayer(str(n), nn.ReLU(), nn.ReLU()) for n in range(9)], 3)]
     ['0', '4', '8']
     """
     if len(layers) <= count:
@@ -38,24 +40,29 @@ def evenly(layers: list[Layer], count: int) -> list[Layer]:
 
 
 def excitation(
-    count: int, net: Opened, layer: Layer, responses: Responses, images: Tensor, labels: Tensor, number: int
+    count: int, net: Opened, layer: ConvLayer, responses: Responses, images: Tensor, labels: Tensor, number: int
 ) -> Picture:
     """The `count` strongest feature maps of a layer, each with its nine images and their projections to pixels."""
     maps, top = responses.strongest(count)  # (M,), (M, 9)
     chain = features_up_to(net.model, layer)
-    window = Window(size=images.shape[-1] ** 2) if chain is None else window_of(chain)  # without a chain: all of it
+    whole_image = ReceptiveField(size=images.shape[-1] ** 2)
+    field = whole_image if chain is None else receptive_field(chain)
     projections, patches = [], []
     for feature, indices in zip(maps.tolist(), top, strict=True):
         inputs = net.transform(images[indices])
         wanted = torch.full((len(indices),), feature, device=inputs.device)
-        back = guided(net.model, layer, inputs, wanted) if chain is None else project(chain, inputs, wanted)
-        places = responses.places[indices, feature]
+        back = (
+            guided_backpropagation(net.model, layer, inputs, wanted)
+            if chain is None
+            else project(chain, inputs, wanted)
+        )
+        positions = responses.positions[indices, feature]
         width = feature_maps(net.model, [layer], inputs[:1])[0].shape[-1]
-        rows, columns = places // width, places % width
-        projections.append(window.cut(back.mean(1, keepdim=True).cpu(), rows, columns, 0.0))
-        patches.append(window.cut(inputs[:, :1].cpu(), rows, columns, -1.0))
+        rows, columns = positions // width, positions % width
+        projections.append(field.crop(back.mean(1, keepdim=True).cpu(), rows, columns, 0.0))
+        patches.append(field.crop(inputs[:, :1].cpu(), rows, columns, -1.0))
     classes = [[net.class_names[label] for label in labels[indices].tolist()] for indices in top]
-    side = window.size if chain is not None and window.size < inputs.shape[-1] else None
+    side = field.size if chain is not None and field.size < inputs.shape[-1] else None
     seen = f"windows of {side}x{side} pixels" if side else "whole images"
     title = f"What excites convolution {number} ({layer.name}), {seen}"
     figure = plots.excitation_figure(title, maps, projections, patches, classes)
@@ -63,7 +70,7 @@ def excitation(
     return Picture(f"excites_{number:02}_{layer.name}", title, figure, text)
 
 
-def features_up_to(model: nn.Module, layer: Layer) -> nn.Sequential | None:
+def features_up_to(model: nn.Module, layer: ConvLayer) -> nn.Sequential | None:
     """The chain of modules from the pixels to the output of a layer; None where the net has branches."""
     features = getattr(model, "features", None)
     if not is_chain(features):

@@ -8,25 +8,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from classic_cnn.explain.receptive_field import ReceptiveField
+
 PASS_ON = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Sequential)  # an empty one; they compute and store nothing
-
-
-class Field(NamedTuple):
-    """The receptive field of a value: `size` x `size` pixels of the image, shifted by `jump` pixels for its neighbour.
-
-    >>> field = Field()
-    >>> for kernel_size, stride in (5, 1), (2, 2), (5, 1), (2, 2), (5, 1):  # LeNet-5 up to C5
-    ...     field = field.through(kernel_size, stride)
-    >>> field
-    Field(size=32, jump=4)
-    """
-
-    size: int = 1
-    jump: int = 1
-
-    def through(self, kernel_size: int, stride: int = 1, dilation: int = 1) -> "Field":
-        """The receptive field after one more window."""
-        return Field(self.size + (kernel_size - 1) * dilation * self.jump, self.jump * stride)
 
 
 class Layer(NamedTuple):
@@ -37,7 +21,7 @@ class Layer(NamedTuple):
     output: tuple[int, ...]  # without the batch
     parameters: int
     macs: int  # multiply-accumulate operations for one image
-    field: Field | None  # None: its input is not an image but latents
+    field: ReceptiveField | None  # None: its input is not an image but latents
 
     @property
     def bytes(self) -> int:
@@ -52,7 +36,7 @@ def trace(model: nn.Module, example: Tensor) -> list[Layer]:
 
     >>> [layer] = trace(nn.Conv2d(3, 8, 3), torch.zeros(1, 3, 10, 10))
     >>> layer.output, layer.parameters, layer.macs, layer.bytes, layer.field
-    ((8, 8, 8), 224, 13824, 2048, Field(size=3, jump=1))
+    ((8, 8, 8), 224, 13824, 2048, ReceptiveField(size=3, jump=1, start=0))
     """
     layers: list[Layer] = []
     fields, counter = FieldTracer(), FlopCounterMode(display=False)
@@ -94,15 +78,16 @@ class FieldTracer(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.fields: dict[int, tuple[Field, Tensor]] = {}  # by id, which is unique only while the tensor is kept
+        # by the id of a tensor, which is unique only while the tensor is kept
+        self.fields: dict[int, tuple[ReceptiveField, Tensor]] = {}
 
     def start(self, images: Tensor) -> Tensor:
         """Gives each pixel of images (N, C, H, W) a receptive field of itself; latents (N, Z) have none."""
         if images.dim() == 4:
-            self.fields[id(images)] = Field(), images
+            self.fields[id(images)] = ReceptiveField(), images
         return images
 
-    def of(self, tensor: Tensor) -> Field | None:
+    def of(self, tensor: Tensor) -> ReceptiveField | None:
         return self.fields[id(tensor)][0] if id(tensor) in self.fields else None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -113,20 +98,20 @@ class FieldTracer(TorchFunctionMode):
             known = [part for part in listed if isinstance(part, Tensor) and id(part) in self.fields]
             fields = [self.fields[id(part)][0] for part in known]
             if fields:
-                widest = Field(max(field.size for field in fields), max(field.jump for field in fields))
+                widest = max(fields)
                 self.fields[id(output)] = widest.through(*window(name, known[0], output, args, kwargs or {})), output
         return output
 
 
 def window(
     name: str, maps: Tensor, output: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[int, int, int]:
-    """Kernel size, stride and dilation of the function of torch that made `output` from `maps`.
+) -> tuple[int, int, int, int]:
+    """Kernel size, stride, padding and dilation of the function of torch that made `output` from `maps`.
 
     >>> window("max_pool2d", torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 4, 4), (None, 3), {"stride": 2})
-    (3, 2, 1)
+    (3, 2, 0, 1)
     >>> window("flatten", torch.zeros(1, 16, 5, 5), torch.zeros(1, 400), (None, 1), {})  # what follows sees the map
-    (5, 5, 1)
+    (5, 5, 0, 1)
     """
 
     def argument(place: int, keyword: str, default: Any) -> int:
@@ -135,16 +120,16 @@ def window(
 
     if name == "conv2d":
         weight = args[1] if len(args) > 1 else kwargs["weight"]
-        return weight.shape[-1], argument(3, "stride", 1), argument(5, "dilation", 1)
+        return weight.shape[-1], argument(3, "stride", 1), argument(4, "padding", 0), argument(5, "dilation", 1)
     if name in ("max_pool2d", "avg_pool2d"):
         kernel_size = argument(1, "kernel_size", None)
-        return kernel_size, argument(2, "stride", kernel_size), 1
+        return kernel_size, argument(2, "stride", kernel_size), argument(3, "padding", 0), 1
     if maps.dim() == 4 and (name == "adaptive_avg_pool2d" or output.dim() < 4):
         side = maps.shape[-1]
         parts = output.shape[-1] if output.dim() == 4 else 1
         stride = side // parts
-        return side - (parts - 1) * stride, stride, 1
-    return 1, 1, 1
+        return side - (parts - 1) * stride, stride, 0, 1
+    return 1, 1, 0, 1
 
 
 def parameters(net: nn.Module) -> int:

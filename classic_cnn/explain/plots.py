@@ -1,4 +1,4 @@
-"""The figures of task=explain: filters, feature maps, what excites them, and which pixels decide."""
+"""Plots that explain a net: filters, feature maps, what excites them, and which pixels decide."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from torchvision.utils import make_grid
 
 from classic_cnn.explain.attribution import Attributions
 
-PAPER = 0.35  # the shade between tiles, of [0, 1]: neither ink nor background
+GAP_SHADE = 0.35  # between tiles, of [0, 1]: neither ink nor background
 
 
 def tiles(images: Tensor, columns: int, gap: float) -> Any:
-    """Images (N, 1, H, W) in rows of `columns`, a pixel apart: an array (height, width)."""
+    """Images (N, 1, H, W) in rows of `columns` with gaps of one pixel: an array (height, width)."""
     return make_grid(images.float().cpu(), nrow=columns, padding=1, pad_value=gap)[0].numpy()
 
 
-def each_to(images: Tensor, signed: bool) -> Tensor:
-    """Every image (N, 1, H, W) stretched to [0, 1] for itself; a signed one so that 0 is in the middle."""
+def normalize_each(images: Tensor, signed: bool) -> Tensor:
+    """Scales each image (N, 1, H, W) to [0, 1] by its own range; a signed one so that 0 becomes 0.5."""
     flat = images.flatten(1)
     if signed:
         largest = flat.abs().amax(1).clamp_min(1e-12)
@@ -45,16 +45,16 @@ def filters_figure(weight: Tensor) -> Figure:
     return figure
 
 
-def feature_maps_figure(image: Tensor, names: Sequence[str], maps: Sequence[Tensor], count: int) -> Figure:
-    """An image (1, S, S) and below it a row for each layer: of its maps (C, H, W) those that respond most."""
-    columns = max(1, min(count, max(len(layer) for layer in maps)))
-    figure = Figure(figsize=(1.15 * columns, 1.4 * (len(maps) + 1)), layout="constrained")
-    panels = figure.subplots(len(maps) + 1, columns, squeeze=False)
+def feature_maps_figure(image: Tensor, names: Sequence[str], layers: Sequence[Tensor], count: int) -> Figure:
+    """An image (1, S, S) and below it one row per layer: those of its feature maps (C, H, W) that respond most."""
+    columns = max(1, min(count, max(len(layer) for layer in layers)))
+    figure = Figure(figsize=(1.15 * columns, 1.4 * (len(layers) + 1)), layout="constrained")
+    panels = figure.subplots(len(layers) + 1, columns, squeeze=False)
     for axes in panels.flat:
         axes.axis("off")
     panels[0, 0].imshow(image[0].cpu().numpy(), cmap="gray")
     panels[0, 0].set_title("input", fontsize=8, loc="left")
-    for row, name, layer in zip(panels[1:], names, maps, strict=True):
+    for row, name, layer in zip(panels[1:], names, layers, strict=True):
         strongest = layer.flatten(1).amax(1).topk(min(columns, len(layer))).indices.tolist()
         for axes, number in zip(row, strongest, strict=False):
             axes.imshow(layer[number].float().cpu().numpy(), cmap="gray")
@@ -66,21 +66,25 @@ def feature_maps_figure(image: Tensor, names: Sequence[str], maps: Sequence[Tens
 
 
 def excitation_figure(
-    title: str, maps: Tensor, projections: Sequence[Tensor], patches: Sequence[Tensor], classes: Sequence[Sequence[str]]
+    title: str,
+    channel_indices: Tensor,
+    projections: Sequence[Tensor],
+    patches: Sequence[Tensor],
+    classes: Sequence[Sequence[str]],
 ) -> Figure:
-    """For each feature map what excites it, nine times, (9, 1, h, w), beside the images it was found in."""
-    columns = min(4, len(maps))
-    rows = -(-len(maps) // columns)
+    """For each channel the nine strongest projections, (9, 1, h, w), beside the parts of the images they come from."""
+    columns = min(4, len(channel_indices))
+    rows = -(-len(channel_indices) // columns)
     figure = Figure(figsize=(3.3 * columns, 2.0 * rows + 0.5), layout="constrained")
     panels = figure.subplots(rows, 2 * columns, squeeze=False).reshape(-1, 2)
     for pair in panels:
         for axes in pair:
             axes.axis("off")
     for (left, right), number, projected, patch, names in zip(
-        panels, maps.tolist(), projections, patches, classes, strict=False
+        panels, channel_indices.tolist(), projections, patches, classes, strict=False
     ):
-        left.imshow(tiles(each_to(projected, signed=True), 3, 1.0), cmap="gray", vmin=0, vmax=1)
-        right.imshow(tiles(to_common(patch), 3, PAPER), cmap="gray", vmin=0, vmax=1)
+        left.imshow(tiles(normalize_each(projected, signed=True), 3, 1.0), cmap="gray", vmin=0, vmax=1)
+        right.imshow(tiles(to_unit_interval(patch), 3, GAP_SHADE), cmap="gray", vmin=0, vmax=1)
         name, times = Counter(names).most_common(1)[0]
         left.set_title(f"map {number}", fontsize=9, loc="left")
         right.set_title(f"{times} of {len(names)}: {name}", fontsize=9, loc="left")
@@ -88,7 +92,7 @@ def excitation_figure(
     return figure
 
 
-def to_common(images: Tensor) -> Tensor:
+def to_unit_interval(images: Tensor) -> Tensor:
     """From [-1, 1] (pixels less their mean can lie a little beyond) to [0, 1]."""
     return ((images + 1) / 2).clamp(0, 1)
 
