@@ -6,6 +6,7 @@ the classes that runs are made of, and no path in it is followed.
 
 import inspect
 import os
+import pkgutil
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -15,7 +16,7 @@ from typing import Any
 import lightning
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -156,7 +157,7 @@ def class_of(target: Any) -> type:
     found = None
     if isinstance(target, str) and TRUSTED_NAMES.fullmatch(target):
         try:
-            found = get_object(target)
+            found = pkgutil.resolve_name(target)
         except Exception:
             found = None
     if inspect.ismethod(found) and found.__name__ == "published":

@@ -3,13 +3,13 @@
 import difflib
 import functools
 import inspect
+import pkgutil
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import lightning
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 from pydantic import Field, PydanticUserError, TypeAdapter, ValidationError
@@ -268,7 +268,7 @@ def locate(key: str, name: Any) -> tuple[Any, Parameters]:
         ConfigError: there is none.
     """
     try:
-        target = get_object(name)
+        target = pkgutil.resolve_name(name)
         return target, parameters_of(target)
     except Exception as error:
         raise ConfigError(f"{key}._target_", "names no class or function", name) from error

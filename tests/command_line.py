@@ -16,8 +16,8 @@ from conftest import ROOT
 from hydra.core.global_hydra import GlobalHydra
 
 RUN = str(ROOT / "run.py")
-SMALL = ("data=mnist_5k", "data.limit_train=40", "data.batch_size=40", "trainer.accelerator=cpu")  # 10 batches an epoch
-PLAIN = (*SMALL, "~callbacks.figures")  # figures take most of the time of so small a run
+SMALL = ("data=mnist_5k", "data.train_images_per_class=40", "data.batch_size=40", "trainer.accelerator=cpu")  # 10 batches an epoch
+PLAIN = (*SMALL, "~callbacks.plots")  # figures take most of the time of so small a run
 
 
 class Outcome(NamedTuple):

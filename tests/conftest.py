@@ -7,14 +7,16 @@ from pathlib import Path
 import hydra
 import pytest
 import torch
-from hydra.core.hydra_config import HydraConfig
+from hydra.core.global_hydra import GlobalHydra
 from lightning import LightningModule, Trainer, seed_everything
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from datamodules.images import ImageData, first_of_each_class
-from run import register_resolvers
+import run
 from tasks.build import build
+from tasks.process import configure_process
+from tasks.run_task import prepare
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
@@ -33,31 +35,26 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
 
 
-def compose(*overrides: str, folder: Path | None = None) -> DictConfig:
-    """The config that `run.py OVERRIDES` composes, for a run in `folder` (the current one)."""
-    register_resolvers()
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = hydra.compose("config", list(overrides), return_hydra_config=True)
-    with open_dict(cfg):
-        cfg.hydra.runtime.output_dir = str(folder or Path.cwd())
-        HydraConfig.instance().set_config(cfg.copy())
-        del cfg.hydra
-    return cfg
+def compose(*overrides: str) -> DictConfig:
+    """The checked config that `run.py OVERRIDES` gives to its task."""
+    GlobalHydra.instance().clear()
+    return prepare(run.compose(*overrides))
 
 
 def small_run(*overrides: str, folder: Path | None = None) -> tuple[LightningModule, ImageData, Trainer]:
     """Model, data and trainer of a run on the CPU: 20 real digits in batches of 8, and 10 to validate."""
     small = (
         "data=mnist_5k",
-        "data.limit_train=2",
+        "data.train_images_per_class=2",
         "data.batch_size=8",
         "trainer.max_epochs=1",
         "trainer.accelerator=cpu",
     )
-    quiet = ("~callbacks.progress_bar", "++trainer.enable_progress_bar=false")
-    cfg = compose(*small, *quiet, *overrides, folder=folder)
+    quiet = ("~callbacks.progress_bar", "trainer.enable_progress_bar=false")
+    cfg = compose(*small, *quiet, *overrides)
+    configure_process()
     seed_everything(cfg.seed, verbose=False)
-    model, data, trainer = build(cfg)
+    model, data, trainer = build(cfg, folder or Path.cwd())
     assert isinstance(data, ImageData)
     data.setup()
     assert data.val_split is not None
@@ -74,8 +71,8 @@ def quick_gan(name: str) -> tuple[str, ...]:
     settings = compose(f"model={name}").model
     if "discriminator_steps" not in settings:
         return ()
-    keys = {"width": 0.1, "discriminator_steps": 1, "warm_up_steps": "null"}
-    return tuple(f"model.{key}={value}" for key, value in keys.items() if key in settings)
+    keys = {"discriminator_steps": 1, "warm_up_steps": "null"}
+    return ("model.network.width=0.1", *(f"model.{key}={value}" for key, value in keys.items() if key in settings))
 
 
 def models_of(family: type) -> list[str]:

@@ -23,7 +23,7 @@ BATCHES, EPOCHS = 3, 4  # of 8, 8 and 4 images
 
 def lenet_run(*overrides: str, folder: Path | None = None) -> tuple[ImageClassifier, ImageData, Trainer]:
     epochs = f"trainer.max_epochs={EPOCHS}"
-    model, data, trainer = small_run("model=lenet", "~callbacks.figures", epochs, *overrides, folder=folder)
+    model, data, trainer = small_run("model=lenet", "~callbacks.plots", epochs, *overrides, folder=folder)
     assert isinstance(model, ImageClassifier)
     return model, data, trainer
 
@@ -83,7 +83,7 @@ def test_nothing_is_logged_in_training_where_nobody_wants_it() -> None:
 
 def test_validation_metrics_equal_a_count_by_hand() -> None:
     """1,300 images: a batch of 1,000 and one of 300, which weighs less."""
-    model, data, trainer = lenet_run("data.limit_train=130", "model.label_smoothing=0.3")
+    model, data, trainer = lenet_run("data.train_images_per_class=130", "model.label_smoothing=0.3")
     assert data.train_split is not None
     order = torch.randperm(1300)
     data.val_split = Split(data.train_split.images[order], data.train_split.labels[order])

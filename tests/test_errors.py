@@ -70,7 +70,7 @@ def test_key_below_a_choice_is_answered_with_the_choices_own_key() -> None:
         ("+trainer.x=1", "unexpected keyword argument 'x'"),
         ("data.image_size=12", "data.image_size=12: LeNet5 cannot read such images: use data.image_size=28"),
         ("data.batch_size=0", "data.batch_size=0: a whole number above 0 is needed"),
-        ("data.limit_train=401", "data.limit_train=401: class 0 has only 400 training images"),
+        ("data.train_images_per_class=401", "data.train_images_per_class=401: class 0 has only 400 training images"),
         ("data.normalize=full", "data.normalize=full: choose one of half, pixel_mean"),
         ("model.label_smoothing=2", "model.label_smoothing=2: a number from 0 to 1 is needed"),
         ("trainer.accelerator=gpus", "invalid accelerator name"),

@@ -23,7 +23,7 @@ WITH_THE_FIRST_LOSSES = [name for name in GANS if all(vars(GAN)[f] is getattr(mo
 
 def gan_run(name: str, *overrides: str, folder: Path | None = None) -> tuple[GAN, ImageData, Trainer]:
     """Three batches an epoch, a step of each narrow net at each, everything logged, nothing drawn."""
-    small = (*quick_gan(name), "trainer.log_every_n_steps=1", "~callbacks.figures")
+    small = (*quick_gan(name), "trainer.log_every_n_steps=1", "~callbacks.plots")
     model, data, trainer = small_run(f"model={name}", *small, *overrides, folder=folder)
     assert isinstance(model, GAN)
     return model, data, trainer

@@ -308,7 +308,7 @@ def test_a_judge_or_data_set_that_is_not_known_is_refused() -> None:
 
 SHORT = (
     "data=mnist_5k",
-    "data.limit_train=40",
+    "data.train_images_per_class=40",
     "data.batch_size=40",
     "trainer.accelerator=cpu",
     "trainer.max_epochs=2",

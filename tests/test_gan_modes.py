@@ -27,7 +27,7 @@ from tasks.build import build
 QUIET = ("~callbacks.progress_bar", "++trainer.enable_progress_bar=false", "trainer.accelerator=cpu")
 SMALL = {
     "ring": ("data.epoch_size=48", "data.batch_size=16", "callbacks.modes.count=50"),
-    "stacked_mnist": ("data.limit_train=5", "data.batch_size=20", "callbacks.modes.count=20"),
+    "stacked_mnist": ("data.train_images_per_class=5", "data.batch_size=20", "callbacks.modes.count=20"),
 }
 BOTH = sorted(SMALL)
 COUNTS = "+callbacks.modes._target_=gan.scores.modes"
@@ -154,7 +154,7 @@ class Makes(GAN):
 
 
 def test_modes_of_real_triples_are_those_of_their_labels() -> None:
-    _, data, _ = mode_run("stacked_mnist", "data=stacked_mnist", "data.limit_train=100")
+    _, data, _ = mode_run("stacked_mnist", "data=stacked_mnist", "data.train_images_per_class=100")
     assert data.train_split is not None
     images, labels = data.on_before_batch_transfer((data.train_split.images, data.train_split.labels), 0)
     scores = StackedModes().measured(Makes(data.transform(images)), data, 1000, last=True)
@@ -195,7 +195,7 @@ def test_a_resumed_run_ends_as_one_that_was_never_stopped(experiment: str, batch
 @pytest.mark.parametrize("experiment", BOTH)
 def test_scores_change_nothing_in_training(experiment: str) -> None:
     ends = []
-    for overrides in ((), ("~callbacks.figures", "~callbacks.watch", "~callbacks.modes")):
+    for overrides in ((), ("~callbacks.plots", "~callbacks.watch", "~callbacks.modes")):
         model, data, trainer = mode_run(experiment, *overrides)
         trainer.fit(model, data)
         ends.append(model.state_dict())
@@ -207,7 +207,7 @@ def test_scores_change_nothing_in_training(experiment: str) -> None:
 def test_every_gan_that_can_use_any_pair_learns_on_both_sets(experiment: str, name: str) -> None:
     network = compose(f"experiment={experiment}").model.network
     steps = ("model.warm_up_steps=null",) if name == "wgan" else ()
-    quiet = ("model.discriminator_steps=1", "~callbacks.figures", "~callbacks.modes")
+    quiet = ("model.discriminator_steps=1", "~callbacks.plots", "~callbacks.modes")
     model, data, trainer = mode_run(experiment, f"model={name}", *quiet, *steps, epochs=1)
     before = [parameter.detach().clone() for parameter in model.generator.parameters()]
     trainer.fit(model, data)
@@ -226,7 +226,7 @@ def test_same_samples_each_time_and_training_does_not_notice() -> None:
 def test_command_writes_the_scores_into_results_and_table() -> None:
     small = ("data.epoch_size=600", "data.batch_size=100", "trainer.max_epochs=1", "seed=0,1")
     run_well(
-        "-m", "experiment=ring", *small, "~callbacks.progress_bar", "~callbacks.figures", "trainer.accelerator=cpu"
+        "-m", "experiment=ring", *small, "~callbacks.progress_bar", "~callbacks.plots", "trainer.accelerator=cpu"
     )
     (sweep,) = Path("outputs/sweeps").iterdir()
     results = [results_of(path.parent) for path in sweep.rglob("results.json")]
@@ -251,7 +251,7 @@ def test_command_writes_the_scores_into_results_and_table() -> None:
     ],
 )
 def test_what_does_not_fit_together_is_refused_in_one_line(arguments: tuple[str, ...], message: str) -> None:
-    outcome = run(*arguments, "~callbacks.figures", "trainer.accelerator=cpu", "trainer.max_epochs=1")
+    outcome = run(*arguments, "~callbacks.plots", "trainer.accelerator=cpu", "trainer.max_epochs=1")
     assert outcome.status == 2
     assert message in outcome.err
     assert len(outcome.err.splitlines()) == 1
@@ -266,7 +266,7 @@ def test_callback_that_is_null_is_left_out() -> None:
 
 def test_points_are_no_images_to_generate() -> None:
     small = ("data.epoch_size=32", "data.batch_size=16", "trainer.max_epochs=1", "trainer.accelerator=cpu")
-    run_well("experiment=ring", *small, "~callbacks.figures", "~callbacks.progress_bar")
+    run_well("experiment=ring", *small, "~callbacks.plots", "~callbacks.progress_bar")
     outcome = run("task=generate", f"ckpt_path={only_run() / 'checkpoints' / 'last.ckpt'}", "task.format=png")
     assert outcome.status == 2
     assert "what this GAN makes are no gray images" in outcome.err

@@ -179,7 +179,7 @@ def test_long_film_is_thinned_out_from_the_first_to_the_last_epoch() -> None:
 
 def test_pictures_change_nothing_in_training() -> None:
     ends = []
-    for overrides in ((), ("~callbacks.figures", "~callbacks.watch")):
+    for overrides in ((), ("~callbacks.plots", "~callbacks.watch")):
         model, data, trainer = drawn_run("dragan", "trainer.max_epochs=2", "trainer.log_every_n_steps=1", *overrides)
         trainer.fit(model, data)
         ends.append(model.state_dict())
@@ -298,8 +298,8 @@ def test_watch_warns_again_after_a_recovery() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: GANFigures(frames=1), "callbacks.figures.frames=1"),
-        (lambda: GANFigures(seconds=0), "callbacks.figures.seconds=0"),
+        (lambda: GANFigures(frames=1), "callbacks.plots.frames=1"),
+        (lambda: GANFigures(seconds=0), "callbacks.plots.seconds=0"),
         (lambda: CollapseWatch(patience=0), "callbacks.watch.patience=0"),
     ],
 )

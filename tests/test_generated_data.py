@@ -91,20 +91,20 @@ def test_pixel_mean_is_of_all_training_images(digits: Split) -> None:
 
 def test_a_classifier_trains_on_a_set_and_is_tested_on_real_images(digits: Split) -> None:
     save(digits, "set.csv")
-    budget = ("trainer.max_epochs=2", "data.batch_size=50", "trainer.accelerator=cpu", "~callbacks.figures")
+    budget = ("trainer.max_epochs=2", "data.batch_size=50", "trainer.accelerator=cpu", "~callbacks.plots")
     outcome = run_well("model=lenet", "data=generated", "data.path=set.csv", *budget)
     assert "4,000 train / 5,000 validation / 10,000 test" in outcome.out
     folder = only_run()
     results = results_of(folder)
     assert results["test/accuracy"] > 0.9
-    run_well("task=test", f"ckpt_path={folder / 'checkpoints' / 'best.ckpt'}", "~callbacks.figures")
+    run_well("task=test", f"ckpt_path={folder / 'checkpoints' / 'best.ckpt'}", "~callbacks.plots")
     (tested,) = {path.parent.resolve() for path in Path("outputs").rglob("results.json")} - {folder}
     assert results_of(tested)["test/accuracy"] == results["test/accuracy"]
 
 
 def test_a_real_set_is_extended_on_the_command_line(digits: Split) -> None:
     save(part(digits, 100), "set", "idx")
-    budget = ("data.limit_train=10", "trainer.max_epochs=1", "trainer.accelerator=cpu", "~callbacks.figures")
+    budget = ("data.train_images_per_class=10", "trainer.max_epochs=1", "trainer.accelerator=cpu", "~callbacks.plots")
     outcome = run_well("model=lenet", "data=mnist_5k", "data.extend_with=set", *budget)
     assert "200 train" in outcome.out
     assert "100 of the training images from set" in outcome.out

@@ -134,7 +134,7 @@ def test_the_seed_decides_on_the_weights(name: str) -> None:
 def test_classifier_learns_16_digits_by_heart(name: str) -> None:
     model, data, trainer = small_run(
         *(f"model={name}", "data.batch_size=16", "trainer.max_epochs=80", "trainer.check_val_every_n_epoch=100"),
-        *("trainer.log_every_n_steps=1", "~callbacks.figures"),
+        *("trainer.log_every_n_steps=1", "~callbacks.plots"),
     )
     assert isinstance(model, ImageClassifier)
     assert data.train_split is not None

@@ -79,7 +79,7 @@ def test_views_are_those_of_the_stored_pixels(normalize: str) -> None:
             seen.append(images)
             return super().forward(images)
 
-    trainer = small_run("~callbacks.figures")[2]
+    trainer = small_run("~callbacks.plots")[2]
     trainer.callbacks.append(AveragedViews("ten_crop"))  # type: ignore[attr-defined]
     trainer.validate(Reader(), data, verbose=False)
     expected = [data.transform(view) for view in ten_crop(pixels)]
@@ -89,7 +89,7 @@ def test_views_are_those_of_the_stored_pixels(normalize: str) -> None:
 
 @pytest.mark.parametrize("name", VIEWS)
 def test_accuracy_over_views_is_that_of_the_averaged_probabilities(name: str) -> None:
-    model, data, trainer = small_run("~callbacks.figures")
+    model, data, trainer = small_run("~callbacks.plots")
     trainer.callbacks.append(AveragedViews(name))  # type: ignore[attr-defined]
     [metrics] = trainer.validate(model, data, verbose=False)
     assert data.val_split is not None
@@ -104,8 +104,8 @@ def test_accuracy_over_views_is_that_of_the_averaged_probabilities(name: str) ->
 
 
 def test_test_task_reports_accuracy_with_and_without_ten_crop(capsys: pytest.CaptureFixture[str]) -> None:
-    small = ("trainer.accelerator=cpu", "~callbacks.progress_bar", "~callbacks.figures")
-    train_task(compose("data=mnist_5k", "data.limit_train=2", "trainer.max_epochs=1", *small, folder=new_folder("run")))
+    small = ("trainer.accelerator=cpu", "~callbacks.progress_bar", "~callbacks.plots")
+    train_task(compose("data=mnist_5k", "data.train_images_per_class=2", "trainer.max_epochs=1", *small, folder=new_folder("run")))
     checkpoint = "run/checkpoints/best.ckpt"
     asked = ("task=test", "task.test_time_augmentation=ten_crop", f"ckpt_path={checkpoint}")
     test_task(compose(*asked, folder=new_folder("test")))
@@ -165,8 +165,8 @@ def test_nets_without_a_common_layer_are_refused() -> None:
 
 def test_training_starts_from_another_run_and_does_without_it_afterwards(capsys: pytest.CaptureFixture[str]) -> None:
     small = (
-        *("model=vgg", "model.width=0.05", "data=mnist_5k", "data.limit_train=1", "trainer.limit_val_batches=1"),
-        *("trainer.accelerator=cpu", "~callbacks.progress_bar", "~callbacks.figures", "model.lr_scheduler=null"),
+        *("model=vgg", "model.width=0.05", "data=mnist_5k", "data.train_images_per_class=1", "trainer.limit_val_batches=1"),
+        *("trainer.accelerator=cpu", "~callbacks.progress_bar", "~callbacks.plots", "model.lr_scheduler=null"),
         *("trainer.max_epochs=1", "model.optimizer.lr=0"),
     )
     train_task(compose(*small, "model.depth=11", folder=new_folder("shallow")))
@@ -205,7 +205,7 @@ CONVERGENCE = "+callbacks.convergence._target_=classic_cnn.callbacks.convergence
 
 
 def test_layer_convergence_logs_relative_changes_and_a_heat_map(tmp_path: Path) -> None:
-    model, data, trainer = small_run(CONVERGENCE, "trainer.max_epochs=2", "~callbacks.figures", folder=tmp_path)
+    model, data, trainer = small_run(CONVERGENCE, "trainer.max_epochs=2", "~callbacks.plots", folder=tmp_path)
     snapshots = Snapshots()
     trainer.callbacks.append(snapshots)  # type: ignore[attr-defined]
     trainer.fit(model, data)
@@ -222,7 +222,7 @@ def test_layer_convergence_logs_relative_changes_and_a_heat_map(tmp_path: Path) 
 
 def test_layer_convergence_goes_on_with_a_resumed_run(tmp_path: Path) -> None:
     for epochs in (2, 3):
-        overrides = (CONVERGENCE, "model.lr_scheduler=null", f"trainer.max_epochs={epochs}", "~callbacks.figures")
+        overrides = (CONVERGENCE, "model.lr_scheduler=null", f"trainer.max_epochs={epochs}", "~callbacks.plots")
         model, data, trainer = small_run(*overrides, folder=tmp_path)
         last = tmp_path / "checkpoints/last.ckpt"
         trainer.fit(model, data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
@@ -263,13 +263,13 @@ def test_schedule_is_the_papers(name: str, expected: list[float]) -> None:
 
 @pytest.mark.parametrize("name", CONFIG.schedules)
 def test_schedule_trains_and_its_checkpoint_is_plain(name: str, tmp_path: Path) -> None:
-    model, data, trainer = small_run(f"model.lr_scheduler=${{schedules.{name}}}", "~callbacks.figures", folder=tmp_path)
+    model, data, trainer = small_run(f"model.lr_scheduler=${{schedules.{name}}}", "~callbacks.plots", folder=tmp_path)
     trainer.fit(model, data)
     assert torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["lr_schedulers"]
 
 
 EMA_RUN = (
-    *("model=vgg", "model.depth=11", "model.width=0.05", "~callbacks.figures", "model.label_smoothing=0.1"),
+    *("model=vgg", "model.depth=11", "model.width=0.05", "~callbacks.plots", "model.label_smoothing=0.1"),
     *("+callbacks.ema._target_=classic_cnn.callbacks.weight_ema.WeightEMA", "+callbacks.ema.decay=0.5"),
     *("callbacks.checkpoint.monitor=val/loss", "callbacks.checkpoint.mode=min", "model.lr_scheduler=null"),
 )

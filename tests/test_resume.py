@@ -18,10 +18,10 @@ from classic_cnn.lenet import LeNet5
 from gan.vanilla import VanillaGAN
 from tasks.train import RunRecord
 
-AUGMENTED = ("data.augment=${augmentations.crop}", "model.optimizer.lr=0.01")  # and a learning rate that goes one cycle
+AUGMENTED = ("data/augment=crop", "model.optimizer.lr=0.01")  # and a learning rate that goes one cycle
 LENET = ("model=lenet", *PLAIN, "trainer.max_epochs=3", "trainer.log_every_n_steps=4", *AUGMENTED)
 GAN = (  # draws latents and has dropout; a generator step at every second batch, of 4 an epoch
-    *("model=gan", "data=mnist_5k", "data.limit_train=16", "data.batch_size=40", "trainer.accelerator=cpu"),
+    *("model=gan", "data=mnist_5k", "data.train_images_per_class=16", "data.batch_size=40", "trainer.accelerator=cpu"),
     *("trainer.max_epochs=3", "model.discriminator_steps=2"),
 )
 REDUCE_OFTEN = (
@@ -171,7 +171,7 @@ def test_run_stopped_at_once_goes_on_from_the_last_epoch(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_run_stopped_while_it_is_tested_says_so(number: signal.Signals, trained: Path) -> None:
-    arguments = ("task=test", f"ckpt_path={trained}/checkpoints/best.ckpt", "data=mnist", "~callbacks.figures")
+    arguments = ("task=test", f"ckpt_path={trained}/checkpoints/best.ckpt", "data=mnist", "~callbacks.plots")
     outcome = stop(arguments, Moment(LeNet5, "test_step", 2), number)
     assert outcome.status == STATUS[number]
     assert results_of(only_run())["reason"] == f"stopped by {number.name}"
@@ -197,8 +197,8 @@ def test_finished_run_keeps_its_results_when_it_is_asked_to_go_on(
 
 
 PROCESS = (
-    *("model=lenet", "data=mnist_5k", "data.limit_train=100", "data.batch_size=8", "trainer.max_epochs=8"),
-    *("trainer.accelerator=cpu", "~callbacks.figures", *AUGMENTED),
+    *("model=lenet", "data=mnist_5k", "data.train_images_per_class=100", "data.batch_size=8", "trainer.max_epochs=8"),
+    *("trainer.accelerator=cpu", "~callbacks.plots", *AUGMENTED),
 )
 
 

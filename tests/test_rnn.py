@@ -110,7 +110,7 @@ def test_ridge_regression_equals_numpys_least_squares() -> None:
 
 def esn_run(*overrides: str) -> tuple[EchoStateNetwork, ImageData, Any]:
     """500 digits in batches of 100, and a reservoir of 30 units."""
-    size = ("model=esn", "model.units=30", "data.limit_train=50", "data.batch_size=100", "~callbacks.figures")
+    size = ("model=esn", "model.units=30", "data.train_images_per_class=50", "data.batch_size=100", "~callbacks.plots")
     model, data, trainer = small_run(*size, *overrides)
     assert isinstance(model, EchoStateNetwork)
     assert data.train_split is not None
@@ -190,7 +190,7 @@ def test_an_echo_state_network_lives_on_in_its_checkpoint() -> None:
 
 @pytest.mark.parametrize("batch", [7, 10, 14])  # of 10 an epoch
 def test_a_pass_that_was_stopped_goes_on_to_the_same_readout(batch: int) -> None:
-    small = (*PLAIN, "model=esn", "model.units=50", "data.batch_size=40", "data.augment=${augmentations.crop}")
+    small = (*PLAIN, "model=esn", "model.units=50", "data.batch_size=40", "data/augment=crop")
     run_well(*small, "trainer.max_epochs=2")
     straight = only_run()
     step = EchoStateNetwork.training_step

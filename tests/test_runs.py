@@ -123,7 +123,7 @@ def test_second_run_overwrites_nothing_of_the_first() -> None:
 
 
 def test_test_gives_the_accuracy_that_training_gave_without_repeating_model_and_data(trained: Path) -> None:
-    run_well("task=test", f"ckpt_path={trained}/checkpoints/best.ckpt", "~callbacks.figures")
+    run_well("task=test", f"ckpt_path={trained}/checkpoints/best.ckpt", "~callbacks.plots")
     tested = only_run()
     assert tested.parts[-4:-1] == ("outputs", "lenet", "mnist_5k")
     results = results_of(tested)
@@ -196,7 +196,7 @@ def test_predict_takes_a_single_file_and_names_three_classes_on_the_terminal(tra
 @pytest.fixture(scope="module")
 def unusual(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a run whose settings are not the defaults."""
-    changed = ("model.optimizer.lr=0.0123", "trainer.log_every_n_steps=3", "data.augment=${augmentations.crop}")
+    changed = ("model.optimizer.lr=0.0123", "trainer.log_every_n_steps=3", "data/augment=crop")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("unusual"))
         run_well("model=lenet", *PLAIN, "trainer.max_epochs=1", *changed)
@@ -208,14 +208,14 @@ def test_settings_of_a_run_travel_with_its_checkpoint(unusual: Path) -> None:
     assert cfg.model.optimizer.lr == 0.0123
     assert cfg.trainer.log_every_n_steps == 3
     assert cfg.data._target_ == "datamodules.mnist.MNIST5k"
-    assert cfg.data.augment == compose("data.augment=${augmentations.crop}").data.augment
+    assert cfg.data.augment == compose("data/augment=crop").data.augment
     assert "figures" not in cfg.callbacks
     assert cfg.task == compose("task=test").task
 
 
 def test_what_the_command_line_changes_wins_over_the_checkpoint(unusual: Path) -> None:
     changes = ("trainer.log_every_n_steps=7", "data=fashion_mnist", "data.batch_size=11", "~callbacks.learning_rate")
-    more = ("+trainer.benchmark=true", "data.augment=${augmentations.crop_flip}")
+    more = ("+trainer.benchmark=true", "data/augment=crop_flip")
     cfg = complete(compose("task=test", f"ckpt_path={unusual}", *changes, *more))
     assert len(cfg.data.augment) == 2
     assert cfg.trainer.log_every_n_steps == 7

@@ -31,7 +31,7 @@ def table_in(folder: Path) -> list[dict[str, str]]:
 def two_at_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Popen[str], Path]:
     """A sweep of two jobs at once and its folder, started first: it goes on while the other tests do theirs."""
     place = tmp_path_factory.mktemp("two_at_once")
-    parallel = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "data.augment=${augmentations.crop},[]")
+    parallel = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "data/augment=crop,[]")
     return start("-m", "model=lenet", *SHORT, *parallel, place=place), place
 
 
@@ -128,5 +128,5 @@ def test_two_jobs_at_once_share_a_sweep(two_at_once: tuple[subprocess.Popen[str]
     accuracies = {str(results_of(job)["val/accuracy"]) for job in done.jobs}
     assert len(accuracies) == 2
     assert {row["accuracy"] for row in done.rows} == accuracies
-    assert {row["changes"] for row in done.rows} == {"data.augment=${augmentations.crop}", "data.augment=[]"}
+    assert {row["changes"] for row in done.rows} == {"data/augment=crop", "data.augment=[]"}
     assert {job.name[:19] for job in done.jobs} == {"000_model-lenet_dat", "001_model-lenet_dat"}

@@ -1,0 +1,151 @@
+"""Every key of every config is checked: what is wrong with it is one line that names the key, never a traceback."""
+
+import copy
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import CONF, MODELS, compose
+from omegaconf import OmegaConf
+
+from datamodules.contract import DivergenceError
+from tasks.config import ConfigError, check_config
+
+DATA = sorted(file.stem for file in (CONF / "data").glob("*.yaml"))
+TASKS = sorted(file.stem for file in (CONF / "task").glob("*.yaml"))
+PUBLISHED = sorted(file.stem for file in (CONF / "model/published").glob("*.yaml"))
+CONFIGS = (
+    *(f"model={name}" for name in MODELS),
+    *(f"model=published/{name}" for name in PUBLISHED),
+    *(f"data={name}" for name in DATA),
+    *(f"task={name}" for name in TASKS),
+)
+FREE = ("choices", "overrides", "expect")  # filled in, or free by their nature
+WRONG_TYPES = ("wide", True, 1.5, [], {"a": 1})
+
+
+def leaves(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The places of all values that are no mappings; those of a list's items too."""
+    if isinstance(node, dict) and (node or not path):
+        for key, value in node.items():
+            yield from leaves(value, (*path, key))
+    elif path:
+        yield path
+
+
+def changed(config: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    copied = copy.deepcopy(config)
+    node = copied
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    return copied
+
+
+def outcome(config: dict[str, Any]) -> ConfigError | None:
+    """The error of a config, which is of one kind and of one line, or None."""
+    try:
+        check_config(OmegaConf.create(config))
+    except ConfigError as error:
+        assert "\n" not in str(error)
+        return error
+    return None
+
+
+@pytest.mark.parametrize("choice", CONFIGS)
+def test_every_key_is_checked_by_type_and_name(choice: str) -> None:
+    config: dict[str, Any] = OmegaConf.to_container(compose(choice))  # type: ignore[assignment]
+    assert outcome(config) is None
+    keys = [path for path in leaves(config) if path[0] not in FREE]
+    assert len(keys) > 20
+    for path in keys:
+        dotted = ".".join(map(str, path))
+        refused = [value for value in WRONG_TYPES if (error := outcome(changed(config, path, value)))]
+        assert len(refused) >= 3, f"{dotted} takes {[value for value in WRONG_TYPES if value not in refused]}"
+        for value in refused:
+            error = outcome(changed(config, path, value))
+            assert error is not None
+            assert dotted.startswith(error.key) or error.key.startswith(dotted), (dotted, error)
+
+
+@pytest.mark.parametrize("choice", CONFIGS)
+def test_every_misspelled_key_is_refused_and_the_right_one_named(choice: str) -> None:
+    config: dict[str, Any] = OmegaConf.to_container(compose(choice))  # type: ignore[assignment]
+    for path in leaves(config):
+        if path[0] in FREE or path[-1] in ("_target_", "_partial_") or path[:2] == ("data", "augment"):
+            continue
+        name = str(path[-1])
+        misspelled = f"{name}x" if len(name) < 4 else f"{name[:-2]}{name[-1]}{name[-2]}"
+        if misspelled == name:
+            misspelled = f"{name}x"
+        error = outcome(changed(config, (*path[:-1], misspelled), 1))
+        assert error is not None, f"{'.'.join(path[:-1])}.{misspelled} was accepted"
+        assert error.key.endswith(misspelled)
+        assert name in error.reason or difflib.SequenceMatcher(None, name, misspelled).ratio() < 0.6
+
+
+NEGATIVE = {"trainer.max_epochs": -1, "trainer.max_steps": -1}  # which here mean: no bound
+
+
+@pytest.mark.parametrize("choice", CONFIGS)
+def test_a_negative_number_is_refused_where_it_means_nothing(choice: str) -> None:
+    config: dict[str, Any] = OmegaConf.to_container(compose(choice))  # type: ignore[assignment]
+    for path in leaves(config):
+        value = config
+        for key in path:
+            value = value[key]
+        if path[0] in (*FREE, "data") and "augment" in path:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or "optimizer" in path:
+            continue  # an optimizer's own class knows its ranges: test_errors
+        if "lr_scheduler" in path or "discriminator_optimizer" in path or path[0] in FREE:
+            continue
+        assert outcome(changed(config, path, -7)) is not None, f"{'.'.join(path)}=-7 was accepted"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (("model.width=true",), "model.width"),
+        (("model=vgg", "model.width=wide"), "model.width"),
+        (("model=vgg", "model.width=true"), "model.width"),
+        (("model.lr_scheduler.max_lr=high",), "model.lr_scheduler.max_lr"),
+        (("model.optimizer.betas=[0.9]",), "model.optimizer.betas"),
+        (("model.optimizer.momentun=0.8",), "model.optimizer.momentun"),
+        (("callbacks.plots.mistaks=9",), "callbacks.plots.mistaks"),
+        (("callbacks=early_stopping",), "callbacks"),
+        (("model.optimizer=sgd",), "model.optimizer"),
+        (("model.channels_last=abc",), "model.channels_last"),
+        (("trainer.gradient_clip_val=-1",), "trainer.gradient_clip_val"),
+        (("callbacks.checkpoint.filename=../x",), "callbacks.checkpoint.filename"),
+        (("callbacks.checkpoint.dirpath=/tmp",), "callbacks.checkpoint.dirpath"),
+        (("trainer.default_root_dir=/tmp",), "trainer.default_root_dir"),
+        (("task=demo", "task.port=true"), "task.port"),
+        (("task=explain", "task.shade=half"), "task.shade"),
+        (("seed=null",), "seed"),
+        (("seed=-1",), "seed"),
+        (("seeed=1",), "seeed"),
+        (("modle.depth=3",), "modle"),
+        (("model.depth=18",), "model.depth"),
+        (("callbacks.evaluation.count=9",), "callbacks.evaluation"),
+        (("compile=maybe",), "compile"),
+        (("data.batch_size=many",), "data.batch_size"),
+    ],
+)
+def test_mistake_names_its_key(overrides: tuple[str, ...], key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose(*overrides)
+    assert caught.value.key == key
+
+
+def test_a_changed_optimizer_inherits_nothing_of_another() -> None:
+    for model in MODELS:
+        cfg = compose(f"model={model}")
+        if "optimizer" in cfg.model:
+            changed_cfg = compose(f"model={model}", "model/optimizer=sgd")
+            assert changed_cfg.model.optimizer == compose("model=lenet", "model/optimizer=sgd").model.optimizer
+
+
+def test_divergence_is_a_status_of_its_own() -> None:
+    assert DivergenceError("train/loss", 3).status == "diverged"

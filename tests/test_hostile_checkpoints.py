@@ -1,0 +1,209 @@
+"""A stranger's checkpoint is data: whatever it holds, nothing runs, nothing is written outside, one line says why."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command_line import run
+from PIL import Image
+
+Content = dict[str, Any]
+CANARY = "ran"  # the file that a successful attack leaves
+
+
+def command(target: str, **arguments: Any) -> Content:
+    return {"_target_": target, **arguments}
+
+
+SHELL = command("torch.utils.collect_env.run", command=f"touch {CANARY}")
+SYSTEM = command("os.system", command=f"touch {CANARY}")
+TARGETS = (
+    *("os.system", "subprocess.Popen", "builtins.eval", "builtins.exec", "torch.load", "torch.hub.load"),
+    *("torch.utils.collect_env.run", "lightning.pytorch.trainer.trainer.os.system", "tasks.train.train"),
+    *("tasks.results.os.kill", "datamodules.mnist.Path", "classic_cnn.lenet.torch.load", "run.main", "torch.nope"),
+    *("hydra.utils.instantiate", "pathlib.Path.unlink", "shutil.rmtree", "kornia.augmentation.container.torch.load"),
+    "torch.distributed.elastic.multiprocessing.subprocess_handler.SubprocessHandler",
+    "lightning.pytorch.callbacks.OnExceptionCheckpoint",
+    "lightning.pytorch.callbacks.LambdaCallback",
+    "lightning.pytorch.loggers.CSVLogger",
+)
+PLACES: dict[str, Callable[[Content, Any], None]] = {
+    "model": lambda config, value: config["model"].update(label_smoothing=value),
+    "model's optimizer": lambda config, value: config["model"].update(optimizer=value),
+    "data": lambda config, value: config["data"].update(batch_size=value),
+    "augmentation": lambda config, value: config["data"].update(augment={"x": value}),
+    "list": lambda config, value: config["data"].update(augment=[[value]]),
+    "trainer": lambda config, value: config["trainer"].update(profiler=value),
+    "callback": lambda config, value: config["callbacks"].update(x=value),
+    "callback's argument": lambda config, value: config["callbacks"]["checkpoint"].update(monitor=value),
+}
+INTERPOLATIONS = (
+    f"${{oc.create:[{{_target_:torch.utils.collect_env.run,command:'touch {CANARY}'}}]}}",
+    "${oc.env:HOME}",
+    "${sweep_folder:}",
+    "${model._target_}",
+    "???",
+)
+
+
+def with_config(change: Callable[[Content], Any]) -> Callable[[Content], Any]:
+    """An attack that changes the config of a checkpoint."""
+
+    def attack(content: Content) -> Any:
+        replaced = change(content["config"])
+        if replaced is not None:
+            content["config"] = replaced
+        return content
+
+    return attack
+
+
+def setting(*path: str, to: Any) -> Callable[[Content], Any]:
+    """An attack that sets a value somewhere in the checkpoint."""
+
+    def attack(content: Content) -> Any:
+        node = content
+        for key in path[:-1]:
+            node = node[key]
+        node[path[-1]] = to
+        return content
+
+    return attack
+
+
+def recursive(content: Content) -> Any:
+    content["config"]["model"]["self"] = content["config"]
+    return content
+
+
+ATTACKS: dict[str, Callable[[Content], Any]] = {
+    **{
+        f"{place}: {target}": with_config(lambda config, put=put, target=target: put(config, command(target, command="x")))
+        for place, put in PLACES.items()
+        for target in TARGETS
+    },
+    **{
+        f"{place}: {text}": with_config(lambda config, put=put, text=text: put(config, text))
+        for place, put in PLACES.items()
+        for text in INTERPOLATIONS
+    },
+    "model is a command": setting("config", "model", to=SHELL),
+    "data is a command": setting("config", "data", to=SYSTEM),
+    "trainer is a command": setting("config", "trainer", to=SHELL),
+    "positional arguments": setting("config", "model", "_args_", to=[1]),
+    "a class of another part": setting("config", "data", "_target_", to="classic_cnn.lenet.LeNet5"),
+    "choices are a path": setting("config", "choices", "model", to="/tmp/elsewhere"),
+    "choices go up": setting("config", "choices", "data", to="../../elsewhere"),
+    "choices are an interpolation": setting("config", "choices", "experiment", to="${oc.env:HOME}"),
+    "trainer writes elsewhere": setting("config", "trainer", "default_root_dir", to="elsewhere"),
+    "trainer has plugins": setting("config", "trainer", "plugins", to=["async"]),
+    "null model": setting("config", "model", to=None),
+    "no callbacks": setting("config", "callbacks", to=None),
+    "config is a list": setting("config", to=[1, 2]),
+    "config is null": setting("config", to=None),
+    "overrides are a number": setting("overrides", to=5),
+    "overrides are null": setting("overrides", to=None),
+    "weights are a list": setting("state_dict", to=[1]),
+    "weights are words": setting("state_dict", to={"features.0.weight": "x"}),
+    "earlier format": setting("format", to=1),
+    "no format": lambda content: {key: value for key, value in content.items() if key != "format"},
+    "a tensor in the config": setting("config", "seed", to=torch.zeros(1)),
+    "infinitely deep": recursive,
+    "a list": lambda content: [content],
+    "nothing": lambda content: {},
+}
+
+
+@pytest.fixture(scope="module")
+def content(trained: Path) -> Content:
+    return torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def files() -> set[str]:
+    return {str(path) for path in Path().rglob("*")}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_hostile_content_is_refused_before_anything_is_done(name: str, content: Content) -> None:
+    torch.save(ATTACKS[name](copy.deepcopy(content)), "strange.ckpt")
+    before = files()
+    outcome = run("task=test", "ckpt_path=strange.ckpt", "trainer.accelerator=cpu")
+    assert outcome.status == 2, outcome.err
+    assert outcome.err.startswith("Error: ckpt_path=strange.ckpt: ")
+    assert outcome.err.count("\n") == 1
+    assert files() == before
+
+
+TASKS: dict[str, tuple[str, ...]] = {
+    "train": (),
+    "test": ("task=test",),
+    "predict": ("task=predict", "input=digit.png"),
+    "explain": ("task=explain",),
+    "demo": ("task=demo", "task.port=0"),
+    "generate": ("task=generate", "task.count=10"),
+    "summarize": ("task=summarize",),
+    "a new run's start": ("init_from=strange.ckpt", "data=mnist_5k"),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", ["augmentation: torch.utils.collect_env.run", f"augmentation: {INTERPOLATIONS[0]}"])
+def test_no_task_follows_a_hostile_checkpoint(name: str, task: str, content: Content) -> None:
+    torch.save(ATTACKS[name](copy.deepcopy(content)), "strange.ckpt")
+    Image.new("L", (28, 28)).save("digit.png")
+    before = files()
+    checkpoint = () if "init_from" in TASKS[task][0:1] or task.startswith("a new") else ("ckpt_path=strange.ckpt",)
+    outcome = run(*TASKS[task], *checkpoint, "trainer.accelerator=cpu")
+    assert outcome.status == 2
+    assert outcome.err.count("\n") == 1
+    assert {path for path in files() - before if Path(path).is_file()} == set() or "init_from" in outcome.err
+    assert not Path(CANARY).exists()
+
+
+def test_paths_in_a_checkpoint_are_not_followed_when_its_run_is_resumed(trained: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    (victim / "precious").mkdir(parents=True)
+    (victim / "precious" / "letter.txt").write_text("dear")
+    (victim / "best.ckpt").write_text("mine")
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    for key, state in content["callbacks"].items():
+        if key.startswith("ModelCheckpoint"):
+            state["dirpath"] = str(victim)
+            state["best_k_models"] = {str(victim / "precious"): torch.tensor(0.0), str(victim / "best.ckpt"): torch.tensor(0.0)}
+            state |= dict.fromkeys(("kth_best_model_path", "best_model_path", "last_model_path"), str(victim / "best.ckpt"))
+    for callback in ("checkpoint", "last"):
+        content["config"]["callbacks"][callback]["dirpath"] = str(victim)
+    content["config"]["trainer"]["max_epochs"] = 4
+    for schedule in content["lr_schedulers"]:
+        schedule["total_steps"] = 400
+    place = tmp_path / "downloads" / "checkpoints"
+    place.mkdir(parents=True)
+    torch.save(content, place / "last.ckpt")
+    outcome = run(f"ckpt_path={place}/last.ckpt", "trainer.accelerator=cpu")
+    assert outcome.status in (0, 2), outcome.err
+    assert (victim / "precious" / "letter.txt").read_text() == "dear"
+    assert (victim / "best.ckpt").read_text() == "mine"
+    assert {path.name for path in victim.iterdir()} == {"precious", "best.ckpt"}
+
+
+DAMAGES: dict[str, Any] = {
+    **{f"no {key}": key for key in ("loops", "callbacks", "optimizer_states", "lr_schedulers", "epoch", "global_step")},
+}
+
+
+@pytest.mark.parametrize("key", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("value", [None, 5, [], {}, "x"], ids=str)
+def test_checkpoint_that_lacks_what_a_resumed_run_needs_is_answered_in_one_line(
+    key: str, value: Any, content: Content
+) -> None:
+    damaged = copy.deepcopy(content)
+    damaged[key] = value
+    if damaged[key] == content[key]:
+        return
+    torch.save(damaged, "damaged.ckpt")
+    outcome = run("ckpt_path=damaged.ckpt", "trainer.accelerator=cpu")
+    assert outcome.status in (0, 2), outcome.err
+    assert outcome.err.count("\n") == (outcome.status == 2)
