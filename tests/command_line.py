@@ -16,7 +16,12 @@ from conftest import ROOT
 from hydra.core.global_hydra import GlobalHydra
 
 RUN = str(ROOT / "run.py")
-SMALL = ("data=mnist_5k", "data.train_images_per_class=40", "data.batch_size=40", "trainer.accelerator=cpu")  # 10 batches an epoch
+SMALL = (
+    "data=mnist_5k",
+    "data.train_images_per_class=40",
+    "data.batch_size=40",
+    "trainer.accelerator=cpu",
+)  # 10 batches an epoch
 PLAIN = (*SMALL, "~callbacks.plots")  # figures take most of the time of so small a run
 
 

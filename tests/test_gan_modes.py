@@ -225,9 +225,7 @@ def test_same_samples_each_time_and_training_does_not_notice() -> None:
 
 def test_command_writes_the_scores_into_results_and_table() -> None:
     small = ("data.epoch_size=600", "data.batch_size=100", "trainer.max_epochs=1", "seed=0,1")
-    run_well(
-        "-m", "experiment=ring", *small, "~callbacks.progress_bar", "~callbacks.plots", "trainer.accelerator=cpu"
-    )
+    run_well("-m", "experiment=ring", *small, "~callbacks.progress_bar", "~callbacks.plots", "trainer.accelerator=cpu")
     (sweep,) = Path("outputs/sweeps").iterdir()
     results = [results_of(path.parent) for path in sweep.rglob("results.json")]
     assert len(results) == 2

@@ -81,7 +81,9 @@ def recursive(content: Content) -> Any:
 
 ATTACKS: dict[str, Callable[[Content], Any]] = {
     **{
-        f"{place}: {target}": with_config(lambda config, put=put, target=target: put(config, command(target, command="x")))
+        f"{place}: {target}": with_config(
+            lambda config, put=put, target=target: put(config, command(target, command="x"))
+        )
         for place, put in PLACES.items()
         for target in TARGETS
     },
@@ -172,8 +174,13 @@ def test_paths_in_a_checkpoint_are_not_followed_when_its_run_is_resumed(trained:
     for key, state in content["callbacks"].items():
         if key.startswith("ModelCheckpoint"):
             state["dirpath"] = str(victim)
-            state["best_k_models"] = {str(victim / "precious"): torch.tensor(0.0), str(victim / "best.ckpt"): torch.tensor(0.0)}
-            state |= dict.fromkeys(("kth_best_model_path", "best_model_path", "last_model_path"), str(victim / "best.ckpt"))
+            state["best_k_models"] = {
+                str(victim / "precious"): torch.tensor(0.0),
+                str(victim / "best.ckpt"): torch.tensor(0.0),
+            }
+            state |= dict.fromkeys(
+                ("kth_best_model_path", "best_model_path", "last_model_path"), str(victim / "best.ckpt")
+            )
     for callback in ("checkpoint", "last"):
         content["config"]["callbacks"][callback]["dirpath"] = str(victim)
     content["config"]["trainer"]["max_epochs"] = 4

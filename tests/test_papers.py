@@ -105,7 +105,11 @@ def test_accuracy_over_views_is_that_of_the_averaged_probabilities(name: str) ->
 
 def test_test_task_reports_accuracy_with_and_without_ten_crop(capsys: pytest.CaptureFixture[str]) -> None:
     small = ("trainer.accelerator=cpu", "~callbacks.progress_bar", "~callbacks.plots")
-    train_task(compose("data=mnist_5k", "data.train_images_per_class=2", "trainer.max_epochs=1", *small, folder=new_folder("run")))
+    train_task(
+        compose(
+            "data=mnist_5k", "data.train_images_per_class=2", "trainer.max_epochs=1", *small, folder=new_folder("run")
+        )
+    )
     checkpoint = "run/checkpoints/best.ckpt"
     asked = ("task=test", "task.test_time_augmentation=ten_crop", f"ckpt_path={checkpoint}")
     test_task(compose(*asked, folder=new_folder("test")))
@@ -165,7 +169,13 @@ def test_nets_without_a_common_layer_are_refused() -> None:
 
 def test_training_starts_from_another_run_and_does_without_it_afterwards(capsys: pytest.CaptureFixture[str]) -> None:
     small = (
-        *("model=vgg", "model.width=0.05", "data=mnist_5k", "data.train_images_per_class=1", "trainer.limit_val_batches=1"),
+        *(
+            "model=vgg",
+            "model.width=0.05",
+            "data=mnist_5k",
+            "data.train_images_per_class=1",
+            "trainer.limit_val_batches=1",
+        ),
         *("trainer.accelerator=cpu", "~callbacks.progress_bar", "~callbacks.plots", "model.lr_scheduler=null"),
         *("trainer.max_epochs=1", "model.optimizer.lr=0"),
     )
