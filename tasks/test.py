@@ -6,7 +6,7 @@ from typing import Any, Literal
 from lightning import LightningModule
 from omegaconf import DictConfig
 
-from classic_cnn.callbacks.test_time_augmentation import AveragedViews
+from classic_cnn.callbacks.test_time_augmentation import TestTimeAugmentation
 from classic_cnn.classifier import ImageClassifier
 from tasks.checkpoint import load_trained
 from tasks.train import show_results, test_model
@@ -30,7 +30,7 @@ def test(cfg: DictConfig, folder: Path, test_time_augmentation: Views) -> dict[s
     family = LightningModule if test_time_augmentation == "none" else ImageClassifier
     model, datamodule, trainer, facts = load_trained(cfg, folder, family)
     if test_time_augmentation != "none":
-        trainer.callbacks.append(AveragedViews(test_time_augmentation))  # type: ignore[attr-defined]
+        trainer.callbacks.append(TestTimeAugmentation(test_time_augmentation))  # type: ignore[attr-defined]
     metrics = test_model(trainer, model, datamodule, None)
     if not metrics:
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: a {type(model).__name__} has no test metrics")

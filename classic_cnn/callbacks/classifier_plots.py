@@ -18,26 +18,32 @@ from torch.utils.hooks import RemovableHandle
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
+from datamodules.contract import CheckedArguments, Count, Index
 
-class ClassifierFigures(Callback):
+
+class ClassifierPlots(CheckedArguments, Callback):
     """Draws a batch and the graph at the start, and at the end confusion matrix, mistakes, PR curves and features.
 
-    The end is the test or, for a set without test images, the validation of the chosen checkpoint. Both together take
-    one to three seconds a run, nothing during an epoch.
+    The end is `trainer.test` or, for a set without test images, `trainer.validate`. The plots need TensorBoard's logger
+    and a data module, take one to three seconds per run, and nothing is drawn during an epoch.
 
     Args:
-        batch: images shown of the first training batch.
-        mistakes: images shown in the gallery of the worst mistakes.
-        embedded: images, the first ones, whose features are shown in the projector.
+        batch: number of images shown of the first training batch.
+        mistakes: number of images in the gallery of the worst mistakes.
+        embedded: number of images, the first ones, whose features are shown in the projector.
+
+    >>> ClassifierPlots(mistakes=12).arguments
+    {'mistakes': 12}
     """
 
-    def __init__(self, batch: int = 64, mistakes: int = 36, embedded: int = 1000) -> None:
+    def __init__(self, batch: Count = 64, mistakes: Index = 36, embedded: Index = 1000) -> None:
         self.batch = batch
         self.mistakes = mistakes
         self.embedded = embedded
         self.features: list[Tensor] = []
         self.hooks: list[RemovableHandle] = []
-        self.read_last = torch.empty(0)  # by the latest layer with weights, so at a batch's end by the last one
+        # what the latest layer with weights has read: at the end of a batch, the features that the last layer reads
+        self.last_inputs = torch.empty(0)
         self.outputs: list[dict[str, Tensor]] = []
         self.started = False
 
@@ -62,7 +68,7 @@ class ClassifierFigures(Callback):
 
     def _watch_features(self, net: nn.Module) -> None:
         def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            self.read_last = inputs[0]
+            self.last_inputs = inputs[0]
 
         layers = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
         self.hooks = [layer.register_forward_pre_hook(keep) for layer in layers]
@@ -76,9 +82,9 @@ class ClassifierFigures(Callback):
 
     def _keep(self, outputs: Any) -> None:
         self.outputs.append(outputs)
-        if sum(map(len, self.features)) < self.embedded and len(self.read_last) == len(outputs["labels"]):
-            maps = self.read_last.float().cpu()
-            self.features.append(maps.mean((2, 3)) if maps.dim() == 4 else maps)  # (N, features)
+        if sum(map(len, self.features)) < self.embedded and len(self.last_inputs) == len(outputs["labels"]):
+            inputs = self.last_inputs.float().cpu()
+            self.features.append(inputs.mean((2, 3)) if inputs.dim() == 4 else inputs)  # (N, features)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._draw_end(trainer, "test")
@@ -89,14 +95,14 @@ class ClassifierFigures(Callback):
 
     def _draw_end(self, trainer: Trainer, stage: str) -> None:
         board, outputs, self.outputs = writer(trainer), self.outputs, []
-        features, self.features, self.read_last = self.features, [], torch.empty(0)
+        features, self.features, self.last_inputs = self.features, [], torch.empty(0)
         while self.hooks:
             self.hooks.pop().remove()
-        if board is None or trainer.world_size > 1:  # a process sees only its part
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if board is None or data is None or trainer.world_size > 1:  # a process sees only its part
             return
         probabilities = torch.cat([output["logits"] for output in outputs]).float().softmax(1).cpu()
         labels = torch.cat([output["labels"] for output in outputs]).cpu()
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         images = (data.test_split if stage == "test" else data.val_split).images[: len(labels)]
         step = trainer.global_step
         board.add_figure(f"{stage}/confusion matrix", confusion_figure(probabilities, labels, data.class_names), step)
@@ -114,7 +120,7 @@ class ClassifierFigures(Callback):
 
 
 class Forward(nn.Module):
-    """The bare net, without what Lightning adds, for the picture of its graph."""
+    """The net without Lightning's attributes, for the plot of its graph."""
 
     def __init__(self, net: LightningModule) -> None:
         super().__init__()
@@ -130,21 +136,21 @@ def writer(trainer: Trainer) -> SummaryWriter | None:
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """From a batch's own range to [0, 1], for the eye."""
+    """Scales a batch from its own range to [0, 1], to be shown."""
     return (images - images.min()) / (images.max() - images.min()).clamp_min(1e-6)
 
 
 def confusion_figure(probabilities: Tensor, labels: Tensor, names: Sequence[str]) -> Figure:
-    """How often each class (row) is taken for each other (column)."""
+    """How often images of each class (row) are classified as each class (column)."""
     classes = len(names)
     counts = torch.bincount(labels * classes + probabilities.argmax(1), minlength=classes**2).view(classes, classes)
     figure = Figure(figsize=(7, 6.5), layout="constrained")
     axes = figure.subplots()
     share = counts / counts.sum(1, keepdim=True).clamp_min(1)
-    axes.imshow(share.sqrt().numpy(), cmap="Blues", vmin=0, vmax=1)  # the root lets rare mistakes be seen
+    axes.imshow(share.sqrt().numpy(), cmap="Blues", vmin=0, vmax=1)  # the root makes rare mistakes visible
     axes.set_xticks(range(classes), names, rotation=45, ha="right")
     axes.set_yticks(range(classes), names)
-    axes.set(xlabel="predicted", ylabel="true", title=f"{int(counts.diagonal().sum()):,} of {len(labels):,} right")
+    axes.set(xlabel="predicted", ylabel="true", title=f"{int(counts.diagonal().sum()):,} of {len(labels):,} correct")
     for row, column in torch.nonzero(counts).tolist():
         color = "white" if share[row, column] > 0.4 else "black"
         axes.text(column, row, str(counts[row, column].item()), ha="center", va="center", color=color, fontsize=8)
@@ -152,10 +158,10 @@ def confusion_figure(probabilities: Tensor, labels: Tensor, names: Sequence[str]
 
 
 def mistakes_figure(images: Tensor, probabilities: Tensor, labels: Tensor, names: Sequence[str], count: int) -> Figure:
-    """The images whose true class got the least probability, the worst first."""
+    """The misclassified images with the lowest probability of their true class, the worst first."""
     wrong = torch.nonzero(probabilities.argmax(1) != labels).flatten()
-    of_true = probabilities[wrong, labels[wrong]]
-    worst = wrong[of_true.argsort()][:count].tolist()
+    true_class_probabilities = probabilities[wrong, labels[wrong]]
+    worst = wrong[true_class_probabilities.argsort()][:count].tolist()
     columns = 6
     rows = max(1, -(-len(worst) // columns))
     figure = Figure(figsize=(1.7 * columns, 2.0 * rows), layout="constrained")

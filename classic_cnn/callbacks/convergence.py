@@ -1,4 +1,4 @@
-"""How far layers move in an epoch: Zeiler & Fergus 2013, section 4, where the lower ones settle first."""
+"""How much layers change per epoch: Zeiler & Fergus 2013, section 4, where the lower ones converge first."""
 
 from typing import Any
 
@@ -8,13 +8,14 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from classic_cnn.callbacks.classifier_plots import writer
+from datamodules.contract import CheckedArguments
 
 
-class LayerConvergence(Callback):
-    """Logs the relative change |w - w'| / |w'| of each layer's weights over an epoch, and all of it as one heat map.
+class LayerConvergence(CheckedArguments, Callback):
+    """Logs the relative change |w - w'| / |w'| of each layer's weights over an epoch, and all of them in one heat map.
 
-    The scalars are convergence/LAYER, the figure comes at the end of the fit. Nothing is computed during an epoch. The
-    first epoch after a run was resumed in its middle is only what was left of it.
+    The scalars are convergence/LAYER; the heat map is drawn at the end of the fit. Nothing is computed during an epoch.
+    Where a run was resumed within an epoch, that epoch's change covers only the rest of it.
     """
 
     def __init__(self) -> None:
@@ -54,7 +55,7 @@ class LayerConvergence(Callback):
 
 
 def weights(net: nn.Module) -> dict[str, Tensor]:
-    """The weights of each layer that connects maps or units, not of normalizations, by the layer's name.
+    """The weights of each convolution and linear layer, not of normalizations, by the layer's name.
 
     >>> list(weights(nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 2))))
     ['0', '3']
@@ -64,7 +65,7 @@ def weights(net: nn.Module) -> dict[str, Tensor]:
 
 
 def convergence_figure(changes: dict[int, list[float]], names: list[str]) -> Figure:
-    """Layers (rows, the lowest at the bottom) by epochs, in shades of the logarithm."""
+    """A heat map of layers (rows, the lowest at the bottom) and epochs (columns) on a logarithmic scale."""
     figure = Figure(figsize=(3 + 0.25 * min(len(changes), 40), 1.5 + 0.2 * len(names)), layout="constrained")
     axes = figure.subplots()
     epochs = sorted(changes)

@@ -1,6 +1,6 @@
 """Test-time augmentation: several views of each image are classified and their probabilities averaged."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -8,6 +8,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as v2
+
+from datamodules.contract import CheckedArguments
 
 
 def flip(images: Tensor) -> list[Tensor]:
@@ -43,23 +45,23 @@ def multi_scale(images: Tensor) -> list[Tensor]:
 VIEWS = {"flip": flip, "ten_crop": ten_crop, "multi_scale": multi_scale}
 
 
-class AveragedViews(Callback):
-    """Measures test/accuracy_NAME too: the accuracy of the class probabilities averaged over the views of an image.
+class TestTimeAugmentation(CheckedArguments, Callback):
+    """Adds test/accuracy_VIEWS: the accuracy of the class probabilities averaged over several views of each image.
 
-    Mirror images (`flip` and `ten_crop`) suit clothes, which training has mirrored too. A mirrored digit is none, so
-    on MNIST they cost accuracy.
+    It is computed by `trainer.test`, and by `trainer.validate` for a set without test images. Mirror images (`flip` and
+    `ten_crop`) suit clothes, which training mirrors, too; mirrored digits are no digits and cost accuracy on MNIST.
 
     Args:
-        name: of the views, one of `VIEWS`.
+        views: how the views are made; see the functions of these names.
 
-    Raises:
-        ValueError: there are no views of that name.
+    >>> TestTimeAugmentation("flip").views
+    'flip'
     """
 
-    def __init__(self, name: str) -> None:
-        if name not in VIEWS:
-            raise ValueError(f"task.test_time_augmentation={name}: choose one of none, {', '.join(VIEWS)}")
-        self.name = name
+    __test__ = False  # its name notwithstanding, no test of pytest's
+
+    def __init__(self, views: Literal["flip", "ten_crop", "multi_scale"]) -> None:
+        self.views = views
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: tuple[Tensor, Tensor], *_: Any
@@ -74,9 +76,10 @@ class AveragedViews(Callback):
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule, batch: tuple[Tensor, Tensor], stage: str) -> None:
         images, labels = batch
-        empty = trainer.datamodule.transform(torch.zeros(1, 1, 28, 28)).to(images)  # type: ignore[attr-defined]
-        views = VIEWS[self.name](images - empty)  # what comes in at the sides is 0: background
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        empty = -torch.ones_like(images[:1]) if data is None else data.transform(torch.zeros(1, 1, 28, 28)).to(images)
+        views = VIEWS[self.views](images - empty)  # what comes in at the sides is 0: background
         with trainer.precision_plugin.forward_context():
             probabilities = [pl_module.predict_step((view + empty, labels), 0) for view in views]  # each (N, K)
         accuracy = (torch.stack(probabilities).mean(0).argmax(1) == labels).float().mean()
-        pl_module.log(f"{stage}/accuracy_{self.name}", accuracy, batch_size=len(labels), sync_dist=True)
+        pl_module.log(f"{stage}/accuracy_{self.views}", accuracy, batch_size=len(labels), sync_dist=True)

@@ -7,24 +7,24 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from datamodules.contract import CheckedArguments, Share
 
-class WeightEMA(WeightAveraging):
-    """Exponential moving average of weights and BatchNorm statistics; validation and checkpoints take it for the net.
 
-    A checkpoint keeps the weights in training beside it, so that a run resumes exactly. Lightning's callback but for
-    three things: its average stays on the CPU when the net goes to a GPU; after the fit it puts the weights in training
-    or the last average in the place of the checkpoint that is to be measured; whole numbers come out rounded down.
+class WeightEMA(CheckedArguments, WeightAveraging):
+    """Exponential moving average of weights and BatchNorm statistics, which validation and checkpoints use.
+
+    A checkpoint also contains the weights in training, so that a run resumes exactly. This is Lightning's callback with
+    three corrections: the average follows the net to a GPU; after the fit it does not replace the weights of a
+    checkpoint that is loaded to be measured; integers (counts, indices) are copied instead of averaged.
 
     Args:
         decay: weight of the average so far in each step's new one: it spans about 1 / (1 - decay) steps.
 
-    Raises:
-        ValueError: `decay` is not in [0, 1].
+    >>> WeightEMA(decay=0.99).arguments
+    {'decay': 0.99}
     """
 
-    def __init__(self, decay: float = 0.999) -> None:
-        if not 0 <= decay <= 1:
-            raise ValueError(f"callbacks.ema.decay={decay}: a number from 0 to 1 is needed")
+    def __init__(self, decay: Share = 0.999) -> None:
         average_floats = get_ema_multi_avg_fn(decay)
 
         def average(averages: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
