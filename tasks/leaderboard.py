@@ -10,6 +10,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from tasks.folders import short
 from tasks.results import atomic_writer
 from tasks.run_records import METRICS, STAGES, Record, collect
 from tasks.tables import Column, Row, Table, deviation, escape_markdown, format_mean, mean, one_line
@@ -65,6 +66,10 @@ def write_table(runs: Path, target: Path, every_task: bool = False) -> list[Row]
     if not records:
         raise ValueError(f"{runs} holds no run")
     rows = make_rows(records)
+    for table in make_tables(rows):
+        table.print()
+    for row in unfinished(rows):
+        print(one_line(describe_unfinished(row)))
     texts = {"csv": Table(map(Column, COLUMNS), rows).to_csv(), "md": to_markdown(rows)}
     for ending, text in texts.items():
         with atomic_writer(target / f"leaderboard.{ending}") as file:
@@ -75,12 +80,8 @@ def write_table(runs: Path, target: Path, every_task: bool = False) -> list[Row]
         from tasks.plots import save_plot
 
         save_plot(draw(drawn), target / "leaderboard.png")
-    for table in make_tables(rows):
-        table.print()
-    for row in unfinished(rows):
-        print(one_line(describe_unfinished(row)))
-    names = "leaderboard.md, .csv and .png" if drawn else "leaderboard.md and .csv"
-    print(f"\ntable        {one_line(str(target))}/{names}\ndashboard    tensorboard --logdir {one_line(str(runs))}")
+    place, names = short(target.absolute()), "leaderboard.md, .csv and .png" if drawn else "leaderboard.md and .csv"
+    print(f"\ntable        {one_line(place)}/{names}\ndashboard    tensorboard --logdir {one_line(str(runs))}")
     return rows
 
 

@@ -11,7 +11,7 @@ from tasks.tables import Row, one_line
 
 MAX_COLUMNS = 3  # of panels
 LONGEST_NAME = 70  # characters in a legend
-NEAR = 14  # pixels, within which dots share a label
+NEAR = 0.03  # of the panel, within which dots share a label
 
 
 class Measure(NamedTuple):
@@ -56,9 +56,6 @@ def draw(rows: Sequence[Row]) -> Figure:
             axes.set_axis_off()
         else:
             draw_panel(axes, *panel)
-    figure.draw_without_rendering()  # settles where a dot lies
-    for axes, panel in zip(figure.axes, panels, strict=False):
-        number_dots(axes, positions(*panel[1:]))
     return figure
 
 
@@ -85,6 +82,7 @@ def draw_panel(axes: Any, data: str, measure: Measure, rows: Sequence[Row]) -> N
     )
     for text in legend.get_texts():
         text.set_parse_math(False)  # an override may hold dollar signs
+    number_dots(axes, points)
 
 
 def positions(measure: Measure, rows: Sequence[Row]) -> list[tuple[float, float]]:
@@ -111,7 +109,7 @@ def number_dots(axes: Any, points: Sequence[tuple[float, float]]) -> None:
     """Writes the number of each dot beside it; dots near each other share a label."""
     labels: list[tuple[Any, tuple[float, float], list[str]]] = []
     for number, point in enumerate(points, start=1):
-        place = axes.transData.transform(point)
+        place = axes.transLimits.transform(axes.transScale.transform(point))  # (0, 0) to (1, 1)
         shared = next((numbers for other, _, numbers in labels if abs(place - other).max() < NEAR), None)
         if shared is None:
             labels.append((place, point, [str(number)]))
