@@ -21,7 +21,6 @@ from hydra.types import RunMode  # noqa: E402
 from hydra.utils import get_method  # noqa: E402
 from omegaconf import DictConfig, OmegaConf  # noqa: E402
 
-LIGHT_TASKS = ("tasks.leaderboard.leaderboard",)  # read results alone, and do not wait for the import of PyTorch
 CONF = str(Path(__file__).with_name("conf").resolve())
 sys.path.insert(0, str(Path(__file__).parent))  # `_target_: classic_cnn...`, wherever run.py is called from
 
@@ -56,10 +55,7 @@ def compose(*overrides: str) -> DictConfig:
 def job(cfg: DictConfig) -> float | None:
     """One run. In a sweep a failing job is reported and the others go on."""
     try:
-        light = cfg.task._target_ in LIGHT_TASKS
-        return get_method(f"tasks.{'light_task.run_light_task' if light else 'run_task.run_task'}")(
-            cfg, HydraConfig.get()
-        )
+        return get_method("tasks.run_task.run_task")(cfg, HydraConfig.get())
     except Exception as error:
         status = get_method("tasks.messages.report")(error, SHOW_TRACEBACK)
         if HydraConfig.get().mode != RunMode.MULTIRUN:

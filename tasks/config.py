@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import lightning
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 from pydantic import Field, PydanticUserError, TypeAdapter, ValidationError
@@ -19,7 +18,7 @@ from typing_extensions import TypedDict
 from datamodules.contract import STRICT, Count, Index, LocalPath, NonNegative, Share
 
 CONF = Path(__file__).parents[1] / "conf"
-HYDRAS = ("_target_", "_partial_", "_convert_")  # keys of a node that are not its target's arguments
+HYDRAS = {"_target_": str, "_partial_": bool, "_convert_": typing.Literal["none", "partial", "object", "all"]}
 PARTS = ("model", "data", "trainer", "task")
 # Arguments that the run gives itself, so that all it writes lies in its own folder.
 GIVEN = {
@@ -50,8 +49,8 @@ class TopLevel(TypedDict):
 
 Limit = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]  # batches, or the share of them
 # Ranges that the annotations of others' classes leave open.
-RANGES: dict[Any, dict[str, Any]] = {
-    lightning.Trainer: {
+RANGES: dict[str, dict[str, Any]] = {
+    "lightning.Trainer": {
         "max_epochs": Annotated[int, Field(ge=-1)] | None,
         "max_steps": Annotated[int, Field(ge=-1)],
         "limit_train_batches": Limit | None,
@@ -65,13 +64,13 @@ RANGES: dict[Any, dict[str, Any]] = {
         "num_sanity_val_steps": Annotated[int, Field(ge=-1)] | None,
         "num_nodes": Count,
     },
-    lightning.pytorch.callbacks.ModelCheckpoint: {
+    "lightning.pytorch.callbacks.ModelCheckpoint": {
         "filename": Annotated[str, Field(pattern=r"^[A-Za-z0-9_{}:.\-]+$", min_length=1)],
         "save_top_k": Annotated[int, Field(ge=-1)],
         "every_n_epochs": Count | None,
     },
-    lightning.pytorch.callbacks.RichProgressBar: {"refresh_rate": Index},
-    lightning.pytorch.callbacks.LearningRateMonitor: {
+    "lightning.pytorch.callbacks.RichProgressBar": {"refresh_rate": Index},
+    "lightning.pytorch.callbacks.LearningRateMonitor": {
         "logging_interval": typing.Literal["step", "epoch"] | None,
     },
 }
@@ -111,8 +110,12 @@ class Parameters(NamedTuple):
     takes_any: bool
 
 
-def check_config(cfg: DictConfig) -> DictConfig:
+def check_config(cfg: DictConfig, parts: tuple[str, ...] = PARTS) -> DictConfig:
     """The same config with all interpolations resolved, every key of which has been checked.
+
+    Args:
+        cfg: composed by Hydra.
+        parts: those that are used; the others are not looked at, nor what they would import.
 
     Raises:
         ConfigError: a key is unknown, or its value is of a wrong type or range.
@@ -120,13 +123,13 @@ def check_config(cfg: DictConfig) -> DictConfig:
     try:
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except InterpolationResolutionError:
-        check_parts(OmegaConf.to_container(cfg))  # the fault may be one of the values that others refer to
+        check_parts(OmegaConf.to_container(cfg), parts)  # the fault may be one of the values that others refer to
         raise
-    check_parts(plain)
+    check_parts(plain, parts)
     return OmegaConf.create(plain)  # type: ignore[return-value]
 
 
-def check_parts(plain: Any) -> None:
+def check_parts(plain: Any, parts: tuple[str, ...]) -> None:
     """Checks a whole config, top level first; interpolations that are not resolved are left unchecked."""
     hints = typing.get_type_hints(TopLevel, include_extras=True)
     for key, value in plain.items():
@@ -134,9 +137,9 @@ def check_parts(plain: Any) -> None:
             raise ConfigError(key, f"is not a key of the config{suggestion(key, hints)}")
         if (reason := fault_of(value, hints[key])) is not None:
             raise ConfigError(key, reason, value)
-    for part in PARTS:
+    for part in parts:
         check_node(part, plain[part])
-    for name, callback in plain["callbacks"].items():
+    for name, callback in plain["callbacks"].items() if parts == PARTS else ():
         if callback is not None:
             check_node(f"callbacks.{name}", callback)
 
@@ -146,16 +149,21 @@ def check_node(key: str, node: Mapping[str, Any]) -> None:
     given = GIVEN.get("callbacks" if key.startswith("callbacks.") else key, ())
     if "_target_" not in node:
         raise ConfigError(key, "is not a part of this config, which this model or data set may not have")
-    target, parameters = locate(key, node["_target_"])
+    _, parameters = locate(key, node["_target_"])
     for name, value in node.items():
         if name in HYDRAS:
+            if (reason := fault_of(value, HYDRAS[name])) is not None:
+                raise ConfigError(f"{key}.{name}", reason, value)
             continue
-        if name not in parameters.annotations and not parameters.takes_any:
+        misspelled = difflib.get_close_matches(name, parameters.annotations, n=1, cutoff=0.8)
+        if name not in parameters.annotations and (misspelled or not parameters.takes_any):
             where = str(node["_target_"]).removesuffix(".published").rpartition(".")[2]
             raise ConfigError(f"{key}.{name}", f"{where} has no such key{suggestion(name, parameters.annotations)}")
         if name in given:
             raise ConfigError(f"{key}.{name}", "cannot be set: what a run writes lies in its own folder")
-        check_value(f"{key}.{name}", value, RANGES.get(target, {}).get(name) or parameters.annotations.get(name, Any))
+        check_value(
+            f"{key}.{name}", value, RANGES.get(node["_target_"], {}).get(name) or parameters.annotations.get(name, Any)
+        )
     missing = [name for name in parameters.required if name not in node and name not in given]
     if missing and not node.get("_partial_", False):
         raise ConfigError(f"{key}.{missing[0]}", "has no value")

@@ -11,18 +11,15 @@ from typing import Any
 
 from hydra.types import RunMode
 from hydra.utils import get_method
-from lightning import seed_everything
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from tasks import checkpoint, folders
-from tasks.config import ConfigError
+from tasks import folders
+from tasks.config import ConfigError, check_config
 from tasks.messages import MISTAKES, command
-from tasks.process import configure_process
 from tasks.results import read_results, write_results
 
 FOLDER_OF_RUN = "CLASSIC_NETS_FOLDER"  # tells the processes that Lightning starts beside this one where the run lies
-WITHOUT_FOLDER_OF_A_NET = ("leaderboard", "fetch")
+WITHOUT_NET = ("leaderboard", "fetch")  # tasks that build nothing, and so wait for no framework
 
 
 def run_task(cfg: DictConfig, hydra: DictConfig | None = None) -> float | None:
@@ -42,8 +39,8 @@ def run_task(cfg: DictConfig, hydra: DictConfig | None = None) -> float | None:
             cfg = prepare(cfg, hydra)
             check_sweep(cfg, in_sweep)
         except Exception as error:
-            if in_sweep:
-                record_early_failure(Path(hydra.runtime.output_dir), hydra, error)  # type: ignore[union-attr]
+            if in_sweep and hydra is not None:
+                record_early_failure(hydra, error)
             raise
         resumed = folders.run_of_checkpoint(cfg.ckpt_path) if cfg.ckpt_path and task_name(cfg) == "train" else None
         folder = Path(hydra.runtime.output_dir) if in_sweep else resumed or folder_of(cfg)  # type: ignore[union-attr]
@@ -57,7 +54,11 @@ def prepare(cfg: DictConfig, hydra: DictConfig | None = None) -> DictConfig:
         own = cfg.pop("hydra", None)
         hydra = hydra if hydra is not None else own
         cfg.choices, cfg.overrides = choices_of(hydra), typed(hydra)
-    return checkpoint.complete(cfg, list(cfg.overrides))
+    if task_name(cfg) in WITHOUT_NET:
+        return check_config(cfg, ("task",))
+    from tasks.checkpoint import complete
+
+    return complete(cfg, list(cfg.overrides))
 
 
 def check_sweep(cfg: DictConfig, in_sweep: bool) -> None:
@@ -71,9 +72,12 @@ def typed(hydra: DictConfig | None) -> list[str]:
     if hydra is None:
         return []
     overrides = [text.removeprefix("++") for text in hydra.overrides.task]
-    for count in range(len(checkpoint.GROUPS), 0, -1):
-        if overrides[-count:] and overrides[-count:] == checkpoint.choices_of_checkpoint(overrides[:-count]):
-            return overrides[:-count]
+    if any(text.startswith("ckpt_path=") for text in overrides):
+        from tasks.checkpoint import choices_of_checkpoint
+
+        for count in range(3, 0, -1):
+            if overrides[-count:] == choices_of_checkpoint(overrides[:-count]):
+                return overrides[:-count]
     return overrides
 
 
@@ -91,7 +95,7 @@ def folder_of(cfg: DictConfig) -> Path:
     """A new folder outputs/<model>/<data>/<date_time>, or that of the process which started this one."""
     if (folder := os.environ.get(FOLDER_OF_RUN)) and is_helper_process():
         return Path(folder)
-    if task_name(cfg) in WITHOUT_FOLDER_OF_A_NET:
+    if task_name(cfg) in WITHOUT_NET:
         return folders.new_folder(Path("outputs", task_name(cfg)))
     names = [str(cfg.choices.get(part) or "own") for part in ("model", "data")]
     return folders.new_folder(Path("outputs", *names))
@@ -106,8 +110,8 @@ def record_task(cfg: DictConfig, folder: Path, resumed: bool) -> float | None:
     """Calls the task of a checked config and writes what came of it into the folder."""
     settings = {name: value for name, value in cfg.task.items() if name != "_target_"}
     task = get_method(cfg.task._target_)
-    configure_process()
-    seed_everything(cfg.seed, workers=True, verbose=False)
+    if task_name(cfg) not in WITHOUT_NET:
+        set_up(cfg.seed)
     if is_helper_process():
         return task(cfg, folder, **settings).get("objective")
     held = folders.lock(folder)
@@ -145,8 +149,19 @@ def record_task(cfg: DictConfig, folder: Path, resumed: bool) -> float | None:
         held.release()
 
 
-def record_early_failure(folder: Path, hydra: DictConfig, error: Exception) -> None:
+def set_up(seed: int) -> None:
+    """Settings of the process and the random state that every run starts from."""
+    from lightning import seed_everything
+
+    from tasks.process import configure_process
+
+    configure_process()
+    seed_everything(seed, workers=True, verbose=False)
+
+
+def record_early_failure(hydra: DictConfig, error: Exception) -> None:
     """Leaves a reason in the folder of a sweep's job that was refused before its task began."""
+    folder = Path(hydra.runtime.output_dir)
     overrides = typed(hydra)
     record = {"status": "failed", "task": hydra.runtime.choices.task, **choices_of(hydra), "overrides": overrides}
     folder.mkdir(parents=True, exist_ok=True)
@@ -174,11 +189,10 @@ def stoppable() -> Iterator[None]:
 
 
 def signal_of(stop: BaseException) -> signal.Signals:
-    """The signal behind an exit: `train` tells it by its status, Lightning has an exception of its own for SIGTERM."""
-    terminated = isinstance(stop, SIGTERMException) or (
-        isinstance(stop, SystemExit) and stop.code == 128 + signal.SIGTERM
-    )
-    return signal.SIGTERM if terminated else signal.SIGINT
+    """The signal behind an exit: `train` tells it by its status, Lightning by an exception of its own for SIGTERM."""
+    by_lightning = type(stop).__name__ == "SIGTERMException"
+    by_status = isinstance(stop, SystemExit) and stop.code == 128 + signal.SIGTERM
+    return signal.SIGTERM if by_lightning or by_status else signal.SIGINT
 
 
 def say_how_to_resume(cfg: DictConfig, folder: Path) -> None:

@@ -12,8 +12,8 @@ from lightning import LightningModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from datamodules.images import ImageData, first_of_each_class
 import run
+from datamodules.images import ImageData, first_of_each_class
 from tasks.build import build
 from tasks.process import configure_process
 from tasks.run_task import prepare

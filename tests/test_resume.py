@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from classic_cnn.lenet import LeNet5
 from gan.vanilla import VanillaGAN
-from tasks.train import RunRecord
+from tasks.callbacks import StopOnSignal
 
 AUGMENTED = ("data/augment=crop", "model.optimizer.lr=0.01")  # and a learning rate that goes one cycle
 LENET = ("model=lenet", *PLAIN, "trainer.max_epochs=3", "trainer.log_every_n_steps=4", *AUGMENTED)
@@ -24,10 +24,7 @@ GAN = (  # draws latents and has dropout; a generator step at every second batch
     *("model=gan", "data=mnist_5k", "data.train_images_per_class=16", "data.batch_size=40", "trainer.accelerator=cpu"),
     *("trainer.max_epochs=3", "model.discriminator_steps=2"),
 )
-REDUCE_OFTEN = (
-    *("model.lr_scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau", "~model.lr_scheduler.max_lr"),
-    *("+model.lr_scheduler.patience=0", "+model.lr_scheduler.threshold=0.5"),
-)
+REDUCE_OFTEN = (*("model/lr_scheduler=plateau", "model.lr_scheduler.patience=0", "model.lr_scheduler.threshold=0.5"),)
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
@@ -111,7 +108,7 @@ ACCUMULATING = (*LENET, "trainer.accumulate_grad_batches=3")
 WITHIN_EPOCHS = (*LENET, "trainer.max_steps=25")
 SPARSE_VALIDATION = (*LENET, "trainer.check_val_every_n_epoch=2")
 PLATEAU = (*LENET, *REDUCE_OFTEN)
-END_OF_EPOCH = Moment(RunRecord, "on_train_epoch_end", 1)
+END_OF_EPOCH = Moment(StopOnSignal, "on_train_epoch_end", 1)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +137,7 @@ def test_stopped_run_goes_on_to_the_same_weights(
     folder = only_run()
     last = folder.relative_to(Path.cwd()) / "checkpoints" / "last.ckpt"
     assert outcome.status == STATUS[number]
-    assert outcome.out.splitlines()[-1] == f"Stopped. To go on: python run.py ckpt_path={last}"
+    assert outcome.out.splitlines()[-1] == f"Stopped. To resume: python run.py ckpt_path={last}"
     assert results_of(folder)["status"] == "interrupted"
     assert results_of(folder)["reason"] == f"stopped by {number.name}"
     run_well(f"ckpt_path={last}")
@@ -230,7 +227,7 @@ def signalled(place: Path, number: signal.Signals, *arguments: str) -> Stage:
 def command_in(outcome: Outcome) -> list[str]:
     """What a stopped run says how to go on, as arguments of run.py."""
     advice, _, command = outcome.out.splitlines()[-1].partition("python run.py ")
-    assert advice == "Stopped. To go on: "
+    assert advice == "Stopped. To resume: "
     return shlex.split(command)
 
 
@@ -267,6 +264,6 @@ def test_process_that_is_stopped_resumed_and_killed_ends_with_the_same_weights(
 
 
 def test_the_last_checkpoint_is_of_the_last_epoch_also_where_that_was_not_the_best() -> None:
-    run_well(*LENET, "model.optimizer.lr=0", "model.lr_scheduler=null")  # no epoch is better than the first
+    run_well(*LENET, "model.optimizer.lr=0", "model/lr_scheduler=none")  # no epoch is better than the first
     epochs = {name: checkpoint_of(only_run(), name)["epoch"] for name in ("best", "last")}
     assert epochs == {"best": 0, "last": 2}
