@@ -1,0 +1,140 @@
+"""Each key of the config, changed on a run that is resumed, is applied or refused in one line before anything is written."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import PLAIN, Outcome, checkpoint_of, only_run, results_of, run, run_well
+from omegaconf import OmegaConf
+from test_config import leaves
+
+from tasks.config import check_config
+from tasks.resume import FIXED_CALLBACKS, FIXED_TRAINER_KEYS, changes
+
+BUDGET = ("trainer.max_epochs", "trainer.max_steps")
+
+
+@pytest.fixture(scope="module")
+def half_done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that max_steps ended within its second epoch; its learning rate is constant."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("half_done"))
+        run_well("model=lenet", *PLAIN, "trainer.max_epochs=3", "trainer.max_steps=15", "model/lr_scheduler=none")
+        return only_run()
+
+
+def snapshot(folder: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.name != ".lock"}
+
+
+def another(value: Any) -> Any:
+    """A value of the same type."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return value / 2
+    return value
+
+
+def test_every_key_of_the_config_may_change_or_may_not(half_done: Path) -> None:
+    saved = checkpoint_of(half_done)["config"]
+    fixed_parts, free_parts = set(), set()
+    for path in leaves(saved):
+        if path[0] in ("choices", "overrides") or "_target_" in path:
+            continue
+        now = OmegaConf.create(saved)
+        value: Any = saved
+        for key in path:
+            value = value[key]
+        OmegaConf.update(now, ".".join(path), another(value) if another(value) != value else "else", merge=False)
+        found = [key for key, *_ in changes(saved, OmegaConf.to_container(now))]  # type: ignore[arg-type]
+        key = ".".join(path)
+        is_fixed = path[0] in ("model", "data", "seed")
+        is_fixed |= path[0] == "trainer" and path[1] in FIXED_TRAINER_KEYS
+        is_fixed |= path[0] == "callbacks" and path[1] in FIXED_CALLBACKS
+        assert found == ([key] if is_fixed else []), key
+        (fixed_parts if is_fixed else free_parts).add(path[0])
+    assert fixed_parts == {"model", "data", "seed", "trainer", "callbacks"}
+    assert free_parts == {"trainer", "callbacks", "compile"}
+    check_config  # every value was of a config that is checked by test_config
+
+
+REFUSED = (
+    "model.optimizer.lr=1e-6",
+    "model/optimizer=sgd",
+    "model.label_smoothing=0.1",
+    "model=alexnet",
+    "data.batch_size=20",
+    "data=fashion_mnist",
+    "data/augment=crop",
+    "data.train_images_per_class=30",
+    "seed=1",
+    "trainer.accumulate_grad_batches=2",
+    "trainer.gradient_clip_val=1.0",
+    "trainer.precision=bf16-mixed",
+    "trainer.limit_train_batches=3",
+    "callbacks.checkpoint.monitor=val/loss",
+    "~callbacks.checkpoint",
+    "trainer.max_epochs=0",
+    "trainer.max_steps=7",
+    "init_from=none.ckpt",
+    "trainer.devices=2",
+)
+
+
+@pytest.mark.parametrize("change", REFUSED)
+def test_change_that_would_compute_something_else_is_refused_before_anything_is_written(
+    change: str, half_done: Path
+) -> None:
+    before = snapshot(half_done)
+    outcome = run(f"ckpt_path={half_done}/checkpoints/last.ckpt", change)
+    assert_refused(outcome, change.lstrip("~").split("=")[0].replace("/", "."))
+    assert snapshot(half_done) == before
+    assert not Path("outputs").exists()
+
+
+def assert_refused(outcome: Outcome, key: str) -> None:
+    assert outcome.status == 2, outcome.err
+    assert outcome.err.count("\n") == 1
+    assert key in outcome.err
+
+
+ACCEPTED = (
+    "trainer.max_steps=20",
+    "trainer.log_every_n_steps=5",
+    "trainer.limit_val_batches=0.5",
+    "callbacks.learning_rate.logging_interval=step",
+    "~callbacks.learning_rate",
+    "trainer/logger=csv",
+    "trainer.max_time=00:01:00:00",
+    "trainer.enable_model_summary=true",
+)
+
+
+@pytest.mark.parametrize("change", ACCEPTED)
+def test_change_of_the_budget_or_of_what_is_watched_is_applied(change: str) -> None:
+    run_well("model=lenet", *PLAIN, "trainer.max_epochs=3", "trainer.max_steps=15", "model/lr_scheduler=none")
+    folder = only_run()
+    run_well(f"ckpt_path={folder}/checkpoints/last.ckpt", "trainer.max_steps=18", change)
+    assert only_run() == folder
+    assert results_of(folder)["status"] == "finished"
+    assert checkpoint_of(folder)["global_step"] == (20 if change == "trainer.max_steps=20" else 18)
+
+
+@pytest.mark.parametrize("budget", ["trainer.max_steps=15", "trainer.max_time=00:00:00:01"])
+def test_run_that_its_budget_ended_goes_on_with_a_larger_one(budget: str) -> None:
+    run_well("model=lenet", *PLAIN, "trainer.max_epochs=40", budget, "model/lr_scheduler=none")
+    folder = only_run()
+    steps = checkpoint_of(folder)["global_step"]
+    run_well(f"ckpt_path={folder}/checkpoints/last.ckpt", "trainer.max_time=null", f"trainer.max_steps={steps + 12}")
+    assert checkpoint_of(folder)["global_step"] == steps + 12
+
+
+def test_planned_schedule_of_another_length_names_the_command_of_a_new_run(trained: Path) -> None:
+    checkpoint = f"ckpt_path={trained}/checkpoints/last.ckpt"
+    for epochs in (4, -1):
+        outcome = run(checkpoint, f"trainer.max_epochs={epochs}")
+        assert_refused(outcome, "trainer.max_epochs")
+        assert f"init_from={trained}/checkpoints/last.ckpt" in outcome.err
