@@ -27,7 +27,7 @@ from tasks.build import keep_freed_memory
 
 NETS: dict[str, tuple[str, dict[str, float]]] = {
     "MobileNet, a quarter": ("classic_cnn.mobilenet.MobileNet", {"width": 0.25}),
-    "ResNet-20, half": ("classic_cnn.resnet.ResNet", {"width": 8}),
+    "ResNet-20, half": ("classic_cnn.resnet.ResNet", {"width": 0.5}),
     "AlexNet": ("classic_cnn.alexnet.AlexNet", {}),
 }
 
