@@ -9,10 +9,9 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from pydantic import Field
 from torch import Tensor
 
-from datamodules.contract import CheckedArguments, Index
+from datamodules.contract import CheckedArguments, DivergenceError, Index
 from datamodules.images import ImageData, Split
 from gan.adversarial import GAN
-from gan.divergence import DivergenceError
 from gan.scores.distances import scoring_device
 from gan.scores.floors import fingerprint, load_floors
 from gan.scores.images import image_scores, subsample
@@ -83,9 +82,10 @@ class Evaluation(CheckedArguments, Callback):
                 scores = self.compute_scores(model, trainer.datamodule, stage, final)  # type: ignore[attr-defined]
         scores, self.description = trainer.strategy.broadcast((scores, self.description))
         metrics = {f"{stage}/{name}": value for name, value in scores.items()}
-        model.log_dict(metrics, logger=False, sync_dist=trainer.world_size > 1)
-        if trainer.logger is not None:
-            trainer.logger.log_metrics(metrics, step=trainer.global_step)  # which counts a GAN's generator steps
+        training = trainer.state.fn == "fit"
+        model.log_dict(metrics, logger=not training, sync_dist=trainer.world_size > 1)
+        if training and trainer.logger is not None:  # Lightning would log them at the batch, not at the generator step
+            trainer.logger.log_metrics(metrics, step=trainer.global_step)
         return scores
 
 
