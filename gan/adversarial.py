@@ -226,12 +226,6 @@ class GAN(CheckedArguments, LightningModule):
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Does nothing with single batches: an evaluation callback compares whole sets."""
 
-    def on_validation_start(self) -> None:
-        self.check_divergence()
-
-    def on_test_start(self) -> None:
-        self.check_divergence()
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.check_divergence()
         checkpoint["discriminator_steps_done"] = self.discriminator_steps_done
@@ -250,7 +244,7 @@ class GAN(CheckedArguments, LightningModule):
         """
         if self.num_classes is not None and self.num_classes < len(data.class_names):
             raise ValueError(f"num_classes must be at least {len(data.class_names)}, got {self.num_classes}")
-        made = tuple(self.generate(self.example_input_array, averaged=False).shape[1:])
+        made = tuple(self.generate(self.fixed_latents[:1], averaged=False).shape[1:])
         given = tuple(data.examples(1).shape[1:])
         if made != given:
             fitting = [pair.__name__ for pair in NetworkPair.__subclasses__() if pair.sample_shape == given]

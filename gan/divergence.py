@@ -5,22 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-
-class DivergenceError(ValueError):
-    """A net of a GAN produces numbers that are not finite: the training has diverged.
-
-    Attributes:
-        net: "generator" or "discriminator", whichever was the first.
-        step: the generator step at which it was found.
-    """
-
-    def __init__(self, net: str, step: int) -> None:
-        super().__init__(net, step)
-        self.net = net
-        self.step = step
-
-    def __str__(self) -> str:
-        return f"the {self.net} diverged at generator step {self.step}: its output or its weights are not finite"
+from datamodules.contract import DivergenceError
 
 
 class DivergenceMonitor:
@@ -29,9 +14,10 @@ class DivergenceMonitor:
     >>> monitor = DivergenceMonitor()
     >>> for step, loss in enumerate([0.5, float("nan"), float("nan")], start=1):
     ...     monitor.track(torch.zeros(2, 1), torch.tensor(loss), step)
-    >>> monitor.check()
+    >>> monitor.check()  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    gan.divergence.DivergenceError: the discriminator diverged at generator step 2: ...
+        ...
+    datamodules.contract.DivergenceError: diverged: discriminator is not finite at step 2; a smaller learning rate ...
     """
 
     def __init__(self) -> None:

@@ -110,7 +110,7 @@ def nearest(images: Tensor, stored: Tensor, transform: Callable[[Tensor], Tensor
 
 
 def animate(pictures: list[Path], path: Path, frames: int, seconds: float) -> None:
-    """Writes a GIF of at most `frames` of the pictures, the first and the last included, with one in memory at a time."""
+    """Writes a GIF of at most `frames` pictures, the first and the last included, with one in memory at a time."""
     count = min(frames, len(pictures))
     chosen = [pictures[round(n * (len(pictures) - 1) / max(1, count - 1))] for n in range(count)]
 

@@ -54,6 +54,8 @@ class MLP(NetworkPair):
     def conditional_generator(self, latent_dim: int, num_classes: int) -> ConditionalNet:
         """Latents to 200 and labels to 1000 units, joined to 1200, to 784 pixels."""
         latent_units, label_units, hidden = self.scaled(200), self.scaled(1000), self.scaled(1200)
+        latent_net = uniform_init(nn.Sequential(nn.Linear(latent_dim, latent_units), nn.ReLU()), 0.05)
+        label_net = uniform_init(nn.Sequential(nn.Linear(num_classes, label_units), nn.ReLU()), 0.05)
         joint_net = nn.Sequential(
             nn.Linear(latent_units + label_units, hidden),
             nn.ReLU(),
@@ -61,12 +63,7 @@ class MLP(NetworkPair):
             HalfTanh(),
             nn.Unflatten(1, (1, 28, 28)),
         )
-        return ConditionalNet(
-            num_classes,
-            uniform_init(nn.Sequential(nn.Linear(latent_dim, latent_units), nn.ReLU()), 0.05),
-            uniform_init(nn.Sequential(nn.Linear(num_classes, label_units), nn.ReLU()), 0.05),
-            uniform_init(joint_net, 0.05),
-        )
+        return ConditionalNet(num_classes, latent_net, label_net, uniform_init(joint_net, 0.05))
 
     def conditional_discriminator(self, num_classes: int, dropout: bool, bias: bool) -> ConditionalNet:
         """Image to 240 maxout units of 5 pieces and label to 50, joined to 240 of 4 pieces, to one logit."""

@@ -1,335 +1,225 @@
-"""How good the generated images are, measured while a GAN trains and on the test images when it has."""
+"""Scores of a GAN while it trains, in `trainer.validate` and in `trainer.test`."""
 
-import hashlib
-import json
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.inception import InceptionScore
-from torchmetrics.image.kid import KernelInceptionDistance
+from pydantic import Field
+from torch import Tensor
 
-from gan.scores.distances import Distances, KernelMMD, NearestNeighbour, PrecisionRecall, Wasserstein, centred
-from gan.scores.metrics import ModeScore, ParzenLogLikelihood
-from gan.scores.scoring_net import FOLDER, JUDGES, Judge, accuracy_of_a_pupil, judge_of
+from datamodules.contract import CheckedArguments, DivergenceError, Index
+from datamodules.images import ImageData, Split
+from gan.adversarial import GAN
+from gan.scores.distances import scoring_device
+from gan.scores.floors import fingerprint, load_floors
+from gan.scores.images import image_scores, subsample
+from gan.scores.scoring_net import PRETRAINED, ScoringNet, ScoringNetName, gan_train_accuracy, scoring_net_for
 
-BATCH = 500  # images that a net reads or makes at a time
-WASSERSTEIN_COUNT = 2000  # images a side that the exact distance is computed of
+BATCH = 500  # samples that a generator makes at a time
 PARZEN_VALIDATION = 1000
-FLOORS = FOLDER / "floors.json"
+
+SampleCount = Annotated[int, Field(ge=10)]
 
 
-class AsTheyAre(nn.Identity):
-    """For torchmetrics, which would run the judge once a metric: the features are already there."""
+class Evaluation(CheckedArguments, Callback):
+    """Computes scores of a GAN every few epochs, in `trainer.validate` and in `trainer.test`.
 
-    num_features = Judge.num_features
-
-
-class Evaluation(Callback):
-    """Measures a GAN every few epochs and at the end of its run, in TensorBoard and in results.json.
+    They are logged as val/... and test/... metrics, the same on every process, of samples that the first process makes:
+    `trainer.callback_metrics` has them, so that `ModelCheckpoint(monitor="val/fid")` works. Training goes on as if no
+    random number had been drawn.
 
     Args:
-        every_n_epochs: epochs between two looks; 0 = only at the end.
-        count: samples that are looked at while it trains.
-        final_count: and at the end.
+        every_n_epochs: epochs between two evaluations while it trains; 0 = none.
+        count: samples in each of these.
+        final_count: samples in `trainer.validate` and `trainer.test`.
 
-    Raises:
-        ValueError: a number is too small.
+    Attributes:
+        description: how the last scores were computed, in a phrase.
     """
 
-    key = "evaluation"  # among the config's callbacks
-
-    def __init__(self, every_n_epochs: int, count: int, final_count: int) -> None:
-        values = {"every_n_epochs": (every_n_epochs, 0), "count": (count, 10), "final_count": (final_count, 10)}
-        for name, (value, least) in values.items():
-            if value < least:
-                raise ValueError(f"callbacks.{self.key}.{name}={value}: a whole number of {least} or more is needed")
+    def __init__(self, every_n_epochs: Index, count: SampleCount, final_count: SampleCount) -> None:
         self.every_n_epochs = every_n_epochs
         self.count = count
         self.final_count = final_count
+        self.description = ""
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.every_n_epochs == 0 or (trainer.current_epoch + 1) % self.every_n_epochs:
-            return
-        if trainer.is_global_zero:
-            data = trainer.datamodule  # type: ignore[attr-defined]
-            scores = self.measured(pl_module, data, self.count, last=False)
-            trainer.callback_metrics.update({name: torch.tensor(value) for name, value in scores.items()})
-            self._log(trainer, scores)
-            how = f"{self.shown(scores)}, {self.account(scores, data)}"
-            print(f"epoch {trainer.current_epoch + 1}: {how}", flush=True)
-        trainer.strategy.barrier("evaluated")  # the other processes wait; the scores are rank 0's
+    def check(self, model: Any, data: Any) -> None:
+        """Raises a ValueError if samples of this model cannot be compared with this data."""
 
-    def measure(self, trainer: Trainer, model: LightningModule, data: Any) -> dict[str, Any]:
-        """The final scores, and how they came about."""
-        scores = self.measured(model.to(trainer.strategy.root_device), data, self.final_count, last=True)
-        self._log(trainer, scores)
-        return scores | {"judged": self.account(scores, data)}
-
-    def measured(self, model: Any, data: Any, count: int, last: bool) -> dict[str, float]:
-        """All scores of `count` samples by name, while it trains or, with `last`, at the end."""
+    def compute_scores(self, model: Any, data: Any, stage: str, final: bool) -> dict[str, float]:
+        """All scores by name, against the `stage` "val" or "test" of the data; sets `description`."""
         raise NotImplementedError
 
-    def shown(self, scores: dict[str, float]) -> str:
+    def progress_line(self, scores: dict[str, float]) -> str:
         """The scores that are printed while it trains."""
         raise NotImplementedError
 
-    def account(self, scores: dict[str, float], data: Any) -> str:
-        """Who judged how many samples, by what."""
-        raise NotImplementedError
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.check(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
 
-    def _log(self, trainer: Trainer, scores: dict[str, float]) -> None:
-        if trainer.logger is not None:
-            trainer.logger.log_metrics(scores, step=trainer.global_step)  # which counts a GAN's generator steps
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        training = trainer.state.fn == "fit"
+        epoch = trainer.current_epoch + 1
+        if training and (self.every_n_epochs == 0 or epoch % self.every_n_epochs):
+            return
+        scores = self.log_scores(trainer, pl_module, "val", final=not training)
+        if training and trainer.is_global_zero:
+            print(f"epoch {epoch}: {self.progress_line(scores)}, {self.description}", flush=True)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.log_scores(trainer, pl_module, "test", final=True)
+
+    def log_scores(self, trainer: Trainer, model: LightningModule, stage: str, final: bool) -> dict[str, float]:
+        assert isinstance(model, GAN)
+        model.check_divergence()
+        scores: dict[str, float] = {}
+        if trainer.is_global_zero:
+            with torch.inference_mode(False), torch.no_grad():
+                scores = self.compute_scores(model, trainer.datamodule, stage, final)  # type: ignore[attr-defined]
+        scores, self.description = trainer.strategy.broadcast((scores, self.description))
+        metrics = {f"{stage}/{name}": value for name, value in scores.items()}
+        training = trainer.state.fn == "fit"
+        model.log_dict(metrics, logger=not training, sync_dist=trainer.world_size > 1)
+        if training and trainer.logger is not None:  # Lightning would log them at the batch, not at the generator step
+            trainer.logger.log_metrics(metrics, step=trainer.global_step)
+        return scores
 
 
 class GANEvaluation(Evaluation):
-    """Scores generated against real images: validation images every few epochs, the test images at the end.
+    """Scores generated images against validation images while it trains and against test images in `trainer.test`.
 
-    `val/fid` and the like, in TensorBoard and in results.json. FID, KID, Inception and Mode Score, and `mmd`,
-    `wasserstein_2000` (its name says of how many images a side), `nearest_neighbour_accuracy`, `precision` and `recall`
-    are of the judge's features; those that begin with `pixel_` are of pixels, and so is Parzen's log-likelihood, at the
-    end alone. `NAME_floor` is what real training images score at the same count, in place of the generated ones: none
-    is worth much but beside it. `gan_test_accuracy` of a conditional GAN is how often the judge sees the class that was
-    asked for; `gan_train_accuracy`, at the end alone, how often a LeNet-5 is right about real images that has learnt
-    from generated ones, its floor one that has learnt from as many real ones (K. Shmelkov et al., "How good is my
-    GAN?", 2018). The same latents are drawn each time, and training goes on as if nothing had been drawn.
+    The scores are those of `gan.scores.images.image_scores`, with a Parzen log-likelihood against test images only.
+    `NAME_floor` is what real training images score at the same count, in place of the generated ones: interpret each
+    score relative to its floor. `gan_test_accuracy` of a conditional GAN is the share of generated images that the
+    scoring net assigns to their class; `gan_train_accuracy`, of final evaluations only, is the accuracy on real images
+    of a LeNet-5 that was trained on generated ones, its floor that of one that was trained on as many real ones
+    (K. Shmelkov et al., "How good is my GAN?", 2018). The latents are the same each time.
 
     Args:
-        every_n_epochs: epochs between two looks; 0 = only at the end.
-        count: images a side while it trains, fewer where there are fewer real ones.
-        final_count: images a side at the end.
-        gan_train_count: generated images that the LeNet-5 learns from, fewer where there are fewer real ones; 0 = none.
-        judge: one of `gan.scores.scoring_net.JUDGES`; null = the one of the data set.
+        every_n_epochs: epochs between two evaluations while it trains; 0 = none.
+        count: images of each set while it trains, fewer where there are fewer real ones.
+        final_count: images of each set in `trainer.validate` and `trainer.test`.
+        gan_train_count: generated images to train the LeNet-5 on, fewer where there are fewer real ones; 0 = none.
+        scoring_net: one of `gan.scores.scoring_net.PRETRAINED`; None = that of the data set.
     """
 
     def __init__(
         self,
-        every_n_epochs: int = 5,
-        count: int = 2000,
-        final_count: int = 10_000,
-        gan_train_count: int = 10_000,
-        judge: str | None = None,
+        every_n_epochs: Index = 5,
+        count: SampleCount = 2000,
+        final_count: SampleCount = 10_000,
+        gan_train_count: Index = 10_000,
+        scoring_net: ScoringNetName | None = None,
     ) -> None:
         super().__init__(every_n_epochs, count, final_count)
-        if gan_train_count < 0:
-            raise ValueError(
-                f"callbacks.evaluation.gan_train_count={gan_train_count}: a whole number of 0 or more is needed"
-            )
         self.gan_train_count = gan_train_count
-        self.judge_name = judge
-        self.judge: Judge | None = None
-        # by fingerprint: those of the official sets are known, a run's others are measured once
-        self.floors: dict[str, dict[str, float]] = json.loads(FLOORS.read_text())
+        self.scoring_net_name = scoring_net
+        self.scoring_net: ScoringNet | None = None
+        self.floors = load_floors()  # those that are not stored are computed once
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._load_judge(trainer.datamodule)  # type: ignore[attr-defined]  # what cannot be judged is refused before it trains
+    def check(self, model: Any, data: Any) -> None:
+        if self.scoring_net is None:
+            self.scoring_net = ScoringNet(self.scoring_net_name or scoring_net_for(data.name))
 
-    def measured(self, model: Any, data: Any, count: int, last: bool) -> dict[str, float]:
-        """On validation images while it trains, at the end on test images, where the set has any."""
-        self._load_judge(data)
-        stage = "test" if last and data.test_split is not None else "val"
-        scores = self.evaluate(model, data, stage, count)
-        if last and self.gan_train_count and model.num_classes is not None:
-            started = time.perf_counter()
-            scores |= self.gan_train(model, data, stage)
-            scores[f"{stage}/evaluation_seconds"] += time.perf_counter() - started
-        return scores
-
-    def shown(self, scores: dict[str, float]) -> str:
-        names = ("val/fid", "val/inception_score", "val/nearest_neighbour_accuracy")
-        return ", ".join(f"{name} {scores[name]:.3g} (floor {scores[f'{name}_floor']:.3g})" for name in names)
-
-    def _load_judge(self, data: Any) -> None:
-        if self.judge is None:
-            self.judge = Judge(self.judge_name or judge_of(data.name))
-
-    def account(self, scores: dict[str, float], data: Any) -> str:
-        """Who judged how many images against which, and whether it had seen these before."""
-        assert self.judge is not None
-        [(name, count)] = [(name, count) for name, count in scores.items() if name.endswith("/count")]
-        kind = "test" if name.startswith("test") else "validation"
-        seen = ", which it was trained on" if data.name in JUDGES[self.judge.name].seen else ""
-        learnt_from = scores.get(name.replace("count", "gan_train_count"))
-        gan_train = "" if learnt_from is None else f"; GAN-train on {learnt_from:,.0f} generated images"
-        of = f"{count:,.0f} generated images against as many {kind} images"
-        return f"by judge {self.judge}, {of}{seen}{gan_train}"
-
-    @torch.no_grad()
-    def evaluate(self, model: Any, data: Any, stage: str, count: int) -> dict[str, float]:
-        """All scores by name, `stage/...`, with their floors, the count that was possible and the seconds it took."""
-        assert self.judge is not None
+    def compute_scores(self, model: Any, data: Any, stage: str, final: bool) -> dict[str, float]:
         started = time.perf_counter()
-        split = data.test_split if stage == "test" else data.val_split
-        count = min(count, len(split.labels), len(data.train_split.labels))
-        device = model.device
-        self.judge.to(device)
-        number = model.num_classes
-        with isolate_rng(), torch.autocast(device.type, enabled=False):
-            torch.manual_seed(0)
-            real = data.transform(spread(split.images, count).to(device))
-            labels = (torch.arange(count, device=device) % (number or 1)).split(BATCH)
-            parts = [model.sample(len(part), None if number is None else part) for part in labels]
-            fake = torch.cat(parts).float()
-            parzen = data.val_split.images[:PARZEN_VALIDATION] if stage == "test" else None
-            validation = None if parzen is None else data.transform(parzen.to(device))
-            scores = self.scores(real, fake, validation)
-            train = data.transform(spread(data.train_split.images, count).to(device))
-            of_whom = fingerprint(JUDGES[self.judge.name].sha256, real, train, validation)
-            if of_whom not in self.floors:
-                self.floors[of_whom] = self.scores(real, train, validation)
-            if number is not None:
-                seen = self.judge.logits(self.features(fake)).argmax(1)
-                scores["gan_test_accuracy"] = (seen == torch.cat(labels)).float().mean().item()
-        self.judge.cpu()
-        scores |= {f"{name}_floor": value for name, value in self.floors[of_whom].items()}
-        scores |= {"count": float(count), "evaluation_seconds": time.perf_counter() - started}
-        return {f"{stage}/{name}": value for name, value in scores.items()}
+        scores = self.image_scores(model, data, stage, self.final_count if final else self.count)
+        if final and self.gan_train_count and model.num_classes is not None:
+            scores |= self.gan_train_scores(model, data, stage)
+        self.description = self.describe(scores, data, stage)
+        return scores | {"evaluation_seconds": time.perf_counter() - started}
+
+    def progress_line(self, scores: dict[str, float]) -> str:
+        names = ("fid", "fid_relative", "inception_score", "nearest_neighbour_accuracy")
+        parts = [f"val/{name} {scores[name]:.3g} (floor {scores[f'{name}_floor']:.3g})" for name in names]
+        halves = (scores[f"nearest_neighbour_accuracy_{half}"] for half in ("real", "fake"))
+        return f"{', '.join(parts)}, of which real {next(halves):.3g} and generated {next(halves):.3g}"
+
+    def describe(self, scores: dict[str, float], data: Any, stage: str) -> str:
+        """Which scoring net compared how many images with which, and whether it was trained on these."""
+        assert self.scoring_net is not None
+        kind = {"test": "test", "val": "validation"}[stage]
+        seen = " (which it was trained on)" if data.name in PRETRAINED[self.scoring_net.name].trained_on else ""
+        text = f"by {self.scoring_net}, {scores['count']:,.0f} generated images against as many {kind} images{seen}"
+        if "gan_train_count" in scores:
+            text += f"; GAN-train on {scores['gan_train_count']:,.0f} generated images"
+        return text
 
     @torch.no_grad()
-    def gan_train(self, model: Any, data: Any, stage: str) -> dict[str, float]:
+    def image_scores(self, model: Any, data: Any, stage: str, count: int) -> dict[str, float]:
+        """Scores of generated images, their floors and the count that was possible."""
+        assert self.scoring_net is not None
+        split = split_of(data, stage)
+        count = min(count, len(split.labels), len(data.train_split.labels))
+        device = scoring_device(model.device)
+        net = self.scoring_net.to(device)
+        labels = None if model.num_classes is None else torch.arange(count) % model.num_classes
+        fake = fixed_seed_samples(model, count, labels).to(device)
+        real = data.transform(subsample(split.images, count).to(device))
+        train = data.transform(subsample(data.train_split.images, count).to(device))
+        with_parzen = stage == "test" and data.val_split is not None
+        parzen_images = data.val_split.images[:PARZEN_VALIDATION].to(device) if with_parzen else None
+        validation = None if parzen_images is None else data.transform(parzen_images)
+        with torch.autocast(device.type, enabled=False):
+            scores = image_scores(net, real, fake, validation)
+            key = fingerprint(PRETRAINED[net.name].sha256, real, train, validation)
+            if key not in self.floors:
+                self.floors[key] = image_scores(net, real, train, validation)
+            if labels is not None:
+                predicted = net.logits(net.features_of_all(fake)).argmax(1)
+                scores["gan_test_accuracy"] = (predicted == labels.to(device)).float().mean().item()
+        net.cpu()
+        floors = {f"{name}_floor": value for name, value in self.floors[key].items()}
+        return scores | floors | {"count": float(count)}
+
+    @torch.no_grad()
+    def gan_train_scores(self, model: Any, data: Any, stage: str) -> dict[str, float]:
         """GAN-train accuracy on real images, its floor and the count that was possible."""
-        split = data.test_split if stage == "test" else data.val_split
+        split = split_of(data, stage)
         count = min(self.gan_train_count, len(data.train_split.labels))
-        device = model.device
-        with isolate_rng(), torch.autocast(device.type, enabled=False):
-            torch.manual_seed(0)
-            test = data.transform(split.images.to(device)), split.labels.to(device)
-            labels = torch.arange(count, device=device) % len(data.class_names)
-            fake = torch.cat([model.sample(len(part), part) for part in labels.split(BATCH)]).float()
-            real, real_labels = (spread(part, count).to(device) for part in data.train_split)
-            real = data.transform(real)
-            accuracy = accuracy_of_a_pupil(fake, labels, *test)
-            of_whom = fingerprint(real, real_labels, *test)
-            if of_whom not in self.floors:
-                self.floors[of_whom] = {"gan_train_accuracy": accuracy_of_a_pupil(real, real_labels, *test)}
-        scores = {
+        device = scoring_device(model.device)
+        labels = torch.arange(count) % len(data.class_names)
+        fake, labels = fixed_seed_samples(model, count, labels).to(device), labels.to(device)
+        test = data.transform(split.images.to(device)), split.labels.to(device)
+        real, real_labels = (subsample(part, count).to(device) for part in data.train_split)
+        real = data.transform(real)
+        with torch.autocast(device.type, enabled=False):
+            accuracy = gan_train_accuracy(fake, labels, *test)
+            key = fingerprint(real, real_labels, *test)
+            if key not in self.floors:
+                self.floors[key] = {"gan_train_accuracy": gan_train_accuracy(real, real_labels, *test)}
+        floor = self.floors[key]["gan_train_accuracy"]
+        return {
             "gan_train_accuracy": accuracy,
-            "gan_train_accuracy_floor": self.floors[of_whom]["gan_train_accuracy"],
+            "gan_train_accuracy_floor": floor,
             "gan_train_count": float(count),
         }
-        return {f"{stage}/{name}": value for name, value in scores.items()}
-
-    def features(self, images: Tensor) -> Tensor:
-        assert self.judge is not None
-        return torch.cat([self.judge(part) for part in images.split(BATCH)])
-
-    def scores(self, real: Tensor, fake: Tensor, validation: Tensor | None) -> dict[str, float]:
-        """The scores of images (N, 1, 28, 28) in [-1, 1]; with Parzen's log-likelihood where validation images are."""
-        assert self.judge is not None
-        torch.manual_seed(0)  # of KID's subsets
-        real_features, fake_features = self.features(real), self.features(fake)
-        scores = judged(self.judge.logits(real_features), self.judge.logits(fake_features))
-        scores |= by_features(real_features, fake_features)
-        scores |= distances(real_features, fake_features)
-        scores |= {f"pixel_{name}": value for name, value in distances(real, fake).items()}
-        if validation is not None:
-            parzen = figures(ParzenLogLikelihood(validation).to(real.device), real, fake)
-            scores |= {f"parzen_{name}": value for name, value in parzen.items()}
-        return scores
 
 
-def fingerprint(*parts: str | Tensor | None) -> str:
-    """Tells what a floor was measured on: which judge, and every pixel and label.
+def split_of(data: ImageData, stage: str) -> Split:
+    """The images of a stage, "val" or "test"."""
+    split = data.test_split if stage == "test" else data.val_split
+    assert split is not None
+    return split
 
-    >>> fingerprint("judge", torch.zeros(2))[:8], fingerprint("judge", torch.ones(2))[:8]
-    ('b5de0313', '044b2cb6')
+
+def fixed_seed_samples(model: GAN, count: int, labels: Tensor | None = None) -> Tensor:
+    """The same samples (count, ...) of a GAN each time, of classes `labels` (count,); keeps the random state.
+
+    Raises:
+        DivergenceError: samples are not finite.
     """
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.cpu().numpy().tobytes() if isinstance(part, Tensor) else str(part).encode())
-    return digest.hexdigest()
-
-
-def store_floors(model: Any, *data_sets: Any) -> None:
-    """Measures the floors of data sets at the usual counts, for all runs to come; any conditional GAN will do.
-
-    python -c "from gan import cgan, evaluation; from datamodules.mnist import MNIST, FashionMNIST
-    evaluation.store_floors(cgan.CGAN(), MNIST(), FashionMNIST())"
-    """
-    floors: dict[str, dict[str, float]] = {}
-    for data in data_sets:
-        data.prepare_data()
-        data.setup()
-        evaluation = GANEvaluation(judge=judge_of(data.name))
-        evaluation._load_judge(data)
-        evaluation.floors = floors
-        evaluation.evaluate(model, data, "val", evaluation.count)
-        evaluation.evaluate(model, data, "test", evaluation.final_count)
-        evaluation.gan_train(model, data, "test")
-    FLOORS.write_text(json.dumps(floors, indent=1) + "\n")
-
-
-def spread(images: Tensor, count: int) -> Tensor:
-    """`count` images, or all where there are fewer, at even distances: of a set that is sorted, some of each class.
-
-    >>> spread(torch.arange(10), 4)
-    tensor([0, 2, 5, 7])
-    """
-    count = min(count, len(images))
-    return images[torch.arange(count) * len(images) // count]
-
-
-def figures(metric: Any, real: Tensor, fake: Tensor) -> dict[str, float]:
-    metric.update(real, real=True)
-    metric.update(fake, real=False)
-    return {name: value.item() for name, value in metric.compute().items()}
-
-
-@contextmanager
-def without_advice() -> Iterator[None]:
-    """Keeps torchmetrics from saying that features take memory and that one split has no standard deviation."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Metric `.*` will save all extracted features|std\(\): degrees of")
-        yield
-
-
-@without_advice()
-def judged(real_logits: Tensor, fake_logits: Tensor) -> dict[str, float]:
-    """Inception Score, of all images at once, and Mode Score."""
-    inception = InceptionScore(feature=nn.Identity(), splits=1, sync_on_compute=False).to(fake_logits.device)
-    inception.update(fake_logits.double())
-    mode = ModeScore(fake_logits.shape[1], sync_on_compute=False).to(fake_logits.device)
-    mode.update(real_logits, real=True)
-    mode.update(fake_logits, real=False)
-    return {"inception_score": inception.compute()[0].item(), "mode_score": mode.compute().item()}
-
-
-@without_advice()
-def by_features(real: Tensor, fake: Tensor) -> dict[str, float]:
-    """FID, and KID as the mean over 100 subsets of up to 1,000 images: with 10 its error is four times as large."""
-    fid = FrechetInceptionDistance(feature=AsTheyAre(), sync_on_compute=False).to(real.device)
-    size = min(1000, len(real))
-    kid = KernelInceptionDistance(feature=AsTheyAre(), subset_size=size, sync_on_compute=False).to(real.device)
-    for metric in (fid, kid):
-        metric.update(real, real=True)
-        metric.update(fake, real=False)
-    return {"fid": max(0.0, fid.compute().item()), "kid": kid.compute()[0].item()}
-
-
-def distances(real: Tensor, fake: Tensor) -> dict[str, float]:
-    """What gan/distances.py measures; the Wasserstein distance is that of as many images a side as its name says."""
-    wasserstein = Wasserstein(sync_on_compute=False).to(real.device)
-    # drawn at random: made in turn for each class, every fifth generated image would be of two classes of ten
-    few = torch.randperm(len(real), generator=torch.Generator().manual_seed(0))[:WASSERSTEIN_COUNT].to(real.device)
-    wasserstein.update(real[few], real=True)
-    wasserstein.update(fake[few], real=False)
-    precision_recall = PrecisionRecall()
-    between = Distances(*centred(real.flatten(1), fake.flatten(1)), precision_recall.neighbours)
-    neighbour = NearestNeighbour().of(between)
-    scores = {
-        **KernelMMD().of(between),
-        f"wasserstein_{len(few)}": wasserstein.compute(),
-        "nearest_neighbour_accuracy": neighbour["total"],
-        "nearest_neighbour_accuracy_real": neighbour["real"],
-        "nearest_neighbour_accuracy_fake": neighbour["fake"],
-        **precision_recall.of(between),
-    }
-    return {name: value.item() for name, value in scores.items()}
+    with isolate_rng(), torch.no_grad(), torch.autocast(model.device.type, enabled=False):
+        torch.manual_seed(0)
+        parts = []
+        for start in range(0, count, BATCH):
+            size = min(BATCH, count - start)
+            parts.append(model.sample(size, None if labels is None else labels[start : start + size]))
+    samples = torch.cat(parts).float()
+    if not samples.isfinite().all():
+        raise DivergenceError("generator", model.global_step)
+    return samples

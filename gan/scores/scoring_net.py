@@ -1,17 +1,17 @@
-"""The judges of generated images: one small classifier a data set, fixed, so that scores of different people compare.
+"""The scoring nets: one small classifier for each data set, fixed, so that scores of different people compare.
 
-A judge is a VGG of 11 layers (`classic_cnn/vgg.py`) with an eighth of its maps, trained on the 55,000 training images
-by `conf/experiment/judge_*.yaml`, the epoch chosen by validation; its features are the 128 units before the last layer.
-The weights were taken from a run's checkpoint by
+A scoring net is a VGG of 11 layers (`classic_cnn/vgg.py`) with an eighth of its channels, trained on the 55,000
+training images by `conf/experiment/scoring_net_*.yaml`, with the epoch chosen by validation; its features are the 128
+units before the last layer. The weights were taken from a run's checkpoint by
 
     python -c "from gan.scores.scoring_net import export; print(export('outputs/.../checkpoints/best.ckpt', 'mnist'))"
 
-Other weights make other scores: a judge that is trained anew gets a new name and its own line in `JUDGES`.
+Other weights give other scores: a scoring net that is trained again gets a new name and its own line in `PRETRAINED`.
 """
 
 import hashlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -26,29 +26,36 @@ from classic_cnn.vgg import VGG
 
 FOLDER = Path(__file__).parent / "weights"
 DEPTH, WIDTH = 11, 0.125
-PUPIL_EPOCHS, PUPIL_BATCH = 10, 100
+BATCH = 500  # images that a net reads at a time
+LEARNER_EPOCHS, LEARNER_BATCH = 10, 100
+
+ScoringNetName = Literal["mnist", "fashion_mnist"]
 
 
-class Known(NamedTuple):
-    """What is known of a judge's weights: their checksum, their accuracy on the official test images, whom they fit.
+class Pretrained(NamedTuple):
+    """Facts about a scoring net's weights.
 
-    `seen` are those of these data sets whose validation images the judge was trained on.
+    Attributes:
+        sha256: of the file.
+        test_accuracy: on the official test images.
+        data_sets: whose images it scores, by the `name` of the data module.
+        trained_on: those of them whose validation images are among its training images.
     """
 
     sha256: str
     test_accuracy: float
-    data_sets: tuple[str, ...]  # by the `name` of the data module
-    seen: tuple[str, ...] = ()
+    data_sets: tuple[str, ...]
+    trained_on: tuple[str, ...] = ()
 
 
-JUDGES = {
-    "mnist": Known(
+PRETRAINED = {
+    "mnist": Pretrained(
         "2592f6ca28ecdc73b6648273e811577da2633933b7621e57164ca31d17d93064",
         0.9927,
         data_sets=("MNIST", "MNIST sample of 5,000"),
-        seen=("MNIST sample of 5,000",),
+        trained_on=("MNIST sample of 5,000",),
     ),
-    "fashion_mnist": Known(
+    "fashion_mnist": Pretrained(
         "8ca685af95d4a41cf7b9654e1533a8e98e732cf8389f31579f352c19294a3c2c",
         0.9151,
         data_sets=("Fashion-MNIST",),
@@ -56,21 +63,21 @@ JUDGES = {
 }
 
 
-class Judge(nn.Module):
+class ScoringNet(nn.Module):
     """A classifier that never changes: images (N, 1, 28, 28) in [-1, 1] -> features (N, 128), always in eval mode.
 
-    As torchmetrics wants a feature net to be: `FrechetInceptionDistance(feature=Judge("mnist"))`. Keep it out of a
-    LightningModule's attributes, or its weights land in checkpoints and optimizers.
+    It fits torchmetrics' interface of feature nets: `FrechetInceptionDistance(feature=ScoringNet("mnist"))`. Keep it
+    out of a LightningModule's attributes, or its weights end up in checkpoints and optimizers.
 
     Args:
-        name: one of `JUDGES`.
+        name: one of `PRETRAINED`.
 
     Raises:
-        ValueError: there is no such judge, or its file is not the one that the scores are known of.
+        ValueError: there is no such scoring net, or its file has changed.
 
-    >>> judge = Judge("mnist")
-    >>> features = judge(torch.zeros(2, 1, 28, 28))
-    >>> features.shape, judge.logits(features).shape, sum(p.numel() for p in judge.parameters())
+    >>> net = ScoringNet("mnist")
+    >>> features = net(torch.zeros(2, 1, 28, 28))
+    >>> features.shape, net.logits(features).shape, sum(p.numel() for p in net.parameters())
     (torch.Size([2, 128]), torch.Size([2, 10]), 236418)
     """
 
@@ -78,13 +85,13 @@ class Judge(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        if name not in JUDGES:
-            raise ValueError(f"callbacks.evaluation.judge={name}: choose one of {', '.join(JUDGES)}")
+        if name not in PRETRAINED:
+            raise ValueError(f"scoring_net must be one of {', '.join(PRETRAINED)}, got {name}")
         self.name = name
         path = FOLDER / f"{name}.safetensors"
         content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != JUDGES[name].sha256:
-            raise ValueError(f"{path} is not the judge that it was: restore it (git checkout -- {path})")
+        if hashlib.sha256(content).hexdigest() != PRETRAINED[name].sha256:
+            raise ValueError(f"{path} has changed: restore it (git checkout -- {path})")
         net = VGG(depth=DEPTH, width=WIDTH)
         net.load_state_dict(load(content))
         self.features = nn.Sequential(net.features, net.classifier[:-1])
@@ -92,68 +99,73 @@ class Judge(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    def train(self, mode: bool = True) -> "Judge":
+    def train(self, mode: bool = True) -> "ScoringNet":
         return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.features(images)
 
     def logits(self, features: Tensor) -> Tensor:
-        """Scores of the classes (N, 10) from features (N, 128)."""
+        """Logits of the classes (N, 10) from features (N, 128)."""
         return self.last(features)
 
+    @torch.no_grad()
+    def features_of_all(self, images: Tensor) -> Tensor:
+        """Features (N, 128) of any number of images, read in batches."""
+        return torch.cat([self(part) for part in images.split(BATCH)])
+
     def __str__(self) -> str:
-        return f"{self.name} (VGG-{DEPTH}, width {WIDTH}, test accuracy {JUDGES[self.name].test_accuracy:.4f})"
+        accuracy = PRETRAINED[self.name].test_accuracy
+        return f"scoring net {self.name} (VGG-{DEPTH}, width {WIDTH}, test accuracy {accuracy:.4f})"
 
 
-def judge_of(data_set: str) -> str:
-    """The judge for a data set, by its name.
+def scoring_net_for(data_set: str) -> str:
+    """Name of the scoring net for a data set, given the set's name.
 
-    >>> judge_of("Fashion-MNIST")
+    >>> scoring_net_for("Fashion-MNIST")
     'fashion_mnist'
 
     Raises:
         ValueError: there is none.
     """
-    for name, known in JUDGES.items():
-        if data_set in known.data_sets:
+    for name, pretrained in PRETRAINED.items():
+        if data_set in pretrained.data_sets:
             return name
-    raise ValueError(
-        f"callbacks.evaluation.judge: none is known for {data_set}: name one of {', '.join(JUDGES)}, or train without "
-        "metrics: '~callbacks.evaluation'"
-    )
+    raise ValueError(f"scoring_net must be one of {', '.join(PRETRAINED)}: there is no default for {data_set}")
 
 
 @isolate_rng()
-@torch.enable_grad()
-def accuracy_of_a_pupil(images: Tensor, labels: Tensor, test_images: Tensor, test_labels: Tensor) -> float:
-    """How many test images a LeNet-5 knows that has learnt from other images and their labels, in [0, 1].
+def gan_train_accuracy(images: Tensor, labels: Tensor, test_images: Tensor, test_labels: Tensor) -> float:
+    """Share of test images that a LeNet-5 classifies correctly after training on other images, in [0, 1].
 
-    It goes through the images ten times, each time in a new order, in batches of 100 (of 10,000 images: 1,000 steps),
-    by Adam with a learning rate that falls from 0.001 to 0 in a straight line. First weights and orders are always the
-    same, and the random state is left as it was.
+    It sees the images ten times, each time in a new order, in batches of 100 (of 10,000 images: 1,000 steps), with Adam
+    and a learning rate that falls linearly from 0.001 to 0. Initial weights and orders are always the same, and the
+    random state is left as it was.
 
     Args:
         images, labels: (N, 1, 28, 28) in [-1, 1] and (N,).
         test_images, test_labels: (M, 1, 28, 28) and (M,).
     """
     torch.manual_seed(0)
-    pupil = LeNet5().to(images.device)
-    optimizer = Adam(pupil.parameters(), lr=1e-3)
-    batches = torch.cat([torch.randperm(len(images)) for _ in range(PUPIL_EPOCHS)]).to(images.device).split(PUPIL_BATCH)
-    schedule = LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=len(batches))
-    for batch in batches:
-        optimizer.zero_grad()
-        F.cross_entropy(pupil(images[batch]), labels[batch]).backward()
-        optimizer.step()
-        schedule.step()
+    with torch.inference_mode(False), torch.enable_grad():
+        images, labels = images.clone(), labels.clone()  # which may be of inference mode
+        net = LeNet5().to(images.device)
+        optimizer = Adam(net.parameters(), lr=1e-3)
+        orders = torch.cat([torch.randperm(len(images)) for _ in range(LEARNER_EPOCHS)])
+        batches = orders.to(images.device).split(LEARNER_BATCH)
+        schedule = LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=len(batches))
+        for batch in batches:
+            optimizer.zero_grad()
+            F.cross_entropy(net(images[batch]), labels[batch]).backward()
+            optimizer.step()
+            schedule.step()
     with torch.no_grad():
-        found = torch.cat([pupil(part).argmax(1) for part in test_images.split(500)])
-    return (found == test_labels).float().mean().item()
+        predicted = torch.cat([net(part).argmax(1) for part in test_images.split(BATCH)])
+    return (predicted == test_labels).float().mean().item()
 
 
 def export(checkpoint: str | Path, name: str, folder: Path = FOLDER) -> str:
-    """Writes the weights of a run's checkpoint as judge `name` and returns their sha256, which belongs into `JUDGES`.
+    """Writes the weights of a run's checkpoint as scoring net `name` and returns their sha256 for `PRETRAINED`.
 
     Raises:
         ValueError: the checkpoint is of another net.
