@@ -1,0 +1,46 @@
+"""AlexNet's groups, initialization and local response normalization, as its paper has them."""
+
+import pytest
+import torch
+from torch import nn
+
+from classic_cnn.alexnet import AlexNet, ResponseNorm
+
+
+def test_published_net_splits_the_convolutions_of_its_two_gpus() -> None:
+    with torch.device("meta"):
+        features = AlexNet.published().features
+    assert [module.groups for module in features if isinstance(module, nn.Conv2d)] == [1, 2, 1, 2, 2]  # Figure 2
+
+
+def test_published_net_starts_from_the_weights_and_biases_of_section_5() -> None:
+    net = AlexNet.published(num_classes=10)
+    weights = [parameter for parameter in net.parameters() if parameter.dim() > 1]
+    biases = [parameter for parameter in net.parameters() if parameter.dim() == 1]
+    assert all(weight.std().item() == pytest.approx(0.01, rel=0.02) for weight in weights)
+    assert [bias.unique().tolist() for bias in biases] == [[0], [1], [0], [1], [1], [1], [1], [0]]
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("channels", [1, 4, 48])
+def test_response_norm_agrees_with_torch_in_values_and_gradients(
+    channels: int, memory_format: torch.memory_format
+) -> None:
+    activations = 30 * torch.randn(3, channels, 5, 5, generator=torch.Generator().manual_seed(0))
+    upstream = torch.randn(activations.shape, generator=torch.Generator().manual_seed(1))
+    results = []
+    for norm in (ResponseNorm(channels), nn.LocalResponseNorm(size=5, alpha=5 * 1e-4, beta=0.75, k=2)):
+        leaf = activations.clone().to(memory_format=memory_format).requires_grad_()
+        output = norm(leaf)
+        output.backward(upstream)
+        results.append((output.detach(), leaf.grad))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-6)
+
+
+def test_response_norm_is_exact_to_bfloat16_under_autocast() -> None:
+    activations = (30 * torch.randn(3, 48, 5, 5, generator=torch.Generator().manual_seed(0))).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = ResponseNorm(48)(activations)
+    exact = nn.LocalResponseNorm(size=5, alpha=5 * 1e-4, beta=0.75, k=2)(activations.double())
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output.double(), exact, rtol=2**-8, atol=0)  # half a unit in the last place

@@ -1,0 +1,65 @@
+"""ResNet against torchvision's, and its shortcuts (He et al. 2015, section 3.3)."""
+
+from functools import partial
+
+import pytest
+import torch
+import torchvision
+from nets import count, on_meta
+from torch import nn
+
+from classic_cnn.resnet import Bottleneck, ResNet, ZeroPadding
+
+
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Copies everything by its place: both nets list the same layers in the same order under different names."""
+    tensors = source.state_dict().values()
+    target.load_state_dict(dict(zip(target.state_dict(), tensors, strict=True)))
+
+
+@pytest.mark.parametrize("depth", [18, 34])
+def test_resnet_of_basic_blocks_gives_the_outputs_of_torchvision(depth: int) -> None:
+    reference = torchvision.models.get_model(f"resnet{depth}", weights=None)
+    net = ResNet.published(depth)
+    copy_weights(reference, net)
+    images = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(net(images), reference(images))
+
+
+def test_resnet_of_bottlenecks_differs_from_torchvision_only_in_the_place_of_the_stride() -> None:
+    reference = torchvision.models.resnet50(weights=None)
+    net = ResNet.published(50)
+    copy_weights(reference, net)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert not torch.allclose(net(images), reference(images), atol=1e-3)
+        for block in net.modules():
+            if isinstance(block, Bottleneck):
+                reduce, spatial = block.residual[0], block.residual[3]
+                reduce.stride, spatial.stride = spatial.stride, reduce.stride
+        torch.testing.assert_close(net(images), reference(images))
+
+
+def test_shortcut_of_the_nets_for_cifar_has_no_parameters() -> None:
+    net = ResNet(20)
+    shortcuts = [module for name, module in net.named_modules() if name.endswith("shortcut")]
+    assert len(shortcuts) == 9
+    assert sum(isinstance(shortcut, ZeroPadding) for shortcut in shortcuts) == 2
+    assert sum(count(shortcut) for shortcut in shortcuts) == 0
+
+
+def test_parameter_free_shortcut_keeps_every_second_pixel_and_adds_channels_of_zeros() -> None:
+    images = torch.randn(2, 3, 7, 7)
+    out = ZeroPadding(3, 5, stride=2)(images)
+    assert out.shape == (2, 5, 4, 4)
+    for row in range(4):
+        for column in range(4):
+            assert torch.equal(out[:, :3, row, column], images[:, :, 2 * row, 2 * column])
+    assert not out[:, 3:].any()
+
+
+def test_wider_resnet_multiplies_the_channels_of_every_stage() -> None:
+    net, signal = on_meta(partial(ResNet, width=4.0))
+    assert isinstance(net.features, nn.Sequential)
+    outputs = [tuple((signal := stage(signal)).shape[1:]) for stage in net.features]
+    assert outputs == [(64, 28, 28), (64, 28, 28), (128, 14, 14), (256, 7, 7)]

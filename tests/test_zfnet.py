@@ -1,0 +1,45 @@
+"""ZFNet's bound on the root mean square of each filter (Zeiler and Fergus 2013, section 3)."""
+
+import pytest
+import torch
+from nets import fit_one_batch
+from torch import nn
+
+from classic_cnn.zfnet import ZFNet
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning"),  # Lightning 2.6 with torch 2.14
+]
+
+
+def largest_rms(net: ZFNet) -> float:
+    weights = [module.weight for module in net.features if isinstance(module, nn.Conv2d)]
+    return max(weight.detach().flatten(1).square().mean(1).sqrt().max().item() for weight in weights)
+
+
+def test_zfnet_scales_down_the_filters_above_the_bound_and_no_other() -> None:
+    net = ZFNet(filter_rms=0.1)
+    weight = next(module.weight for module in net.features if isinstance(module, nn.Conv2d))
+    linear = next(module.weight for module in net.classifier if isinstance(module, nn.Linear))
+    with torch.no_grad():
+        weight[0] = 3 * torch.sign(torch.arange(25.0).view(1, 5, 5) - 12.5)  # rms 3
+        weight[1] = 0.05
+        weight[2] = 0
+        weight[3] = 0.2
+    before, linear_before = weight.detach().clone(), linear.detach().clone()
+    net.renormalize_filters()
+    torch.testing.assert_close(weight[0], before[0] / 30)
+    assert torch.equal(weight[1:3], before[1:3])
+    torch.testing.assert_close(weight[3], torch.full((1, 5, 5), 0.1))
+    assert torch.equal(linear, linear_before)
+    assert largest_rms(net) <= 0.1 * (1 + 1e-6)
+
+
+def test_zfnet_bounds_its_filters_after_every_step() -> None:
+    bounded, free = ZFNet(filter_rms=0.1), ZFNet(filter_rms=None)
+    assert largest_rms(bounded) > 0.2  # He's initialization of the 5x5 stem: sqrt(2 / 25)
+    fit_one_batch(bounded)
+    fit_one_batch(free)
+    assert largest_rms(bounded) <= 0.1 * (1 + 1e-6)
+    assert largest_rms(free) > 0.2
