@@ -18,7 +18,7 @@ from classic_cnn.lenet import (
     digit_bitmaps,
 )
 
-# Table I: a column each map of C3, a row each map of S2.
+# Table I: one column per feature map of C3, one row per feature map of S2.
 TABLE_I = """
 X . . . X X X . . X X X X . X X
 X X . . . X X X . . X X X X . X
@@ -37,7 +37,7 @@ SHAPES = ((6, 28, 28), (6, 14, 14), (16, 10, 10), (16, 5, 5), (120, 1, 1), (84,)
 
 @pytest.fixture
 def published() -> LeNet5:
-    return LeNet5(as_published=True)
+    return LeNet5.published()
 
 
 def layers(net: LeNet5) -> dict[str, nn.Module]:
@@ -56,11 +56,11 @@ def output_shapes(net: LeNet5) -> dict[str, tuple[int, ...]]:
 
 
 def inputs_of_units(layer: nn.Module) -> list[int]:
-    """How many connections, with the bias, a unit of each map of a layer has."""
+    """How many connections, with the bias, a unit of each feature map of a layer has."""
     if isinstance(layer, nn.Conv2d | nn.Linear):
         return [layer.weight[0].numel() + 1] * len(layer.weight)
     if isinstance(layer, SparseConvolution):
-        return [len(maps) * 25 + 1 for maps in C3_READS]
+        return [len(sources) * 25 + 1 for sources in C3_READS]
     if isinstance(layer, Subsampling):
         return [2 * 2 + 1] * len(layer.bias)
     assert isinstance(layer, BitmapDistance)
@@ -85,10 +85,10 @@ def test_connections_are_340_908(published: LeNet5) -> None:
 
 
 def test_c3_reads_what_table_i_says(published: LeNet5) -> None:
-    assert [[source in maps for source in range(6)] for maps in C3_READS] == READS.tolist()
+    assert [[source in sources for source in range(6)] for sources in C3_READS] == READS.tolist()
     assert READS.sum(1).tolist() == [3] * 6 + [4] * 9 + [6]
     assert READS.sum(0).tolist() == [10] * 6
-    assert [len(maps) for maps in C3_READS] == READS.sum(1).tolist()
+    assert [len(sources) for sources in C3_READS] == READS.sum(1).tolist()
 
 
 def test_sparse_convolution_equals_a_masked_dense_one(published: LeNet5) -> None:
@@ -98,23 +98,22 @@ def test_sparse_convolution_equals_a_masked_dense_one(published: LeNet5) -> None
     weights = iter(sparse.weight)
     with torch.no_grad():
         dense.weight.mul_(0)
-        for map_, row in enumerate(READS):
+        for target, row in enumerate(READS):
             for source in torch.nonzero(row).flatten():
-                dense.weight[map_, source] = next(weights)
+                dense.weight[target, source] = next(weights)
         dense.bias = sparse.bias
-    maps = torch.randn(3, 6, 14, 14)
+    feature_maps = torch.randn(3, 6, 14, 14)
     assert next(weights, None) is None
-    torch.testing.assert_close(sparse(maps), dense(maps))
+    torch.testing.assert_close(sparse(feature_maps), dense(feature_maps))
 
 
-def test_c3_is_blind_to_the_maps_it_does_not_read(published: LeNet5) -> None:
+def test_c3_depends_only_on_the_feature_maps_that_it_reads(published: LeNet5) -> None:
     sparse = layers(published)["C3"]
     for source in range(6):
-        maps = torch.zeros(1, 6, 14, 14, requires_grad=True)
-        reacts = [
-            torch.autograd.grad(map_.sum(), maps, retain_graph=True)[0][0, source].any() for map_ in sparse(maps)[0]
-        ]
-        assert torch.equal(torch.stack(reacts), READS[:, source])
+        inputs = torch.zeros(1, 6, 14, 14, requires_grad=True)
+        gradients = [torch.autograd.grad(channel.sum(), inputs, retain_graph=True)[0] for channel in sparse(inputs)[0]]
+        reads = torch.stack([gradient[0, source].any() for gradient in gradients])
+        assert torch.equal(reads, READS[:, source])
 
 
 def test_subsampling_sums_four_pixels_times_a_coefficient_plus_a_bias() -> None:
@@ -122,8 +121,8 @@ def test_subsampling_sums_four_pixels_times_a_coefficient_plus_a_bias() -> None:
     with torch.no_grad():
         layer.coefficient.copy_(torch.tensor([0.5, -1.0]).view(2, 1, 1))
         layer.bias.copy_(torch.tensor([1.0, 2.0]).view(2, 1, 1))
-    maps = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]]])
-    assert layer(maps).flatten().tolist() == [0.5 * 10 + 1, -1.0 * 26 + 2]
+    feature_maps = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]]])
+    assert layer(feature_maps).flatten().tolist() == [0.5 * 10 + 1, -1.0 * 26 + 2]
 
 
 def test_scaled_tanh_maps_one_to_one() -> None:
@@ -141,9 +140,9 @@ def test_weights_are_drawn_within_2_4_over_the_fan_in(published: LeNet5, name: s
 def test_weights_of_c3_are_drawn_by_the_fan_in_of_their_map(published: LeNet5) -> None:
     sparse = layers(published)["C3"]
     assert isinstance(sparse, SparseConvolution)
-    of_maps = sparse.weight.detach().split([len(maps) for maps in C3_READS])
-    for maps, kernels, bias in zip(C3_READS, of_maps, sparse.bias.detach(), strict=True):
-        bound = 2.4 / (25 * len(maps))
+    kernels_per_channel = sparse.weight.detach().split([len(sources) for sources in C3_READS])
+    for sources, kernels, bias in zip(C3_READS, kernels_per_channel, sparse.bias.detach(), strict=True):
+        bound = 2.4 / (25 * len(sources))
         assert 0.9 * bound < kernels.abs().max() <= bound
         assert bias.abs() <= bound
 
@@ -184,7 +183,7 @@ def test_loss_is_the_map_criterion_of_equation_9(published: LeNet5) -> None:
 
 
 def test_linear_output_can_replace_the_bitmaps() -> None:
-    net = LeNet5(as_published=True, bitmap_output=False)
+    net = LeNet5.published(bitmap_output=False)
     images, labels = torch.zeros(4, 1, 32, 32), torch.arange(4)
     assert sum(p.numel() for p in net.parameters()) == 60_000 + 850
     torch.testing.assert_close(net.loss(net(images), labels), F.cross_entropy(net(images), labels))
@@ -196,3 +195,15 @@ def test_modern_form_has_61_706_parameters() -> None:
     assert [count for count in counts if count] == [156, 2_416, 48_120, 10_164, 850]
     assert sum(p.numel() for p in net.parameters()) == 61_706
     assert net(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("layout", ["modern", "original"])
+def test_other_classes_channels_and_sizes_just_work(layout: str) -> None:
+    net = LeNet5(layout=layout, in_channels=3, num_classes=26, image_size=40)
+    assert net(torch.zeros(2, 3, 40, 40)).shape == (2, 26)
+
+
+def test_bitmaps_are_those_of_the_ten_digits_only() -> None:
+    with pytest.raises(ValueError, match=r"num_classes.*26"):
+        LeNet5.published(num_classes=26)
+    assert LeNet5.published(num_classes=26, bitmap_output=False)(torch.zeros(1, 1, 32, 32)).shape == (1, 26)
