@@ -9,14 +9,27 @@ import pytest
 import torch
 from conftest import flat, small_run
 from lightning import Callback, LightningModule, Trainer
+from nets import count
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
+from torch.utils.data import DataLoader, TensorDataset
 
+from classic_cnn.alexnet import AlexNet
 from classic_cnn.classifier import ImageClassifier
+from classic_cnn.lenet import LeNet5
+from classic_cnn.mobilenet import MobileNet
+from classic_cnn.nin import NiN
+from classic_cnn.resnet import ResNet
+from classic_cnn.vgg import VGG
+from classic_cnn.xception import Xception
+from classic_cnn.zfnet import ZFNet
+from datamodules.contract import ArgumentError
 from datamodules.images import ImageData, Split
+from rnn.clockwork import ClockworkRNN
+from rnn.esn import EchoStateNetwork
 
 BATCHES, EPOCHS = 3, 4  # of 8, 8 and 4 images
 
@@ -75,6 +88,27 @@ def test_logged_loss_and_accuracy_are_means_since_the_last_line(every: int, accu
     assert scalars(trainer, "train/accuracy") == pytest.approx(accuracies)
 
 
+@pytest.mark.parametrize(("every", "accumulate"), [(0, 1), (1, 1), (2, 1), (50, 1), (2, 2)])
+def test_metrics_of_a_run_are_means_over_its_last_epoch(every: int, accumulate: int) -> None:
+    model, data, trainer = lenet_run(
+        f"trainer.log_every_n_steps={every}",
+        f"trainer.accumulate_grad_batches={accumulate}",
+        "~callbacks.learning_rate",
+    )
+    model.optimizer, model.lr_scheduler = partial(SGD, lr=0.0), None  # so that the weights at the end are those before
+    trainer.fit(model, data)
+    sums = torch.zeros(3)  # loss, correct, images
+    for images, labels in batches_by_hand(data, EPOCHS - 1):
+        logits = model(images)
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        sums += torch.stack([loss, (logits.argmax(1) == labels).sum(), torch.tensor(len(labels))]).detach()
+    assert trainer.callback_metrics["train/loss"].item() == pytest.approx(float(sums[0] / sums[2]), rel=1e-5)
+    assert trainer.callback_metrics["train/accuracy"].item() == pytest.approx(float(sums[1] / sums[2]))
+    lines = 0 if every == 0 else EPOCHS * -(-BATCHES // accumulate) // every
+    tags = EventAccumulator(trainer.default_root_dir).Reload().Tags()["scalars"]
+    assert len(scalars(trainer, "train/loss") if "train/loss" in tags else []) == lines
+
+
 def test_nothing_is_logged_in_training_where_nobody_wants_it() -> None:
     model, data, trainer = lenet_run("trainer.log_every_n_steps=0", "~callbacks.learning_rate")
     trainer.fit(model, data)
@@ -94,9 +128,11 @@ def test_validation_metrics_equal_a_count_by_hand() -> None:
     correct = sum(
         int(scores.argmax()) == int(label) for scores, label in zip(logits, data.val_split.labels, strict=True)
     )
-    of_truth = logits.double().softmax(1)[torch.arange(1300), data.val_split.labels]
+    true_class_probabilities = logits.double().softmax(1)[torch.arange(1300), data.val_split.labels]
     assert metrics["val/accuracy"] == pytest.approx(correct / 1300)
-    assert metrics["val/loss"] == pytest.approx(-of_truth.log().mean().item(), rel=1e-5)  # smoothing is for training
+    assert metrics["val/loss"] == pytest.approx(
+        -true_class_probabilities.log().mean().item(), rel=1e-5
+    )  # smoothing is for training
 
 
 def test_label_smoothing_spreads_the_target_over_all_classes() -> None:
@@ -202,3 +238,91 @@ def test_mixed_precision_trains_on_a_cpu() -> None:
     losses = scalars(trainer, "train/loss")
     assert len(losses) == BATCHES
     assert losses == pytest.approx([2.3] * BATCHES, abs=0.3)
+
+
+# --- from Python, without Hydra
+
+
+def plain_loader() -> DataLoader[Any]:
+    images = torch.rand(20, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return DataLoader(TensorDataset(images, torch.arange(20) % 10), batch_size=10)
+
+
+def plain_trainer(folder: Path) -> Trainer:
+    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    return Trainer(max_epochs=1, accelerator="cpu", default_root_dir=folder, enable_checkpointing=False, **quiet)
+
+
+QUIET = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers",
+    "ignore:.*LeafSpec.* is deprecated:FutureWarning",  # Lightning 2.6 with torch 2.14
+    "ignore:You defined a `validation_step` but have no `val_dataloader`",
+)
+
+
+@QUIET
+def test_a_net_is_trained_tested_and_asked_with_any_loader(tmp_path: Path) -> None:
+    net, loader = LeNet5(), plain_loader()
+    trainer = plain_trainer(tmp_path)
+    trainer.fit(net, loader)
+    [metrics] = trainer.test(net, loader, verbose=False)
+    assert set(metrics) == {"test/loss", "test/accuracy"}
+    images = loader.dataset.tensors[0]  # type: ignore[attr-defined]
+    with torch.no_grad():
+        expected = net.eval()(images).softmax(1)
+    for asked in (loader, DataLoader(images, batch_size=10)):
+        answers = trainer.predict(net, asked)
+        assert answers is not None
+        torch.testing.assert_close(torch.cat(answers), expected)  # type: ignore[arg-type]
+
+
+@QUIET
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(ResNet, depth=32, width=0.25, optimizer=partial(SGD, lr=0.1)),
+        partial(NiN.published, in_channels=1, num_classes=12, image_size=28, label_smoothing=0.1),
+        partial(AlexNet, num_classes=12),
+        partial(ClockworkRNN, units=30, periods=[1, 2, 5]),
+        partial(EchoStateNetwork, units=20, ridge=[0.1], snapshots=4),
+    ],
+)
+def test_load_from_checkpoint_rebuilds_a_net_of_any_size(tmp_path: Path, make: Callable[[], ImageClassifier]) -> None:
+    net = make()
+    trainer = plain_trainer(tmp_path)
+    trainer.fit(net, plain_loader())
+    trainer.save_checkpoint(tmp_path / "net.ckpt")
+    loaded = type(net).load_from_checkpoint(tmp_path / "net.ckpt", weights_only=True)
+    assert count(loaded) == count(net)
+    assert loaded.label_smoothing == net.label_smoothing
+    images = torch.rand(2, 1, 28, 28)
+    net.setup("predict")
+    loaded.setup("predict")
+    with torch.no_grad():
+        assert torch.equal(loaded.eval()(images), net.eval()(images))
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (partial(ResNet, depth=17), "depth"),
+        (partial(VGG, depth=17), "depth"),
+        (partial(VGG, width=0), "width"),
+        (partial(VGG, width=True), "width"),
+        (partial(VGG, pooled_stages=6), "pooled_stages"),
+        (partial(MobileNet, width=-1.0), "width"),
+        (partial(Xception, middle=-1), "middle"),
+        (partial(ZFNet, filter_rms=0.0), "filter_rms"),
+        (partial(AlexNet, layout="huge"), "layout"),
+        (partial(AlexNet, dropout=1.5), "dropout"),
+        (partial(LeNet5, in_channels=0), "in_channels"),
+        (partial(LeNet5, num_classes=2.0), "num_classes"),
+        (partial(LeNet5, label_smoothing=1.5), "label_smoothing"),
+        (partial(LeNet5, channels_last="yes"), "channels_last"),
+        (partial(LeNet5, heads=3), "heads"),
+    ],
+)
+def test_a_wrong_argument_is_refused_by_its_name(make: Callable[[], ImageClassifier], name: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        make()
+    assert caught.value.name == name

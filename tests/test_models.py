@@ -1,15 +1,15 @@
-"""Every net in conf/model: it builds, trains, is saved and loaded; every classifier learns a few digits by heart."""
+"""Every net in conf/model: it builds, trains, is saved and loaded; every classifier overfits a few digits."""
 
 import math
+import re
 from collections.abc import Iterable
 from functools import partial
-from inspect import signature
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
-from conftest import MODELS, compose, model_class, models_of, quick_gan, small_run
+from conftest import CONF, MODELS, compose, model_class, models_of, quick_gan, small_run
 from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
@@ -20,10 +20,14 @@ from torch.optim import Adam
 from classic_cnn.classifier import ImageClassifier
 from datamodules.images import Split
 from gan.adversarial import GAN
+from rnn.sequence_classifier import SequenceClassifier
+from tasks.build import build_model
 
 CLASSIFIERS = models_of(ImageClassifier)
 FAMILIES = (ImageClassifier, GAN)
 LOSSES = {ImageClassifier: {"train/loss"}, GAN: {"train/generator_loss", "train/discriminator_loss"}}
+PUBLISHED = sorted(file.stem for file in (CONF / "model" / "published").glob("*.yaml"))
+RECURRENT = models_of(SequenceClassifier)
 METRICS = {ImageClassifier: {"train/accuracy", "val/loss", "val/accuracy"}, GAN: set()}
 
 
@@ -61,7 +65,7 @@ def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def build(name: str, *overrides: str) -> LightningModule:
-    return instantiate(compose(f"model={name}", *overrides).model)
+    return instantiate(compose(f"model={name}", *overrides).model, _convert_="all")
 
 
 def some_inputs(model: LightningModule) -> Tensor:
@@ -84,7 +88,7 @@ def test_every_model_belongs_to_a_family() -> None:
     assert sorted(name for family in FAMILIES for name in models_of(family)) == MODELS
 
 
-def test_output_has_a_score_a_class_or_is_an_image(fitted: Fitted) -> None:
+def test_output_is_one_logit_per_class_or_an_image(fitted: Fitted) -> None:
     shape = (4, 10) if isinstance(fitted.model, ImageClassifier) else (4, 1, 28, 28)
     assert outputs(fitted.model, some_inputs(fitted.model)).shape == shape
 
@@ -125,13 +129,15 @@ def test_the_seed_decides_on_the_weights(name: str) -> None:
     weights = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        weights.append(list(instantiate(cfg.model).state_dict().values()))  # random layers that stay so, too
+        weights.append(
+            list(instantiate(cfg.model, _convert_="all").state_dict().values())
+        )  # random layers that stay so, too
     assert same(weights[0], weights[1])
     assert not same(weights[0], weights[2])
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_classifier_learns_16_digits_by_heart(name: str) -> None:
+def test_classifier_overfits_16_digits(name: str) -> None:
     model, data, trainer = small_run(
         *(f"model={name}", "data.batch_size=16", "trainer.max_epochs=80", "trainer.check_val_every_n_epoch=100"),
         *("trainer.log_every_n_steps=1", "~callbacks.plots"),
@@ -154,18 +160,33 @@ def test_classifier_learns_16_digits_by_heart(name: str) -> None:
     assert metrics["val/loss"] < 0.2
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in CLASSIFIERS if "as_published" in signature(model_class(name)).parameters]
-)
-def test_published_form_gives_a_score_a_class(name: str) -> None:
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifier_takes_any_channels_classes_and_sizes(name: str) -> None:
     with torch.device("meta"):  # shapes without values: no time, no memory
-        model = build(name, "model.as_published=true")
+        net = model_class(name)(in_channels=3, num_classes=26, image_size=32)
+        assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 26)
+
+
+@pytest.mark.parametrize("name", [name for name in CLASSIFIERS if name not in RECURRENT])
+def test_classifier_reads_every_size_from_the_smallest_one_that_it_names(name: str) -> None:
+    make = model_class(name)
+    with torch.device("meta"):
+        smallest = 1
+        try:
+            make(image_size=1)
+        except ValueError as error:
+            smallest = int(re.findall(r"image_size must be at least (\d+)", str(error))[0])
+            with pytest.raises(ValueError, match="image_size"):
+                make(image_size=smallest - 1)
+        for size in (smallest, smallest + 1):
+            assert make(image_size=size)(torch.zeros(1, 1, size, size)).shape == (1, 10)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_form_reads_the_images_and_classes_of_the_data(name: str) -> None:
+    cfg = compose(f"model=published/{name}", "data=mnist_5k")
+    with torch.device("meta"):
+        model = build_model(cfg.model, instantiate(cfg.data, _convert_="all"))
         assert isinstance(model, ImageClassifier)
+        assert model.image_size == cfg.data.image_size
         assert model(torch.zeros(1, 1, model.image_size, model.image_size)).shape == (1, 10)
-
-
-@pytest.mark.parametrize("name", [name for name in CLASSIFIERS if "recipe" in signature(model_class(name)).parameters])
-def test_label_smoothing_out_of_range_is_refused(name: str) -> None:
-    for share in (-0.1, 1.5):
-        with pytest.raises(ValueError, match=rf"label_smoothing={share}: a number from 0 to 1"):
-            model_class(name)(label_smoothing=share)
