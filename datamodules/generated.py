@@ -1,41 +1,56 @@
-"""A set that a GAN made, to train on; validation and test stay the real data set's."""
+"""A set that a GAN made, to train on; the validation and test images are a real data set's."""
 
-from typing import Any
+from typing import Literal
 
-from datamodules.formats import read_labelled
-from datamodules.images import Split
+from typing_extensions import Unpack
+
+from datamodules.contract import LocalPath
+from datamodules.images import ImageSettings
+from datamodules.in_memory import Split
+from datamodules.labelled_set import check_imitates, read_labelled
 from datamodules.mnist import MNIST, FashionMNIST
 
 REAL: dict[str, type[MNIST]] = {"mnist": MNIST, "fashion_mnist": FashionMNIST}
 
 
 class Generated(MNIST):
-    """Training images out of a file or folder of `task=generate`, validation and test images of a real set.
+    """Training images from a file or folder that `task=generate` wrote, validation and test images of a real set.
+
+    A classifier trained on it has seen no real image, but which of its epochs counts as the best one is chosen on
+    5,000 real validation images.
 
     Args:
-        path: a CSV, a folder with IDX files or one with a folder of PNGs a class.
-        real: the set that the generator has learnt from, "mnist" or "fashion_mnist".
+        path: a CSV, a folder with IDX files or one with one folder of PNGs per class.
+        real: the set that the generator has imitated.
         settings: see `ImageData`.
 
     Raises:
-        ValueError: there is no path, or no such set.
+        ValueError: an argument is missing or out of its range. On reading: there is no such set, or it imitates
+            another one than `real`.
     """
 
-    def __init__(self, path: str | None = None, real: str = "mnist", **settings: Any) -> None:
+    def __init__(
+        self,
+        path: LocalPath | None = None,
+        real: Literal["mnist", "fashion_mnist"] = "mnist",
+        **settings: Unpack[ImageSettings],
+    ) -> None:
         if path is None:
-            raise ValueError("data.path=null: name the set to train on, such as one that task=generate has written")
-        if real not in REAL:
-            raise ValueError(f"data.real={real}: choose one of {', '.join(REAL)}")
+            raise ValueError("path is needed: the set to train on, such as one that task=generate has written")
         super().__init__(**settings)
         self.path = path
-        of = REAL[real]
-        self.name = f"generated images, real {of.name}"
-        self.files, self.class_names, self.centred_digits = of.files, of.class_names, of.centred_digits
+        original = REAL[real]
+        self.name = f"generated images, real {original.name}"
+        self.files, self.domain = original.files, original.domain
+        self.class_names, self.centred_digits = original.class_names, original.centred_digits
+
+    def prepare_data(self) -> None:
+        check_imitates(self.path, self.domain)  # before anything is fetched
+        super().prepare_data()
 
     def read(self) -> None:
+        check_imitates(self.path, self.domain)
+        train_split = Split(*read_labelled(self.path, len(self.class_names)))
         super().read()
-        self.train_split = Split(*read_labelled(self.path, "data.path"))
-        self.source = f"training images from {self.path}, the others, {self.source}"
-
-    def describe(self) -> str:
-        return super().describe().replace("checksum ok", "checksum of the real ones ok")
+        self.train_split = train_split
+        self.source = f"{self.path} (train) and, real ones for validation and test, from {self.source}"

@@ -1,200 +1,143 @@
-"""The contract of every data set: uint8 images resident in memory, whole batches transformed on the training device."""
+"""Image data sets: uint8 images in memory, and whole batches scaled, augmented and resized on the training device."""
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
-from typing import Any, NamedTuple
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
-from lightning import LightningDataModule, Trainer
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch import Tensor, nn
 from torchvision.transforms import v2
+from typing_extensions import TypedDict
 
-from datamodules.formats import read_labelled
+from datamodules.contract import Count, Index, LocalPath, SampleSpec
+from datamodules.in_memory import InMemoryData, Split, first_of_each_class
+from datamodules.labelled_set import check_imitates, read_labelled
 
-NORMALIZATIONS = ("half", "pixel_mean")
-
-
-class Split(NamedTuple):
-    """Images, uint8 of shape (N, 1, 28, 28), and their labels, int64 of shape (N,)."""
-
-    images: Tensor
-    labels: Tensor
+DEFAULT_ROOT = "data"
+Transform = Callable[[Tensor], Tensor]
 
 
-class ResidentImages(Dataset[tuple[Tensor, Tensor]]):
-    """Images that stay in memory once; a batch is one indexed gather."""
+class ImageSettings(TypedDict, total=False):
+    """The arguments of `ImageData`, for subclasses with arguments of their own."""
 
-    def __init__(self, split: Split) -> None:
-        self.images, self.labels = split
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        index = torch.tensor(indices)
-        return self.images[index], self.labels[index]
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.images[index], self.labels[index]
+    root: LocalPath | None
+    batch_size: Count
+    image_size: Count
+    augment: Mapping[str, Transform | None]
+    normalize: Literal["half", "pixel_mean"]
+    train_images_per_class: Count | None
+    extra_train_path: LocalPath | None
+    seed: Index
 
 
-class TrainLoader(DataLoader[tuple[Tensor, Tensor]]):
-    """A DataLoader that starts where the trainer is in its epoch: a run resumed in the middle sees the rest of it.
-
-    Lightning would restore a loader's own `state_dict` only if nobody had asked for `estimated_stepping_batches` (as
-    one-cycle schedules do) before; its count of finished batches is right in any case.
-    """
-
-    trainer: Trainer | None = None
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator: nothing happens before the first batch
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
-        yield from islice(super().__iter__(), done, None)
-
-
-class ImageData(LightningDataModule):
-    """Batches of images, float32 (N, 1, S, S) in [-1, 1], and labels, int64 (N,). A data set overrides `read`.
+class ImageData(InMemoryData):
+    """Batches of images, float32 (N, C, S, S) in [-1, 1], and labels, int64 (N,). A data set overrides `read`.
 
     Args:
-        root: folder in which the data set's files are looked for and, where they have to be fetched, put.
-        batch_size: images a training step, a process.
+        root: folder where the data set's files are looked for; by default the environment variable DATA_ROOT's, or
+            `data`.
+        batch_size: images per training step and process.
         image_size: S, the side in pixels that the net reads; 28 leaves the images as they are.
-        augment: transforms of a float batch (N, 1, 28, 28) in [0, 1], for training only, in their order.
-        normalize: "half" maps [0, 1] to [-1, 1]; "pixel_mean" scales alike but centres each pixel on its mean over the
-            training images (Krizhevsky et al. 2012, section 2), so that values lie in [-2, 2].
-        limit_train: use only the first n training images of each class.
-        extend_with: a labelled set (CSV, IDX, PNG) whose images are added to these.
+        augment: transforms of a float batch (N, C, 28, 28) in [0, 1] by name, for training only, applied in their
+            order; None switches one off.
+        normalize: "half" maps [0, 1] to [-1, 1]; "pixel_mean" scales alike but centers each pixel on its mean over
+            the training images (Krizhevsky et al. 2012, section 2), so that values lie in [-2, 2].
+        train_images_per_class: use only the first n training images of each class.
+        extra_train_path: a labelled set (CSV, IDX or PNG) whose images are added to these.
         seed: seeds the order of the images, a new one every epoch, and what is drawn in a training step.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of its range, or a transform comes from torchvision.
     """
 
-    name: str  # how a person calls the set
     class_names: tuple[str, ...] = tuple("0123456789")
-    centred_digits = False  # drawn as MNIST's digits are: 20x20 pixels around their centre of mass
+    in_channels: ClassVar[int] = 1
+    domain: str = ""  # what the images show, as the config of the original set is called: "mnist", "fashion_mnist"
+    centred_digits: bool = False  # drawn as MNIST's digits are: 20x20 pixels around their centre of mass
 
     def __init__(
         self,
-        root: str = "data",
-        batch_size: int = 128,
-        image_size: int = 28,
-        augment: Sequence[Callable[[Tensor], Tensor]] = (),
-        normalize: str = "half",
-        limit_train: int | None = None,
-        extend_with: str | None = None,
-        seed: int = 0,
+        root: LocalPath | None = None,
+        batch_size: Count = 128,
+        image_size: Count = 28,
+        augment: Mapping[str, Transform | None] = {},
+        normalize: Literal["half", "pixel_mean"] = "half",
+        train_images_per_class: Count | None = None,
+        extra_train_path: LocalPath | None = None,
+        seed: Index = 0,
     ) -> None:
-        super().__init__()
-        for name, value in {"batch_size": batch_size, "image_size": image_size, "limit_train": limit_train}.items():
-            if not (isinstance(value, int) and value > 0) and not (name == "limit_train" and value is None):
-                raise ValueError(f"data.{name}={value}: a whole number above 0 is needed")
-        if normalize not in NORMALIZATIONS:
-            raise ValueError(f"data.normalize={normalize}: choose one of {', '.join(NORMALIZATIONS)}")
-        self.root = root
-        self.batch_size = batch_size
+        super().__init__(batch_size=batch_size, seed=seed)
+        self.root = root or os.environ.get("DATA_ROOT") or DEFAULT_ROOT
         self.image_size = image_size
-        self.augment = tuple(augment)
+        self.augment = {name: transform for name, transform in augment.items() if transform is not None}
+        for name, transform in self.augment.items():
+            check_per_sample(name, transform)
         self.normalize = normalize
-        self.limit_train = limit_train
-        self.extend_with = extend_with
-        self.added = 0  # images out of it
-        self.seed = seed
-        self.train_split: Split | None = None
-        self.val_split: Split | None = None
-        self.test_split: Split | None = None  # None: the set has no official test images
+        self.train_images_per_class = train_images_per_class
+        self.extra_train_path = extra_train_path
+        self.extra_count = 0  # images from there
         self.source = ""  # where the files were found
         self.mean = torch.tensor(0.5)
         self.resize = v2.Resize(image_size, antialias=True)
 
-    def read(self) -> None:
-        """Sets `train_split`, `val_split`, `test_split` and `source`; runs once a process."""
-        raise NotImplementedError
+    @property
+    def spec(self) -> SampleSpec:
+        """What a net has to know of the images.
+
+        >>> ImageData(image_size=32).spec
+        SampleSpec(in_channels=1, image_size=32, num_classes=10)
+        """
+        return SampleSpec(self.in_channels, self.image_size, len(self.class_names))
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return (self.in_channels, self.image_size, self.image_size)
 
     def setup(self, stage: str | None = None) -> None:
-        if self.train_split is None:
-            self.read()
-            assert self.train_split is not None
-            if self.limit_train is not None:
-                self.train_split = first_of_each_class(self.train_split, self.limit_train)
-            if self.extend_with is not None:
-                images, labels = read_labelled(self.extend_with, "data.extend_with", len(self.class_names))
-                real, self.added = self.train_split, len(labels)
-                self.train_split = Split(torch.cat([real.images, images]), torch.cat([real.labels, labels]))
-            if self.normalize == "pixel_mean":
-                self.mean = self.train_split.images.float().mean(0) / 255  # (1, 28, 28)
+        if self.train_split is not None:
+            return
+        self.read()
+        assert self.train_split is not None
+        if self.train_images_per_class is not None:
+            self.train_split = first_of_each_class(self.train_split, self.train_images_per_class)
+        if self.extra_train_path is not None:
+            check_imitates(self.extra_train_path, self.domain)
+            original = self.train_split
+            images, labels = read_labelled(self.extra_train_path, int(original.labels.max()) + 1)
+            self.extra_count = len(labels)
+            self.train_split = Split(torch.cat([original.images, images]), torch.cat([original.labels, labels]))
+        if self.normalize == "pixel_mean":
+            self.mean = self.train_split.images.float().mean(0) / 255  # (1, 28, 28)
 
     def describe(self) -> str:
-        """One line: what was read, how much, from where."""
         splits = {"train": self.train_split, "validation": self.val_split, "test": self.test_split}
         sizes = " / ".join(f"{len(split.labels):,} {name}" for name, split in splits.items() if split)
-        added = f"; {self.added:,} of the training images from {self.extend_with}" if self.added else ""
-        return f"{self.name}: {sizes} images, checksum ok ({self.source}){added}"
-
-    def train_dataloader(self) -> TrainLoader:
-        assert self.train_split is not None, "setup() comes first"
-        images = ResidentImages(self.train_split)
-        replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        # one process or many: the order comes from (seed, epoch) alone, which makes a run resumable
-        sampler: DistributedSampler[Any] = DistributedSampler(images, replicas, rank, shuffle=True, seed=self.seed)
-        loader = TrainLoader(images, self.batch_size, sampler=sampler, collate_fn=lambda batch: batch)
-        loader.trainer = self.trainer
-        return loader
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        return self._evaluation_loader(self.val_split)
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        return self._evaluation_loader(self.test_split)
-
-    def _evaluation_loader(self, split: Split | None) -> DataLoader[Any]:
-        assert split is not None, "setup() comes first"
-        batch_size = max(self.batch_size, 1000)  # no gradients: room for more images
-        return DataLoader(ResidentImages(split), batch_size, collate_fn=lambda batch: batch)
-
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        if self.trainer and self.trainer.training:  # dropout and augmentation depend on (seed, batch) alone: resumable
-            batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
-            torch.manual_seed(self.seed + 1_000_003 * batches + 10_007 * self.trainer.global_rank)
-        return batch
-
-    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        images, labels = batch
-        return self.transform(images, augment=bool(self.trainer and self.trainer.training)), labels
-
-    def examples(self, count: int) -> Tensor:
-        """Up to `count` training images as a net reads them, from all over the set: it may be stored class by class."""
-        assert self.train_split is not None, "setup() comes first"
-        index = torch.linspace(0, len(self.train_split.labels) - 1, min(count, len(self.train_split.labels))).long()
-        images, _ = self.on_before_batch_transfer((self.train_split.images[index], self.train_split.labels[index]), 0)
-        return self.transform(images)
+        extra = (
+            f"; {self.extra_count:,} of the training images from {self.extra_train_path}" if self.extra_count else ""
+        )
+        return f"{self.name}: {sizes} images from {self.source}{extra}"
 
     def transform(self, images: Tensor, augment: bool = False) -> Tensor:
-        """From stored pixels, uint8 (N, 1, 28, 28), to what a net reads: float32 (N, 1, S, S)."""
-        pixels = images.float() / 255  # (N, 1, 28, 28) in [0, 1]: 0 is the background, so augmentations pad with it
+        """From stored pixels, uint8 (N, C, 28, 28), to what a net reads: float32 (N, C, S, S)."""
+        pixels = images.float() / 255  # (N, C, 28, 28) in [0, 1]: 0 is the background, so augmentations pad with it
         if augment:
-            for transform in self.augment:
+            for transform in self.augment.values():
                 pixels = transform(pixels)
         self.mean = self.mean.to(pixels.device)
         pixels = (pixels - self.mean) * 2
         return pixels if pixels.shape[-1] == self.image_size else self.resize(pixels)
 
 
-def first_of_each_class(split: Split, count: int) -> Split:
-    """The first `count` images of each class, in their old order.
+def check_per_sample(name: str, transform: Any) -> None:
+    """Refuses torchvision's transforms, which draw one set of parameters for a whole batch.
 
-    >>> first_of_each_class(Split(torch.zeros(5, 1, 28, 28), torch.tensor([0, 1, 0, 1, 0])), 2).labels
-    tensor([0, 1, 0, 1])
-
-    Raises:
-        ValueError: a class has fewer images.
+    >>> check_per_sample("turn", v2.RandomRotation(10))
+    Traceback (most recent call last):
+    ValueError: augment.turn would transform all images of a batch alike: use kornia.augmentation.RandomRotation
     """
-    chosen = []
-    for label in split.labels.unique():
-        of_class = torch.nonzero(split.labels == label).flatten()
-        if len(of_class) < count:
-            raise ValueError(f"data.limit_train={count}: class {label} has only {len(of_class)} training images")
-        chosen.append(of_class[:count])
-    index = torch.cat(chosen).sort().values
-    return Split(split.images[index], split.labels[index])
+    for module in transform.modules() if isinstance(transform, nn.Module) else [transform]:
+        if type(module).__module__.startswith("torchvision.transforms"):
+            raise ValueError(
+                f"augment.{name} would transform all images of a batch alike: "
+                f"use kornia.augmentation.{type(module).__name__}"
+            )

@@ -9,12 +9,17 @@ from datamodules.mnist import MNIST
 class StackedMNIST(MNIST):
     """Images (N, 3, 28, 28) in [-1, 1] of three MNIST digits abc, and their labels 100 a + 10 b + c (N,).
 
-    In memory are MNIST's images alone. In an epoch each training image is once the first channel, in a new order; the
-    other two are drawn for every batch from (seed, batch) alone, so that a resumed run sees the same triples. Differs
+    Memory holds MNIST's images alone. In an epoch each training image is the first channel once, in a new order; the
+    other two are drawn for every batch from (seed, batch) alone, so that a resumed run sees the same triples. Deviates
     from the later papers, which draw 128,000 triples once: here, as in the first one, all are new.
+
+    >>> StackedMNIST().spec
+    SampleSpec(in_channels=3, image_size=28, num_classes=1000)
     """
 
     name = "Stacked MNIST"
+    class_names = tuple(f"{number:03}" for number in range(1000))
+    in_channels = 3
 
     def on_before_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         images, labels = super().on_before_batch_transfer(batch, dataloader_idx)  # seeds what is drawn here

@@ -1,50 +1,65 @@
-"""A person's own image, made like the images of the data set."""
+"""A person's own image, made to look like the images of the data set."""
 
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
+from datamodules.bounded import MAX_PIXELS, open_picture
+
 SIDE, DIGIT = 28, 20  # MNIST's digits are 20x20 pixels in a frame of 28x28
-BLANK = 25  # contrast, of 255, below which there is nothing to see
+BLANK = 25  # contrast, of 255, below which nothing can be seen
+WORKING_SIDE = 2048  # pixels; larger pictures are averaged down to it
 
 
-def read_photo(path: str | Path | BinaryIO, centred_digits: bool = True) -> Tensor:
+def read_user_image(source: str | Path | BinaryIO, centred_digits: bool = True, max_pixels: int = MAX_PIXELS) -> Tensor:
     """An image file of any size, colour or gray, dark on light or light on dark, as uint8 (1, 28, 28), ink at 255.
 
     Digits are treated as MNIST's were: cut out, fitted into 20x20 pixels, placed by their centre of mass (LeCun et al.
-    1998, section III.A). Other things fill the frame. A 28x28 image on black is taken as it is. The file may be one
-    that is open.
+    1998, section III.A). Other things fill the frame. A 28x28 image on black is taken as it is.
+
+    Args:
+        source: the file, or its content in an open one.
+        centred_digits: whether digits are expected.
+        max_pixels: of the picture; checked before it is decoded.
 
     Raises:
-        ValueError: the file is missing, is no image or shows nothing.
+        ValueError: the file is missing, is not an image that can be read, is too large or shows nothing. The message
+            starts with the path, if there is one.
     """
     try:
-        with Image.open(path) as file:
-            image: Image.Image = ImageOps.exif_transpose(file)
-            if image.has_transparency_data:  # what one sees through is paper
-                rgba = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-            deep = image.mode.startswith("I;16")  # which Pillow would clip to 8 bits
-            pixels = np.asarray(image, np.float32) / 257 if deep else np.asarray(image.convert("L"), np.float32)
-    except FileNotFoundError as error:
-        raise ValueError(f"input={path}: no such file") from error
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"input={path}: not an image that can be read") from error
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    paper = float(np.median(border))
-    ink = paper - pixels if paper > 127 else pixels - paper
-    if ink.max() < BLANK:
-        raise ValueError(f"input={path}: nothing is to be seen on it")
-    if pixels.shape == (SIDE, SIDE) and paper == 0:
-        return torch.from_numpy(pixels.astype(np.uint8)).unsqueeze(0)
+        pixels = read_gray(source, max_pixels)
+        border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+        paper = float(np.median(border))
+        if pixels.shape == (SIDE, SIDE) and paper == 0 and pixels.max() >= BLANK:
+            return torch.from_numpy(pixels.astype(np.uint8)).unsqueeze(0)
+        ink = paper - pixels if paper > 127 else pixels - paper
+        if ink.max() < BLANK:
+            raise ValueError("shows nothing")
+    except ValueError as error:
+        name = f"{source}: " if isinstance(source, str | Path) else "the image "
+        raise ValueError(f"{name}{error}") from error
     ink = np.clip(ink * (255 / ink.max()), 0, 255)
     rows, columns = np.nonzero(ink > 255 * 0.25)
     ink = ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     return torch.from_numpy(place(ink, DIGIT if centred_digits else SIDE, centred_digits)).unsqueeze(0)
+
+
+def read_gray(source: str | Path | BinaryIO, max_pixels: int) -> np.ndarray:
+    """The picture's brightness, float32 (H, W) in [0, 255], upright; what is transparent is white."""
+    with open_picture(source, max_pixels=max_pixels) as file:
+        image: Image.Image = ImageOps.exif_transpose(file)
+        if image.has_transparency_data:  # what one sees through is paper
+            rgba = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        deep = image.mode.startswith("I;16")  # which Pillow would clip to 8 bits
+        image = image if deep else image.convert("L")
+        factor = -(-max(image.size) // WORKING_SIDE)
+        pixels = np.asarray(image if deep or factor == 1 else image.reduce(factor))
+    return pixels.astype(np.float32) / (257 if deep else 1)
 
 
 def place(ink: np.ndarray, side: int, by_mass: bool) -> np.ndarray:

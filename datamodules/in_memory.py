@@ -1,0 +1,157 @@
+"""The base of every data set: samples that stay in memory, served in batches whose order makes a run resumable."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, NamedTuple
+
+import torch
+from lightning import LightningDataModule, Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from datamodules.contract import CheckedArguments, Count, Index, SampleSpec
+
+
+class Split(NamedTuple):
+    """Samples, such as images uint8 (N, 1, 28, 28), and their labels, int64 (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+
+class InMemoryDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Samples that stay in memory; a batch of them is one indexed gather."""
+
+    def __init__(self, split: Split) -> None:
+        self.images, self.labels = split
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        index = torch.tensor(indices)
+        return self.images[index], self.labels[index]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.images[index], self.labels[index]
+
+
+class TrainLoader(DataLoader[tuple[Tensor, Tensor]]):
+    """A DataLoader that starts where the trainer is in its epoch: a run resumed in the middle sees the rest of it.
+
+    Lightning would restore a loader's own `state_dict` only if nothing had asked for `estimated_stepping_batches`
+    before, as one-cycle schedules do; its count of finished batches is right in any case.
+    """
+
+    trainer: Trainer | None = None
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator: nothing happens before the first batch
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
+        yield from islice(super().__iter__(), done, None)
+
+
+class InMemoryData(CheckedArguments, LightningDataModule):
+    """A data set that stays in memory. A subclass sets `sample_shape` and overrides `read` and, mostly, `transform`.
+
+    Args:
+        batch_size: samples per training step and process.
+        seed: seeds the order of the samples, a new one every epoch, and what is drawn in a training step.
+    """
+
+    name: str  # what people call the data set
+
+    def __init__(self, batch_size: Count = 128, seed: Index = 0) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.seed = seed
+        self.train_split: Split | None = None
+        self.val_split: Split | None = None
+        self.test_split: Split | None = None  # None: the set has no official test samples
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """The shape of one sample as a net reads it."""
+        raise NotImplementedError
+
+    @property
+    def spec(self) -> SampleSpec | None:
+        """What a net has to know of the images; None where the samples are no images."""
+        return None
+
+    def read(self) -> None:
+        """Sets `train_split`, `val_split` and `test_split`; is called once per process."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """One line: what was read, how much, from where."""
+        raise NotImplementedError
+
+    def transform(self, images: Tensor, augment: bool = False) -> Tensor:
+        """From stored samples to what a net reads."""
+        raise NotImplementedError
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.train_split is None:
+            self.read()
+
+    def train_dataloader(self) -> TrainLoader:
+        assert self.train_split is not None, "setup() comes first"
+        dataset = InMemoryDataset(self.train_split)
+        replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        # one process or many: the order comes from (seed, epoch) alone, which makes a run resumable
+        sampler: DistributedSampler[Any] = DistributedSampler(dataset, replicas, rank, shuffle=True, seed=self.seed)
+        loader = TrainLoader(dataset, self.batch_size, sampler=sampler, collate_fn=identity)
+        loader.trainer = self.trainer
+        return loader
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return self._evaluation_loader(self.val_split)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return self._evaluation_loader(self.test_split)
+
+    def _evaluation_loader(self, split: Split | None) -> DataLoader[Any]:
+        assert split is not None, "setup() comes first, and the set must have such a split"
+        batch_size = max(self.batch_size, 1000)  # without gradients there is room for more samples
+        return DataLoader(InMemoryDataset(split), batch_size, collate_fn=identity)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if self.trainer and self.trainer.training:  # dropout and augmentation depend on (seed, batch) alone: resumable
+            batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
+            torch.manual_seed(self.seed + 1_000_003 * batches + 10_007 * self.trainer.global_rank)
+        return batch
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        images, labels = batch
+        return self.transform(images, augment=bool(self.trainer and self.trainer.training)), labels
+
+    def examples(self, count: int) -> Tensor:
+        """Up to `count` training samples as a net reads them, evenly spaced: a set may be stored class by class."""
+        assert self.train_split is not None, "setup() comes first"
+        index = torch.linspace(0, len(self.train_split.labels) - 1, min(count, len(self.train_split.labels))).long()
+        images, _ = self.on_before_batch_transfer((self.train_split.images[index], self.train_split.labels[index]), 0)
+        return self.transform(images)
+
+
+def identity(batch: Any) -> Any:
+    """A collate function for batches that are complete. Unlike a lambda, other processes can be given it."""
+    return batch
+
+
+def first_of_each_class(split: Split, count: int) -> Split:
+    """The first `count` images of each class, in their old order.
+
+    >>> first_of_each_class(Split(torch.zeros(5, 1, 28, 28), torch.tensor([0, 1, 0, 1, 0])), 2).labels
+    tensor([0, 1, 0, 1])
+
+    Raises:
+        ValueError: a class has fewer images.
+    """
+    chosen = []
+    for label in split.labels.unique():
+        members = torch.nonzero(split.labels == label).flatten()
+        if len(members) < count:
+            raise ValueError(f"class {label} has only {len(members)} training images, {count} are asked for")
+        chosen.append(members[:count])
+    index = torch.cat(chosen).sort().values
+    return Split(split.images[index], split.labels[index])

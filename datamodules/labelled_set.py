@@ -1,0 +1,193 @@
+"""Reading labelled 28x28 images of one's own: a CSV, IDX files or a folder of PNGs. Nothing in them is trusted."""
+
+import json
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.bounded import MAX_BYTES, READ_ERRORS, open_file, open_picture, read_idx, reason
+from datamodules.formats import HEADER, RAW, SIDE
+from datamodules.official import NAMES
+
+COLUMNS = SIDE * SIDE + 1
+MAX_CSV_BYTES = 2 * MAX_BYTES  # at least two characters per pixel
+MAX_LINE = 16 * COLUMNS  # characters of a line: names such as pixel783, or three digits and some blanks
+MAX_FILE_BYTES = 1 << 20  # of a PNG of 28x28 pixels, of the record beside a generated set
+
+
+def read_labelled(path: str | Path, num_classes: int = 10) -> tuple[Tensor, Tensor]:
+    """The images, uint8 (N, 1, 28, 28), and labels, int64 (N,), of a set in any of the three formats.
+
+    Raises:
+        ValueError: there is no such set, or something in it is not as it has to be; one line that starts with the path.
+    """
+    path = Path(path)
+    try:
+        if not path.exists():
+            path.stat()  # says why
+        if path.is_dir():
+            folder = next((folder for folder in (path, path / RAW, path / "raw") if has_idx(folder)), None)
+            images, labels = read_idx_pair(folder) if folder else read_png(path)
+        else:
+            images, labels = read_csv(path)
+        if len(labels) == 0:
+            raise ValueError("holds no image")
+        if labels.max() >= num_classes:
+            raise ValueError(f"has the label {labels.max()}: they go from 0 to {num_classes - 1}")
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file or folder") from None
+    except READ_ERRORS as error:
+        raise ValueError(f"{path}: {reason(error)}") from error
+    return torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels.astype(np.int64))
+
+
+def read_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The images and labels of a CSV: the label, then 784 pixels. A first line of names is skipped."""
+    with open_file(path, MAX_CSV_BYTES) as file:
+        start = 2 if is_header(next(bounded_lines(file), "")) else 1
+        if start == 1:
+            file.seek(0)
+        try:
+            rows = (line for line in bounded_lines(file, start) if line.strip())
+            first = next(rows, None)
+            if first is None:
+                raise ValueError("holds no image")
+            table = np.loadtxt(chain([first], rows), np.uint8, delimiter=",", ndmin=2, comments=None)
+        except ValueError:
+            file.seek(0)
+            check_lines(islice(bounded_lines(file), start - 1, None), start)
+            raise
+    if table.shape[1] != COLUMNS:
+        raise ValueError(f"line {start} has {table.shape[1]} columns: {COLUMNS} are needed, the label and the pixels")
+    return table[:, 1:].reshape(-1, SIDE, SIDE), table[:, 0]
+
+
+def is_header(line: str) -> bool:
+    """Whether the first line of a CSV names the columns.
+
+    Raises:
+        ValueError: it neither does, nor holds numbers.
+    """
+    cells = [cell.strip().strip('"') for cell in line.split(",")]
+    if cells[0].lower() == "label" and len(cells) == COLUMNS:
+        return True
+    if not line or not all(cell.isdecimal() for cell in cells):
+        raise ValueError(f"line 1 is neither the names label,pixel0,...,pixel{COLUMNS - 2} nor {COLUMNS} whole numbers")
+    return False
+
+
+def bounded_lines(file: BinaryIO, number: int = 1) -> Iterator[str]:
+    """The lines of a file, of which the first has that number.
+
+    Raises:
+        ValueError: a line is too long or not text.
+    """
+    while line := file.readline(MAX_LINE + 1):
+        if len(line) > MAX_LINE:
+            raise ValueError(f"line {number} has more than {MAX_LINE:,} characters")
+        try:
+            yield line.decode("ascii")
+        except UnicodeDecodeError:
+            raise ValueError(f"line {number} is not text") from None
+        number += 1
+
+
+def check_lines(lines: Iterator[str], number: int) -> None:
+    """Finds the first line that is wrong.
+
+    Raises:
+        ValueError: says which line and column.
+    """
+    for line_number, line in enumerate(lines, number):
+        if not line.strip():
+            continue
+        cells = line.strip().split(",")
+        if len(cells) != COLUMNS:
+            raise ValueError(
+                f"line {line_number} has {len(cells)} columns: {COLUMNS} are needed, the label and the pixels"
+            )
+        for column, cell in zip(HEADER.split(","), cells, strict=True):
+            if not cell.strip().isdecimal() or len(cell.strip()) > 3 or int(cell) > 255:
+                raise ValueError(f"line {line_number}, {column}: {cell[:20]!r} is not a whole number from 0 to 255")
+
+
+def has_idx(folder: Path) -> bool:
+    return all(idx_candidates(folder, name) for name in NAMES[:2])
+
+
+def idx_candidates(folder: Path, name: str) -> list[Path]:
+    return [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+
+
+def read_idx_pair(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The contents of the two files of the training set, raw or .gz."""
+    images, labels = (
+        read_first_intact(idx_candidates(folder, name), n) for name, n in zip(NAMES, (3, 1), strict=False)
+    )
+    if images.shape[1:] != (SIDE, SIDE) or len(images) != len(labels):
+        shape = "x".join(map(str, images.shape))
+        raise ValueError(f"holds {shape} images and {len(labels)} labels: Nx28x28 and N are needed")
+    return images, labels
+
+
+def read_first_intact(paths: list[Path], dimensions: int) -> np.ndarray:
+    """The array of the first file that is intact: a damaged raw file does not hide an intact .gz beside it."""
+    problems = []
+    for path in paths:
+        try:
+            return read_idx(path, dimensions)
+        except READ_ERRORS as error:
+            problems.append(f"{path.name} {reason(error)}")
+    raise ValueError("; ".join(problems))
+
+
+def read_png(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The images of the class folders 0/, 1/, ..., in the order of their own names over all classes."""
+    limit = MAX_BYTES // (SIDE * SIDE)
+    files = list(islice(folder.glob("[0-9]*/*.png"), limit + 1))
+    if not files:
+        raise ValueError("holds neither IDX files nor PNGs in one folder per class (0/, 1/, ...)")
+    if len(files) > limit:
+        raise ValueError(f"holds more than {limit:,} images")
+    files.sort(key=lambda file: (file.stem, file.parent.name))
+    images, labels = np.empty((len(files), SIDE, SIDE), np.uint8), np.empty(len(files), np.int64)
+    for i, file in enumerate(files):
+        name = f"{file.parent.name}/{file.name}"
+        if not file.parent.name.isdecimal() or len(file.parent.name) > 9:
+            raise ValueError(f"{file.parent.name}/ is not the number of a class")
+        labels[i] = int(file.parent.name)
+        try:
+            with open_file(file, MAX_FILE_BYTES) as content, open_picture(content, formats=("PNG",)) as image:
+                if image.size != (SIDE, SIDE) or image.mode != "L":
+                    raise ValueError(f"is not a gray image of {SIDE}x{SIDE} pixels")
+                images[i] = np.asarray(image)
+        except READ_ERRORS as error:
+            raise ValueError(f"{name} {reason(error)}") from error
+    return images, labels
+
+
+def check_imitates(path: str | Path, domain: str) -> None:
+    """Refuses a generated set that imitates other images than those of `domain`, such as "mnist".
+
+    What it imitates stands in the record that `tasks.generate` writes beside it: generated.json beside generated.csv or
+    the folder generated/. A set without such a record passes.
+
+    Raises:
+        ValueError: it imitates others, or its record cannot be read.
+    """
+    record = Path(path).with_suffix(".json")
+    try:
+        with open_file(record, MAX_FILE_BYTES) as file:
+            content = json.loads(file.read())
+    except FileNotFoundError:
+        return
+    except (*READ_ERRORS, RecursionError) as error:
+        raise ValueError(f"{record}, the record of {path}, cannot be read: {reason(error)}") from error
+    imitates = content.get("imitates") if isinstance(content, dict) else None
+    if isinstance(imitates, str) and imitates.removesuffix("_5k") != domain:
+        raise ValueError(f"{path} imitates {imitates}, it cannot stand for images of {domain or 'this set'}")

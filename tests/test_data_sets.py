@@ -1,0 +1,260 @@
+"""The data sets: what they hold, how they are split, what a batch is and in which order batches come."""
+
+import gzip
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from batches import seen_in_a_fit
+from conftest import CONF, compose, small_run
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from PIL import Image
+from torch import nn
+
+from datamodules.contract import ArgumentError, SampleSpec
+from datamodules.formats import atomic_writer
+from datamodules.generated import Generated
+from datamodules.images import ImageData
+from datamodules.in_memory import InMemoryDataset, Split, first_of_each_class
+from datamodules.mnist import MNIST, FashionMNIST, MNIST5k
+from datamodules.official import NAMES
+
+OTHER_SAMPLES = {"ring", "stacked_mnist"}  # points and three channels: tests/test_gan_modes.py
+SETS = sorted(
+    {file.stem for file in (CONF / "data").glob("*.yaml") if "path" not in OmegaConf.load(file)} - OTHER_SAMPLES
+)
+
+
+@pytest.fixture(scope="module")
+def fashion_mnist() -> ImageData:
+    data = FashionMNIST()
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def splits(data: ImageData) -> tuple[Split, Split, Split]:
+    assert data.train_split
+    assert data.val_split
+    assert data.test_split
+    return data.train_split, data.val_split, data.test_split
+
+
+def official(data: ImageData, name: str) -> np.ndarray:
+    """An IDX file's numbers, read by nothing of ours."""
+    path = Path(data.source.removesuffix(", checksums verified"), name)
+    content = path.read_bytes() if path.exists() else gzip.decompress(Path(f"{path}.gz").read_bytes())
+    return np.frombuffer(content, np.uint8, offset=16 if "images" in name else 8)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_full_set_is_split_as_the_official_files_are(name: str, request: pytest.FixtureRequest) -> None:
+    data: ImageData = request.getfixturevalue(name)
+    train, val, test = splits(data)
+    assert [len(split.labels) for split in (train, val, test)] == [55_000, 5_000, 10_000]
+    for split in (train, val, test):
+        assert split.images.dtype == torch.uint8
+        assert split.images.shape == (len(split.labels), 1, 28, 28)
+        assert split.labels.dtype == torch.int64
+    images, labels = official(data, NAMES[0]).reshape(60_000, 1, 28, 28), official(data, NAMES[1])
+    assert np.array_equal(torch.cat([train.images, val.images]).numpy(), images)  # so validation is the last 5,000
+    assert np.array_equal(torch.cat([train.labels, val.labels]).numpy(), labels)
+    assert np.array_equal(test.images.numpy().ravel(), official(data, NAMES[2]))
+    assert np.array_equal(test.labels.numpy(), official(data, NAMES[3]))
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "deviation", "class_counts"),
+    [
+        # images of each digit: LeCun's files have 5,923 zeros to train, 980 to test, and so on
+        (
+            "mnist",
+            *(0.1307, 0.3081),
+            [
+                [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
+                [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009],
+            ],
+        ),
+        ("fashion_mnist", 0.2860, 0.3530, [[6000] * 10, [1000] * 10]),
+    ],
+)
+def test_full_set_has_the_known_statistics(
+    name: str, mean: float, deviation: float, class_counts: list[list[int]], request: pytest.FixtureRequest
+) -> None:
+    data: ImageData = request.getfixturevalue(name)
+    train, val, test = splits(data)
+    pixels = torch.cat([train.images, val.images]).float() / 255
+    assert pixels.mean().item() == pytest.approx(mean, abs=5e-5)
+    assert pixels.std().item() == pytest.approx(deviation, abs=5e-5)
+    counts = [torch.cat([train.labels, val.labels]).bincount(), test.labels.bincount()]
+    assert [count.tolist() for count in counts] == class_counts
+    assert data.spec == SampleSpec(1, 28, len(data.class_names)) == SampleSpec(1, 28, 10)
+
+
+def test_mnist_5k_holds_the_first_500_training_digits_of_each_class(mnist_5k: ImageData, mnist: ImageData) -> None:
+    assert mnist_5k.train_split
+    assert mnist_5k.val_split
+    assert mnist_5k.test_split is None
+    assert mnist_5k.train_split.labels.bincount().tolist() == [400] * 10
+    assert mnist_5k.val_split.labels.bincount().tolist() == [100] * 10
+    train, _, _ = splits(mnist)
+    for digit in range(10):
+        ours = [split.images[split.labels == digit] for split in (mnist_5k.train_split, mnist_5k.val_split)]
+        assert torch.equal(torch.cat(ours), train.images[train.labels == digit][:500])
+
+
+def test_mnist_5k_with_another_checksum_is_refused() -> None:
+    class Other(MNIST5k):
+        sha256 = "0" * 64
+
+    with pytest.raises(ValueError, match=r"mnist_5k\.csv\.gz is damaged"):
+        Other().setup()
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_split_does_not_move_with_the_seed(name: str) -> None:
+    _, first, _ = small_run(f"data={name}", "seed=1")
+    _, second, _ = small_run(f"data={name}", "seed=2")
+    assert (first.seed, second.seed) == (1, 2)
+    for split in ("train_split", "val_split", "test_split"):
+        a, b = getattr(first, split), getattr(second, split)
+        assert (a is None and b is None) or all(map(torch.equal, a, b))
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_start_of_a_run_says_what_was_read(name: str) -> None:
+    _, data, _ = small_run(f"data={name}")
+    line = data.describe()
+    assert line.startswith(data.name)
+    assert data.source in line
+    assert "20 train / 10 validation" in line
+    assert "verified" in line
+    assert ("10,000 test" in line) == (data.test_split is not None)
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_batch_is_float_images_from_minus_one_to_one_and_integer_labels(name: str) -> None:
+    data, batches = seen_in_a_fit(f"data={name}", "data.train_images_per_class=2")
+    assert [len(labels) for _, labels in batches.train[0]] == [8, 8, 4]
+    for images, labels in (*batches.train[0], *batches.val):
+        assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
+        assert images.shape == (len(labels), 1, 28, 28)
+        assert images.min() == -1
+        assert images.max() <= 1
+    assert data.train_split
+    stored = {(image.numpy().tobytes(), int(label)) for image, label in zip(*data.train_split, strict=True)}
+    assert len(stored) == 20
+    back = ((batches.images(0) + 1) * 127.5).round().byte()
+    assert {(i.numpy().tobytes(), int(label)) for i, label in zip(back, batches.labels(0), strict=True)} == stored
+
+
+def test_order_depends_on_seed_and_epoch_only() -> None:
+    _, first = seen_in_a_fit("seed=1")
+    _, other = seen_in_a_fit("seed=1", "model=nin", "data.batch_size=5")
+    _, other_seed = seen_in_a_fit("seed=2")
+    for epoch in (0, 1):
+        assert torch.equal(first.images(epoch), other.images(epoch))
+        assert torch.equal(first.labels(epoch), other.labels(epoch))
+        assert not torch.equal(first.images(epoch), other_seed.images(epoch))
+    assert not torch.equal(first.images(0), first.images(1))
+
+
+def test_pixel_mean_centres_each_pixel_on_its_mean_over_the_training_images() -> None:
+    _, data, _ = small_run("data.normalize=pixel_mean")
+    assert data.train_split
+    assert data.val_split
+    train = data.transform(data.train_split.images)
+    assert train.mean(0).abs().max() < 1e-6
+    assert -2 <= train.min() < train.max() <= 2
+    assert data.transform(data.val_split.images).mean(0).abs().max() > 0.1
+    shift = train - (data.train_split.images.float() / 127.5 - 1)
+    torch.testing.assert_close(shift, shift[:1].expand_as(shift))
+
+
+@pytest.mark.parametrize("size", [14, 32, 56])
+def test_image_size_resizes_smoothly(size: int) -> None:
+    _, data, _ = small_run("model=resnet", f"data.image_size={size}")
+    assert data.train_split
+    stored = data.train_split.images
+    images = data.transform(stored)
+    assert images.shape == (20, 1, size, size)
+    small = [
+        Image.fromarray(image[0].numpy()).convert("F").resize((size, size), Image.Resampling.BILINEAR)
+        for image in stored
+    ]
+    expected = torch.from_numpy(np.stack([np.asarray(image) for image in small])).unsqueeze(1) / 127.5 - 1
+    torch.testing.assert_close(images, expected, atol=1e-4, rtol=0)
+
+
+def test_train_images_per_class_takes_the_first_images_of_each_class() -> None:
+    _, data, _ = small_run("data.train_images_per_class=3")
+    _, whole, _ = small_run("data.train_images_per_class=null")
+    assert data.train_split
+    assert whole.train_split
+    assert data.train_split.labels.bincount().tolist() == [3] * 10
+    for label in range(10):
+        first = whole.train_split.images[whole.train_split.labels == label][:3]
+        assert torch.equal(data.train_split.images[data.train_split.labels == label], first)
+    with pytest.raises(ValueError, match="class 0 has only 400 training images"):
+        first_of_each_class(whole.train_split, 401)
+
+
+WRONG: dict[str, list[Any]] = {
+    **{name: [0, -1, 2.5, True, "3", [4]] for name in ("batch_size", "image_size", "train_images_per_class")},
+    "normalize": ["zscore", None, 1],
+    "augment": [None, "crop", {"crop": 3}, [nn.Identity()]],
+    "root": [3, "", ["x"]],
+    "extra_train_path": [3, ""],
+    "seed": [-1, 0.5, None, True],
+}
+
+
+@pytest.mark.parametrize(("argument", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_an_argument_of_a_wrong_type_or_range_is_refused(argument: str, value: Any) -> None:
+    for cls in (MNIST5k, FashionMNIST, Generated):
+        with pytest.raises(ArgumentError) as refusal:
+            cls(**{argument: value} | ({"path": "x"} if cls is Generated else {}))
+        assert refusal.value.name.split(".")[0] == argument
+
+
+def test_arguments_are_remembered() -> None:
+    assert MNIST5k(batch_size=3, augment={}).arguments == {"batch_size": 3, "augment": {}}
+    assert Generated("x", batch_size=3).arguments == {"path": "x", "batch_size": 3}
+
+
+def test_the_root_is_the_environments_unless_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MNIST("there").root == "there"
+    assert MNIST().root == os.environ["DATA_ROOT"]
+    monkeypatch.delenv("DATA_ROOT")
+    assert MNIST().root == "data"
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in (CONF / "data").glob("*.yaml")))
+def test_every_data_set_says_the_shape_of_its_samples_before_it_is_read(name: str) -> None:
+    path = ("data.path=set",) if name == "generated" else ()
+    data = instantiate(compose(f"data={name}", *path).data)
+    with atomic_writer(Path("set"), "idx", 3) as writer:
+        writer.write(np.zeros((3, 28, 28), np.uint8), np.zeros(3, np.uint8))
+    shape, spec = data.sample_shape, data.spec
+    data.prepare_data()
+    data.setup()
+    assert data.examples(3).shape == (3, *shape)
+    assert data.spec == spec
+    if spec is not None:
+        assert shape == (spec.in_channels, spec.image_size, spec.image_size)
+
+
+def test_a_whole_batch_is_gathered_at_once(mnist_5k: ImageData) -> None:
+    assert mnist_5k.train_split
+    data = InMemoryDataset(mnist_5k.train_split)
+    indices = [3999, 0, 7, 7]
+    images, labels = data.__getitems__(indices)
+    singles = [data[index] for index in indices]
+    assert len(data) == 4000
+    assert torch.equal(images, torch.stack([image for image, _ in singles]))
+    assert torch.equal(labels, torch.stack([label for _, label in singles]))
