@@ -4,9 +4,9 @@
     python -m benchmarks.kill_campaign --kills 8       # one kill of each recipe
 
 A moment is drawn from the whole life of a process: imports, training, writing checkpoints, the final test, plots. The
-signal is SIGKILL, SIGTERM or SIGINT. After each kill every checkpoint has to load; a run with a checkpoint is resumed by
-the command that a stopped run prints, one without is started anew. In the end the weights have to equal, to the bit,
-those of an uninterrupted run. Half of the runs lie on another file system than TMPDIR.
+signal is SIGKILL, SIGTERM or SIGINT. After each kill every checkpoint has to load; a run that has one is resumed, a run
+without is started anew. In the end the weights have to equal, to the bit, those of an uninterrupted run. Half of the
+runs lie on another file system than TMPDIR.
 """
 
 import argparse

@@ -260,7 +260,7 @@ def load_weights(model: LightningModule, cfg: DictConfig) -> None:
     saved = class_of(checkpoint["config"]["model"]["_target_"])
     if saved is not type(model):
         built = type(model).__name__
-        raise ValueError(f"ckpt_path={cfg.ckpt_path}: holds a {saved.__name__}, the command builds a {built}")
+        raise ValueError(f"ckpt_path={cfg.ckpt_path}: a {saved.__name__}, but model= asks for a {built}: leave it out")
     try:
         model.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
@@ -270,7 +270,7 @@ def load_weights(model: LightningModule, cfg: DictConfig) -> None:
 
 def load_trained(
     cfg: DictConfig, folder: Path, family: type[LightningModule]
-) -> tuple[Any, LightningDataModule, Trainer, dict[str, Any]]:
+) -> tuple[Any, Any, Trainer, dict[str, Any]]:
     """The net of `cfg.ckpt_path` with its weights, on the trainer's device and in evaluation mode, and its data.
 
     Args:

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from datamodules.contract import Count, Index
-from datamodules.formats import written
+from datamodules.formats import atomic_writer as written
 from datamodules.generated import REAL
 from gan.adversarial import GAN
 from tasks.checkpoint import load_trained

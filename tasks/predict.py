@@ -10,7 +10,7 @@ from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 
 from classic_cnn.classifier import ImageClassifier
-from datamodules.user_image import read_photo
+from datamodules.user_image import read_user_image
 from tasks.checkpoint import load_trained
 from tasks.folders import short
 from tasks.plots import save_plot
@@ -66,7 +66,7 @@ def read_images(paths: Sequence[str], centred_digits: bool) -> Tensor:
     Raises:
         ValueError: one of them cannot be used.
     """
-    return torch.stack([read_photo(path, centred_digits) for path in paths])
+    return torch.stack([read_user_image(path, centred_digits) for path in paths])
 
 
 def make_row(path: str, predictions: Sequence[Prediction]) -> dict[str, Any]:
