@@ -122,6 +122,8 @@ class InMemoryData(CheckedArguments, LightningDataModule):
         return batch
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        if isinstance(batch, Tensor) or len(batch) != 2:  # the example that Lightning summarizes a model with
+            return batch
         images, labels = batch
         return self.transform(images, augment=bool(self.trainer and self.trainer.training)), labels
 

@@ -1,6 +1,7 @@
 """From a checked config to model, data module and trainer, that fit each other."""
 
 import inspect
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -90,13 +91,17 @@ def build_callback(name: str, node: DictConfig, folder: Path) -> Callback:
 
 
 def build_logger(node: Any, folder: Path) -> Logger | bool:
-    """The logger of a run, whose files lie in `folder` itself; False for none."""
-    if not node or node is True:
-        return TensorBoardLogger(str(folder), "", "", default_hp_metric=False) if node is True else False
-    in_folder = issubclass(get_class(node._target_), TensorBoardLogger | CSVLogger)
-    return build_part(
-        "trainer.logger", node, save_dir=str(folder), **({"name": "", "version": ""} if in_folder else {})
-    )
+    """The logger of a run, whose files lie in the run's folder; False for none."""
+    if not node:
+        return False
+    if node is True:
+        return TensorBoardLogger(str(folder), "", "", default_hp_metric=False)
+    cls = get_class(node._target_)
+    place = {"name": "", "version": ""} if issubclass(cls, TensorBoardLogger) else {}
+    if issubclass(cls, CSVLogger):  # which would remove the file of the run that is resumed
+        number = next(number for number in itertools.count() if not (folder / f"csv_{number}").exists())
+        place = {"name": "", "version": f"csv_{number}"}
+    return build_part("trainer.logger", node, save_dir=str(folder), **place)
 
 
 def check_devices(trainer: DictConfig) -> None:

@@ -102,7 +102,7 @@ def assert_refused(outcome: Outcome, key: str) -> None:
 ACCEPTED = (
     "trainer.max_steps=20",
     "trainer.log_every_n_steps=5",
-    "trainer.limit_val_batches=0.5",
+    "trainer.limit_val_batches=1",
     "callbacks.learning_rate.logging_interval=step",
     "~callbacks.learning_rate",
     "trainer/logger=csv",
