@@ -150,7 +150,6 @@ class GoogLeNet(ImageClassifier):
                 modules["5b"],  # (N, 384, 3, 3), published (N, 1024, 7, 7)
             ),
         )
-        self.shape_after(self.features)  # refuses images that are too small
         self.classifier = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
@@ -175,6 +174,7 @@ class GoogLeNet(ImageClassifier):
                     nn.Linear(scaled(1024), num_classes),
                 )
             )
+        self.shape_after(self.features)  # refuses images that are too small
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

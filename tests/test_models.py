@@ -162,7 +162,7 @@ def test_classifier_overfits_16_digits(name: str) -> None:
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_classifier_takes_any_channels_classes_and_sizes(name: str) -> None:
-    with torch.device("meta"):  # shapes without values: no time, no memory
+    with torch.device("cpu" if name in RECURRENT else "meta"):  # shapes without values: no time, no memory
         net = model_class(name)(in_channels=3, num_classes=26, image_size=32)
         assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 26)
 
@@ -179,7 +179,7 @@ def test_classifier_reads_every_size_from_the_smallest_one_that_it_names(name: s
             with pytest.raises(ValueError, match="image_size"):
                 make(image_size=smallest - 1)
         for size in (smallest, smallest + 1):
-            assert make(image_size=size)(torch.zeros(1, 1, size, size)).shape == (1, 10)
+            assert make(image_size=size).eval()(torch.zeros(1, 1, size, size)).shape == (1, 10)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
