@@ -98,7 +98,7 @@ WRITERS: dict[str, type[CSVWriter] | type[IDXWriter] | type[PNGWriter]] = {
 
 
 @contextmanager
-def atomic_writer(path: Path, form: str, count: int) -> Iterator[Writer]:
+def image_set_writer(path: Path, form: str, count: int) -> Iterator[Writer]:
     """A writer whose file or folder gets its name once it is complete; if anything fails, nothing is left behind.
 
     Raises:

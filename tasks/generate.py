@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from datamodules.contract import Count, Index
-from datamodules.formats import atomic_writer as written
+from datamodules.formats import image_set_writer
 from datamodules.generated import REAL
 from gan.adversarial import GAN
 from tasks.checkpoint import load_trained
@@ -103,7 +103,10 @@ def write_set(
     counts = dict.fromkeys(map(str, sorted(set(classes or ()))), 0)
     before = signal.signal(signal.SIGTERM, stop)  # its default would leave the unfinished file behind
     try:
-        with written(path, form, count) as writer, Progress(*columns, transient=True, disable=quiet) as progress:
+        with (
+            image_set_writer(path, form, count) as writer,
+            Progress(*columns, transient=True, disable=quiet) as progress,
+        ):
             bar = progress.add_task("generating", total=count)
             for start in range(0, count, CHUNK):
                 size = min(CHUNK, count - start)

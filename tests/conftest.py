@@ -3,6 +3,7 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import hydra
 import pytest
@@ -13,7 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 import run
-from datamodules.images import ImageData, first_of_each_class
+from datamodules.images import ImageData
+from datamodules.in_memory import InMemoryData, first_of_each_class
+from datamodules.mnist import MNIST, MNIST5k
 from tasks.build import build
 from tasks.process import configure_process
 from tasks.run_task import prepare
@@ -41,7 +44,7 @@ def compose(*overrides: str) -> DictConfig:
     return prepare(run.compose(*overrides))
 
 
-def small_run(*overrides: str, folder: Path | None = None) -> tuple[LightningModule, ImageData, Trainer]:
+def small_run(*overrides: str, folder: Path | None = None) -> tuple[LightningModule, Any, Trainer]:
     """Model, data and trainer of a run on the CPU: 20 real digits in batches of 8, and 10 to validate."""
     small = (
         "data=mnist_5k",
@@ -55,7 +58,7 @@ def small_run(*overrides: str, folder: Path | None = None) -> tuple[LightningMod
     configure_process()
     seed_everything(cfg.seed, verbose=False)
     model, data, trainer = build(cfg, folder or Path.cwd())
-    assert isinstance(data, ImageData)
+    assert isinstance(data, InMemoryData)
     data.setup()
     assert data.val_split is not None
     data.val_split = first_of_each_class(data.val_split, 1)
@@ -95,3 +98,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def flat(net: nn.Module) -> Tensor:
     """A copy of all parameters in one row."""
     return torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
+
+
+@pytest.fixture(scope="session")
+def mnist_5k() -> ImageData:
+    """5,000 real digits; not to be changed."""
+    data = MNIST5k()
+    data.setup()
+    return data
+
+
+@pytest.fixture(scope="session")
+def mnist() -> ImageData:
+    """All of MNIST; not to be changed."""
+    data = MNIST()
+    data.prepare_data()
+    data.setup()
+    return data

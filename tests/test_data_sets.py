@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from datamodules.contract import ArgumentError, SampleSpec
-from datamodules.formats import atomic_writer
+from datamodules.formats import image_set_writer
 from datamodules.generated import Generated
 from datamodules.images import ImageData
 from datamodules.in_memory import InMemoryDataset, Split, first_of_each_class
@@ -238,7 +238,7 @@ def test_the_root_is_the_environments_unless_it_is_given(monkeypatch: pytest.Mon
 def test_every_data_set_says_the_shape_of_its_samples_before_it_is_read(name: str) -> None:
     path = ("data.path=set",) if name == "generated" else ()
     data = instantiate(compose(f"data={name}", *path).data)
-    with atomic_writer(Path("set"), "idx", 3) as writer:
+    with image_set_writer(Path("set"), "idx", 3) as writer:
         writer.write(np.zeros((3, 28, 28), np.uint8), np.zeros(3, np.uint8))
     shape, spec = data.sample_shape, data.spec
     data.prepare_data()

@@ -17,7 +17,8 @@ import torchvision
 from command_line import only_run, results_of, run, run_well, start
 from PIL import Image
 
-from datamodules.formats import HEADER, WRITERS, read_labelled, written
+from datamodules.formats import HEADER, WRITERS, image_set_writer
+from datamodules.labelled_set import read_labelled
 from datamodules.mnist import MNIST5k
 from gan.adversarial import GAN
 from tasks.checkpoint import load
@@ -72,7 +73,7 @@ def generated(checkpoint: Path, *overrides: str) -> tuple[Path, dict[str, Any]]:
 @pytest.mark.parametrize("form", WRITERS)
 def test_what_is_read_back_is_what_was_written(form: str, digits: tuple[np.ndarray, np.ndarray]) -> None:
     images, labels = (part[:1_203] for part in digits)
-    with written(Path("set"), form, len(labels)) as writer:
+    with image_set_writer(Path("set"), form, len(labels)) as writer:
         for i in range(0, len(labels), 500):  # the last piece is a shorter one
             writer.write(images[i : i + 500], labels[i : i + 500])
     assert [path.name for path in Path().iterdir()] == ["set"]
@@ -84,7 +85,7 @@ def test_what_is_read_back_is_what_was_written(form: str, digits: tuple[np.ndarr
 
 def test_csv_is_kaggles(digits: tuple[np.ndarray, np.ndarray]) -> None:
     images, labels = (part[:50] for part in digits)
-    with written(Path("set.csv"), "csv", 50) as writer:
+    with image_set_writer(Path("set.csv"), "csv", 50) as writer:
         writer.write(images, labels)
     header, *lines = Path("set.csv").read_text().splitlines()
     assert header == HEADER == "label," + ",".join(f"pixel{i}" for i in range(784))
@@ -93,7 +94,7 @@ def test_csv_is_kaggles(digits: tuple[np.ndarray, np.ndarray]) -> None:
 
 def test_torchvision_reads_the_idx_files(digits: tuple[np.ndarray, np.ndarray]) -> None:
     images, labels = (part[:300] for part in digits)
-    with written(Path("set"), "idx", 300) as writer:
+    with image_set_writer(Path("set"), "idx", 300) as writer:
         writer.write(images, labels)
     theirs = torchvision.datasets.MNIST("set", train=True)
     assert np.array_equal(theirs.data.numpy(), images)
@@ -102,7 +103,7 @@ def test_torchvision_reads_the_idx_files(digits: tuple[np.ndarray, np.ndarray]) 
 
 def test_torchvision_reads_the_folders_of_pngs(digits: tuple[np.ndarray, np.ndarray]) -> None:
     images, labels = (part[:100] for part in digits)
-    with written(Path("set"), "png", 100) as writer:
+    with image_set_writer(Path("set"), "png", 100) as writer:
         writer.write(images, labels)
     theirs = torchvision.datasets.ImageFolder("set")
     assert theirs.classes == list("0123456789")
@@ -116,7 +117,7 @@ def test_torchvision_reads_the_folders_of_pngs(digits: tuple[np.ndarray, np.ndar
 @pytest.mark.parametrize("form", WRITERS)
 def test_a_write_that_fails_leaves_nothing(form: str, digits: tuple[np.ndarray, np.ndarray]) -> None:
     images, labels = (part[:10] for part in digits)
-    with pytest.raises(OSError, match="disk full"), written(Path("set"), form, 20) as writer:  # noqa: PT012
+    with pytest.raises(OSError, match="disk full"), image_set_writer(Path("set"), form, 20) as writer:  # noqa: PT012
         writer.write(images, labels)
         raise OSError("disk full")
     assert list(Path().iterdir()) == []

@@ -7,7 +7,7 @@ import pytest
 import torch
 from command_line import only_run, results_of, run, run_well
 
-from datamodules.formats import WRITERS, atomic_writer
+from datamodules.formats import WRITERS, image_set_writer
 from datamodules.generated import Generated
 from datamodules.images import ImageData
 from datamodules.in_memory import Split
@@ -23,7 +23,7 @@ def digits(mnist_5k: ImageData) -> Split:
 
 
 def save(split: Split, path: str | Path, form: str = "csv") -> Split:
-    with atomic_writer(Path(path), form, len(split.labels)) as writer:
+    with image_set_writer(Path(path), form, len(split.labels)) as writer:
         writer.write(split.images[:, 0].numpy(), split.labels.byte().numpy())
     return split
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from datamodules import bounded
 from datamodules.bounded import idx_header
-from datamodules.formats import HEADER, RAW, WRITERS, atomic_writer
+from datamodules.formats import HEADER, RAW, WRITERS, image_set_writer
 from datamodules.labelled_set import read_labelled
 from datamodules.mnist import MNIST5k
 from datamodules.user_image import read_user_image
@@ -30,7 +30,7 @@ LABELS = np.array([3, 0, 9], np.uint8)
 
 def save(form: str) -> Path:
     """A good set of three images."""
-    with atomic_writer(Path("set"), form, 3) as writer:
+    with image_set_writer(Path("set"), form, 3) as writer:
         writer.write(IMAGES, LABELS)
     return Path("set")
 
@@ -77,7 +77,7 @@ def test_what_is_written_is_read_back(form: str) -> None:
 @pytest.mark.parametrize("form", WRITERS)
 def test_a_set_that_exists_is_not_written_over(form: str) -> None:
     path = save(form)
-    with pytest.raises(ValueError, match="exists"), atomic_writer(path, form, 3):
+    with pytest.raises(ValueError, match="exists"), image_set_writer(path, form, 3):
         pass
     assert_read(path)
 

@@ -236,7 +236,7 @@ def test_folder_of_a_later_run_holds_the_config_that_was_run(unusual: Path) -> N
 STRANGE_TARGETS = (
     *("torch.load", "os.system", "torch.hub.load", "subprocess.Popen", "builtins.eval", "torch.no_such_thing"),
     *("lightning.pytorch.trainer.trainer.os.system", "tasks.results.os.kill", "tasks.train.train"),
-    *("datamodules.idx.call", "datamodules.idx.subprocess.Popen"),
+    *("datamodules.download.call", "datamodules.download.subprocess.Popen"),
     "torch.distributed.elastic.multiprocessing.subprocess_handler.SubprocessHandler",
 )
 
