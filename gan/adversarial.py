@@ -237,11 +237,7 @@ class GAN(CheckedArguments, LightningModule):
         self.to(memory_format=torch.channels_last)  # a step of DCGAN takes 0.7 of the time on a CPU
 
     def check_data(self, data: ImageData) -> None:
-        """Checks that the generator's samples have the shape of the data's and that all classes are known.
-
-        Raises:
-            ValueError: they have another shape, or a conditional GAN has fewer classes than the data.
-        """
+        """Raises a ValueError if samples have another shape than the data's, or the data has more classes."""
         if self.num_classes is not None and self.num_classes < len(data.class_names):
             raise ValueError(f"num_classes must be at least {len(data.class_names)}, got {self.num_classes}")
         made = tuple(self.generate(self.fixed_latents[:1], averaged=False).shape[1:])
