@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_gan import SaveAt
 from torch import Tensor
 
-from datamodules.images import ImageData, Split
+from datamodules.in_memory import InMemoryData, Split
 from datamodules.ring import Ring
 from datamodules.stacked_mnist import StackedMNIST
 from gan.adversarial import GAN
@@ -36,7 +36,7 @@ COUNTS = "callbacks.modes._target_=gan.scores.modes"
 FREE = [name for name in models_of(GAN) if name not in ("cgan", "ebgan")]  # to use any pair of nets
 
 
-def mode_run(experiment: str, *overrides: str, epochs: int = 2) -> tuple[GAN, ImageData, Trainer]:
+def mode_run(experiment: str, *overrides: str, epochs: int = 2) -> tuple[GAN, InMemoryData, Trainer]:
     """Three batches an epoch or less, scored after each."""
     often = (f"trainer.max_epochs={epochs}", "callbacks.modes.every_n_epochs=1", "trainer.log_every_n_steps=1")
     settings = (f"experiment={experiment}", *SMALL[experiment], *often, "callbacks.modes.final_count=60", *QUIET)
@@ -45,7 +45,7 @@ def mode_run(experiment: str, *overrides: str, epochs: int = 2) -> tuple[GAN, Im
     seed_everything(cfg.seed, verbose=False)
     model, data, trainer = build(cfg, Path.cwd())
     assert isinstance(model, GAN)
-    assert isinstance(data, ImageData)
+    assert isinstance(data, InMemoryData)
     data.setup()
     return model, data, trainer
 
@@ -111,7 +111,7 @@ def test_points_of_the_ring_are_those_of_its_gaussians() -> None:
 
 @pytest.mark.parametrize("name", ["modes", "epoch_size", "radius", "sigma", "batch_size"])
 def test_a_ring_of_nothing_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"data.{name}=0: "):
+    with pytest.raises(ValueError, match=f"{name} .*0"):
         Ring(**{name: 0})
 
 
@@ -281,7 +281,7 @@ def test_points_are_no_images_to_generate() -> None:
     run_well("experiment=ring", *small, "~callbacks.plots", "~callbacks.progress_bar")
     outcome = run("task=generate", f"ckpt_path={only_run() / 'checkpoints' / 'last.ckpt'}", "task.format=png")
     assert outcome.status == 2
-    assert "what this GAN makes are no gray images" in outcome.err
+    assert "gray images" in outcome.err
 
 
 @pytest.mark.parametrize("cls", [RingModes, StackedModes])
