@@ -56,7 +56,6 @@ class Ring(InMemoryData):
         labels = torch.arange(self.epoch_size) % len(self.centres)
         self.train_split = Split(self.centres[labels], labels)
         self.val_split = self.test_split = Split(self.centres, torch.arange(len(self.centres)))
-        self.val_split = self.test_split = Split(self.centres, torch.arange(len(self.centres)))
 
     def describe(self) -> str:
         gaussians = f"{len(self.centres)} Gaussians of standard deviation {self.sigma:g}"

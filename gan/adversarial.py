@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from typing_extensions import TypedDict
 
 from datamodules.contract import CheckedArguments, Count, Share
-from datamodules.images import ImageData
+from datamodules.in_memory import InMemoryData
 from gan.averaged_generator import AveragedGenerator
 from gan.divergence import DivergenceMonitor
 from gan.networks import NetworkPair
@@ -236,20 +236,16 @@ class GAN(CheckedArguments, LightningModule):
     def setup(self, stage: str) -> None:
         self.to(memory_format=torch.channels_last)  # a step of DCGAN takes 0.7 of the time on a CPU
 
-    def check_data(self, data: ImageData) -> None:
-        """Checks that the generator's samples have the shape of the data's and that all classes are known.
-
-        Raises:
-            ValueError: they have another shape, or a conditional GAN has fewer classes than the data.
-        """
-        if self.num_classes is not None and self.num_classes < len(data.class_names):
-            raise ValueError(f"num_classes must be at least {len(data.class_names)}, got {self.num_classes}")
+    def check_data(self, data: InMemoryData) -> None:
+        """Raises a ValueError if samples have another shape than the data's, or the data has more classes."""
+        if self.num_classes is not None and data.spec is not None and self.num_classes < data.spec.num_classes:
+            raise ValueError(f"num_classes must be at least {data.spec.num_classes}, got {self.num_classes}")
         made = tuple(self.generate(self.fixed_latents[:1], averaged=False).shape[1:])
-        given = tuple(data.examples(1).shape[1:])
-        if made != given:
-            fitting = [pair.__name__ for pair in NetworkPair.__subclasses__() if pair.sample_shape == given]
+        if made != data.sample_shape:
+            fitting = [pair.__name__ for pair in NetworkPair.__subclasses__() if pair.sample_shape == data.sample_shape]
             advice = f"use the network {' or '.join(fitting)}" if fitting else "no network makes such samples"
-            raise ValueError(f"network makes samples of shape {made}, those of {data.name} are {given}: {advice}")
+            shapes = f"samples of shape {made}, those of {data.name} are {data.sample_shape}"
+            raise ValueError(f"network makes {shapes}: {advice}")
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
         generator = self.generator_optimizer(self.generator.parameters())

@@ -1,14 +1,38 @@
 """A moving average of the generator's weights: Y. Yazici et al., "The Unusual Effectiveness of Averaging", 2019."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+from torch.optim.swa_utils import AveragedModel, update_bn
 
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 10, 500
+
+
+class WarmUpAverage:
+    """Averages with decay min(d, (1 + n) / (10 + n)) after n updates.
+
+    Without the warm-up, as of `tf.train.ExponentialMovingAverage`, the first weights, which are random, would stay in
+    the average for about 1 / (1 - d) updates.
+
+    >>> average = [torch.zeros(1)]
+    >>> for updates in (1, 2):
+    ...     WarmUpAverage(0.999)(average, [torch.ones(1)], torch.tensor(updates))
+    >>> average  # 1 - 2/11 * 3/12
+    [tensor([0.9545])]
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+
+    @torch.no_grad()
+    def __call__(self, averages: Sequence[Tensor], weights: Sequence[Tensor], updates: Tensor | int) -> None:
+        count = torch.as_tensor(updates, dtype=torch.float32)
+        share = 1 - ((1 + count) / (10 + count)).clamp(max=self.decay)  # on the device, so that nothing waits
+        for average, weight in zip(averages, weights, strict=True):
+            average.lerp_(weight, share.to(average))
 
 
 class AveragedGenerator(AveragedModel):
@@ -16,11 +40,11 @@ class AveragedGenerator(AveragedModel):
 
     Args:
         generator: the net whose weights are averaged by `update_parameters`.
-        decay: weight of the old average at each update, in [0, 1].
+        decay: weight of the old average at each update, in [0, 1]; smaller in the first updates, see `WarmUpAverage`.
     """
 
     def __init__(self, generator: nn.Module, decay: float) -> None:
-        super().__init__(generator, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        super().__init__(generator, multi_avg_fn=WarmUpAverage(decay))
         self.requires_grad_(False)
         self.calibrated_at = -1  # the number of updates after which the batch statistics were computed
         self.register_load_state_dict_post_hook(_forget_calibration)

@@ -1,4 +1,4 @@
-"""The GANs' loop: who moves in which step, the losses by hand, what a step is, and that a stopped run goes on alike."""
+"""The GANs' loop: which net moves in which step, the losses by hand, what a step is, exact resuming, divergence."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +13,7 @@ from lightning import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
+from datamodules.contract import DivergenceError
 from datamodules.images import ImageData
 from gan.adversarial import GAN
 
@@ -104,13 +105,15 @@ def test_losses_are_those_of_the_first_paper(name: str) -> None:
     with torch.no_grad():
         fake = model(model.latents(len(real)))
         model.discriminator = nn.Sequential(model.discriminator, Times(2 / model.discriminator(real).std().item()))
-        of_real, of_fake = model.discriminator(real), model.discriminator(fake)
+        real_logits, fake_logits = model.discriminator(real), model.discriminator(fake)
         discriminator_loss, generator_loss = model.discriminator_loss(real, fake), model.generator_loss(real, fake)
         model.saturating = True
         saturating_loss = model.generator_loss(real, fake)
-    assert discriminator_loss.item() == pytest.approx(softplus(-of_real).mean() + softplus(of_fake).mean(), rel=1e-5)
-    assert generator_loss.item() == pytest.approx(softplus(-of_fake).mean(), rel=1e-5)
-    assert saturating_loss.item() == pytest.approx(-softplus(of_fake).mean(), rel=1e-5)
+    assert discriminator_loss.item() == pytest.approx(
+        softplus(-real_logits).mean() + softplus(fake_logits).mean(), rel=1e-5
+    )
+    assert generator_loss.item() == pytest.approx(softplus(-fake_logits).mean(), rel=1e-5)
+    assert saturating_loss.item() == pytest.approx(-softplus(fake_logits).mean(), rel=1e-5)
 
 
 def test_losses_equal_numbers_worked_out_by_hand() -> None:
@@ -205,26 +208,64 @@ def test_a_resumed_run_ends_as_one_that_was_never_stopped(name: str, batches: in
 
 @pytest.mark.parametrize("name", GANS)
 def test_a_last_batch_of_one_image_is_left_out(name: str) -> None:
-    model, data, trainer = gan_run(name, "model.network=dcgan", "data.batch_size=19", "trainer.max_epochs=2")
+    model, data, trainer = gan_run(name, "model/network=dcgan", "data.batch_size=19", "trainer.max_epochs=2")
     trainer.fit(model, data)
     assert trainer.global_step == 2  # 20 images: 19 and 1, twice
     assert flat(model).isfinite().all()
 
 
 def test_batches_of_one_image_are_refused() -> None:
-    model, data, trainer = gan_run("gan", "model.network=dcgan", "data.batch_size=1")
-    with pytest.raises(ValueError, match=r"data.batch_size: a GAN needs two images a step"):
+    model, data, trainer = gan_run("gan", "model/network=dcgan", "data.batch_size=1")
+    with pytest.raises(ValueError, match="batch_size must give each device at least 2 samples"):
         trainer.fit(model, data)
 
 
 @pytest.mark.parametrize("argument", ["latent_dim", "discriminator_steps"])
 def test_a_count_below_one_is_refused(argument: str) -> None:
-    with pytest.raises(ValueError, match=f"model.{argument}=0: a whole number above 0"):
+    with pytest.raises(ValueError, match=f"{argument} .*0"):
         GAN(nn.Identity(), nn.Flatten(0), **{argument: 0})  # type: ignore[arg-type]
+
+
+class BreakNet(Callback):
+    """Makes a net's weights infinite before a given batch."""
+
+    def __init__(self, net: str, batch: int) -> None:
+        self.net = net
+        self.batch = batch
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if trainer.fit_loop.total_batch_idx + 1 == self.batch:
+            for parameter in getattr(pl_module, self.net).parameters():
+                parameter.data.fill_(float("inf"))
+
+
+@pytest.mark.parametrize("log_every", [1, 2, 0])
+@pytest.mark.parametrize("net", ["generator", "discriminator"])
+@pytest.mark.parametrize("name", ["gan", "wgan_gp", "cgan"])
+def test_a_run_that_diverges_stops_and_names_the_net_and_the_step(name: str, net: str, log_every: int) -> None:
+    often = ("callbacks.evaluation.every_n_epochs=1", "callbacks.evaluation.count=10", "trainer.max_epochs=3")
+    model, data, trainer = gan_run(name, *often, f"trainer.log_every_n_steps={log_every}")
+    trainer.callbacks.append(BreakNet(net, batch=5))  # type: ignore[attr-defined]
+    with pytest.raises(DivergenceError) as caught:
+        trainer.fit(model, data)
+    assert (caught.value.what, caught.value.step) == (net, 5)
+    checkpoint = torch.load("checkpoints/last.ckpt", weights_only=True)  # of the first epoch
+    assert all(weight.isfinite().all() for weight in checkpoint["state_dict"].values())
+
+
+def test_a_gan_of_infinite_weights_is_neither_scored_nor_saved() -> None:
+    model, data, trainer = gan_run("gan", "callbacks.evaluation.final_count=10")
+    trainer.fit(model, data)
+    model.generator[0][0].weight.data.fill_(float("nan"))  # type: ignore[index]
+    with pytest.raises(DivergenceError):
+        trainer.validate(model, data, verbose=False)
+    with pytest.raises(DivergenceError):
+        trainer.save_checkpoint("broken.ckpt")
+    assert not Path("broken.ckpt").exists()
 
 
 def test_run_whose_generator_has_not_moved_yet_ends_with_a_checkpoint() -> None:
     """WGAN's critic takes the first 100 steps alone; ModelCheckpoint saves nothing before a counted step."""
-    run_well("model=wgan", "model.width=0.1", *PLAIN, "trainer.max_epochs=1", "callbacks.evaluation.count=20")
+    run_well("model=wgan", "model.network.width=0.1", *PLAIN, "trainer.max_epochs=1", "callbacks.evaluation.count=20")
     assert checkpoint_of(only_run())["global_step"] == 0
     assert results_of(only_run())["status"] == "finished"

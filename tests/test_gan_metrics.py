@@ -1,4 +1,4 @@
-"""The GANs' metrics: each against a formula written another way, and what each says of sets of which one knows it."""
+"""The GANs' scores: each against another implementation or its formula, and on sets whose score is known."""
 
 import math
 from functools import cache
@@ -11,6 +11,8 @@ import torch
 from command_line import checkpoint_of, only_run, results_of, run_well
 from conftest import compose, flat, small_run
 from hydra.utils import instantiate
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from scipy.special import softmax
@@ -21,29 +23,37 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.kid import KernelInceptionDistance
+from torchmetrics.image.kid import KernelInceptionDistance as TorchmetricsKID
 
 from classic_cnn.vgg import VGG
 from datamodules.images import ImageData
-from gan.scores.distances import (
+from gan.scores.classes import inception_score
+from gan.scores.distances import scoring_device, squared_distances, squared_distances_within
+from gan.scores.evaluation import GANEvaluation
+from gan.scores.features import kernel_inception_distance
+from gan.scores.images import class_scores, distance_scores, feature_scores
+from gan.scores.metrics import (
+    FrechetDistance,
+    KernelInceptionDistance,
     KernelMMD,
-    NearestNeighbour,
+    ModeScore,
+    ModesCovered,
+    NearestNeighbourAccuracy,
+    ParzenLogLikelihood,
     PrecisionRecall,
-    Wasserstein,
-    own_distances,
-    squared_distances,
+    TwoSampleMetric,
+    WassersteinDistance,
 )
-from gan.scores.evaluation import GANEvaluation, by_features, distances, judged
-from gan.scores.metrics import ModeScore, ModesCovered, ParzenLogLikelihood
-from gan.scores.scoring_net import FOLDER, JUDGES, Judge, accuracy_of_a_pupil, export, judge_of
+from gan.scores.scoring_net import FOLDER, PRETRAINED, ScoringNet, export, gan_train_accuracy, scoring_net_for
+from tasks.process import configure_process
 
 
 def two_sets(real: int = 60, fake: int = 50, features: int = 5, shift: float = 0.7) -> tuple[Tensor, Tensor]:
     return torch.randn(real, features) + 3, torch.randn(fake, features) + 3 + shift
 
 
-def measured(metric: Metric, real: Tensor, fake: Tensor) -> dict[str, float]:
-    """What a metric says after updates of uneven size, by name; under "" where it is only one figure."""
+def computed(metric: Metric, real: Tensor, fake: Tensor) -> dict[str, float]:
+    """The scores of a metric after updates of uneven size, by name; under "" where there is only one."""
     for samples, is_real in ((real, True), (fake, False)):
         for part in samples.split(17):
             metric.update(part, real=is_real)
@@ -65,8 +75,8 @@ def test_distances_in_pieces_are_those_of_scipy() -> None:
     pieces = list(squared_distances(first, second, rows=10))
     assert [(start, len(piece)) for start, piece in pieces] == [(0, 10), (10, 10), (20, 3)]
     np.testing.assert_allclose(torch.cat([p for _, p in pieces]), cdist(first, second) ** 2, rtol=1e-4, atol=1e-5)
-    own = torch.cat([piece for _, piece in own_distances(first, rows=10)])
-    assert torch.equal(own.isinf(), torch.eye(23, dtype=torch.bool))
+    within = torch.cat([chunk for _, chunk in squared_distances_within(first, rows=10)])
+    assert torch.equal(within.isinf(), torch.eye(23, dtype=torch.bool))
 
 
 def test_kernel_mmd_is_the_sum_over_kernels() -> None:
@@ -76,7 +86,7 @@ def test_kernel_mmd_is_the_sum_over_kernels() -> None:
     xx, yy, xy = rbf_kernel(x, x, gamma), rbf_kernel(y, y, gamma), rbf_kernel(x, y, gamma)
     n, m = len(x), len(y)
     unbiased = (xx.sum() - n) / (n * n - n) + (yy.sum() - m) / (m * m - m) - 2 * xy.mean()
-    result = measured(KernelMMD(), real, fake)
+    result = computed(KernelMMD(), real, fake)
     assert result["mmd"] == pytest.approx(math.sqrt(xx.mean() + yy.mean() - 2 * xy.mean()), rel=1e-4)
     assert result["mmd_squared_unbiased"] == pytest.approx(unbiased, rel=1e-4)
 
@@ -84,10 +94,12 @@ def test_kernel_mmd_is_the_sum_over_kernels() -> None:
 def test_wasserstein_is_the_cheapest_assignment() -> None:
     real, fake = two_sets(fake=60)
     cost = cdist(real.numpy(), fake.numpy())
-    assert measured(Wasserstein(), real, fake)[""] == pytest.approx(cost[linear_sum_assignment(cost)].mean(), rel=1e-4)
+    assert computed(WassersteinDistance(), real, fake)[""] == pytest.approx(
+        cost[linear_sum_assignment(cost)].mean(), rel=1e-4
+    )
     few = fake[:45]  # another number of samples
     expected = ot.emd2(np.full(60, 1 / 60), np.full(45, 1 / 45), cdist(real.numpy(), few.numpy()).astype(float))
-    assert measured(Wasserstein(), real, few)[""] == pytest.approx(expected, rel=1e-4)
+    assert computed(WassersteinDistance(), real, few)[""] == pytest.approx(expected, rel=1e-4)
 
 
 def test_nearest_neighbour_is_leave_one_out_of_scikit_learn() -> None:
@@ -95,20 +107,20 @@ def test_nearest_neighbour_is_leave_one_out_of_scikit_learn() -> None:
     pool, labels = np.concatenate([real, fake]), np.repeat([1, 0], 60)
     hits = cross_val_score(KNeighborsClassifier(1), pool, labels, cv=LeaveOneOut())
     expected = {"total": hits.mean(), "real": hits[:60].mean(), "fake": hits[60:].mean()}
-    assert measured(NearestNeighbour(), real, fake) == pytest.approx(expected)
+    assert computed(NearestNeighbourAccuracy(), real, fake) == pytest.approx(expected)
 
 
 def test_precision_and_recall_are_those_of_scikit_learns_neighbours() -> None:
     real, fake = two_sets(shift=1.5)
 
-    def inside(samples: Tensor, of: Tensor) -> float:
-        radii = NearestNeighbors(n_neighbors=4).fit(of.numpy()).kneighbors(of.numpy())[0][:, 3]
-        return (cdist(samples.numpy(), of.numpy()) <= radii).any(1).mean()
+    def inside(samples: Tensor, manifold: Tensor) -> float:
+        radii = NearestNeighbors(n_neighbors=4).fit(manifold.numpy()).kneighbors(manifold.numpy())[0][:, 3]
+        return (cdist(samples.numpy(), manifold.numpy()) <= radii).any(1).mean()
 
     expected = {"precision": inside(fake, real), "recall": inside(real, fake)}
     assert 0 < expected["precision"] < 1
     assert 0 < expected["recall"] < 1
-    assert measured(PrecisionRecall(), real, fake) == pytest.approx(expected)
+    assert computed(PrecisionRecall(), real, fake) == pytest.approx(expected)
 
 
 def test_mode_score_is_its_formula() -> None:
@@ -116,7 +128,7 @@ def test_mode_score_is_its_formula() -> None:
     p, q = softmax(fake.double().numpy(), 1), softmax(real.double().numpy(), 1).mean(0)
     each = (p * np.log(p / p.mean(0))).sum(1)
     expected = math.exp(each.mean() - (p.mean(0) * np.log(p.mean(0) / q)).sum())
-    assert measured(ModeScore(), real, fake)[""] == pytest.approx(expected, rel=1e-5)
+    assert computed(ModeScore(), real, fake)[""] == pytest.approx(expected, rel=1e-5)
 
 
 def test_parzen_is_scikit_learns_kernel_density_in_unit_pixels() -> None:
@@ -125,7 +137,7 @@ def test_parzen_is_scikit_learns_kernel_density_in_unit_pixels() -> None:
     densities = {sigma: KernelDensity(bandwidth=sigma).fit(rows[1]) for sigma in np.logspace(-1, 0, 10)}
     sigma = max(densities, key=lambda sigma: densities[sigma].score(rows[2]))
     expected = densities[sigma].score_samples(rows[0])
-    result = measured(ParzenLogLikelihood(validation), real, fake)
+    result = computed(ParzenLogLikelihood(validation), real, fake)
     assert result["sigma"] == pytest.approx(sigma)
     assert result["log_likelihood"] == pytest.approx(expected.mean(), rel=1e-4)
     assert result["standard_error"] == pytest.approx(expected.std(ddof=1) / math.sqrt(30), rel=1e-3)
@@ -133,7 +145,7 @@ def test_parzen_is_scikit_learns_kernel_density_in_unit_pixels() -> None:
 
 def test_parzen_of_one_centre_is_a_gaussian() -> None:
     metric = ParzenLogLikelihood(torch.zeros(1, 1, 1, 1))
-    result = measured(metric, torch.zeros(2, 1, 1, 1), torch.zeros(1, 1, 1, 1))
+    result = computed(metric, torch.zeros(2, 1, 1, 1), torch.zeros(1, 1, 1, 1))
     assert result["sigma"] == pytest.approx(0.1)
     assert result["log_likelihood"] == pytest.approx(-math.log(0.1 * math.sqrt(2 * math.pi)), abs=1e-5)
 
@@ -151,7 +163,7 @@ def test_modes_covered_counts_triples() -> None:
 
 
 def test_modes_below_the_confidence_do_not_count() -> None:
-    sure, unsure = torch.eye(10)[[1, 2, 3]] * 20, torch.eye(10)[[4, 5, 6]]  # the judge's probability: 1 and 0.23
+    sure, unsure = torch.eye(10)[[1, 2, 3]] * 20, torch.eye(10)[[4, 5, 6]]  # probabilities of 1 and 0.23
     metric = ModesCovered(confidence=0.99)
     metric.update(torch.stack([sure, unsure, sure]))
     assert {name: round(value.item(), 3) for name, value in metric.compute().items()} == {
@@ -160,35 +172,41 @@ def test_modes_below_the_confidence_do_not_count() -> None:
     }
 
 
-@pytest.mark.parametrize("metric", [KernelMMD(), Wasserstein(), NearestNeighbour(), PrecisionRecall(), ModeScore()])
+@pytest.mark.parametrize(
+    "metric", [KernelMMD(), WassersteinDistance(), NearestNeighbourAccuracy(), PrecisionRecall(), ModeScore()]
+)
 def test_a_metric_asks_for_both_sets(metric: Metric) -> None:
     metric.update(torch.randn(5, 10), real=True)
-    with pytest.raises(ValueError, match="real and generated samples are needed"):
+    with pytest.raises(ValueError, match="with real and with generated samples"):
         metric.compute()
 
 
 def test_arguments_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match="neighbours=0: a whole number above 0"):
+    with pytest.raises(ValueError, match=r"neighbours .*0"):
         PrecisionRecall(neighbours=0)
-    with pytest.raises(ValueError, match=r"confidence=1.5: a number from 0 to 1"):
+    with pytest.raises(ValueError, match=r"confidence .*1\.5"):
         ModesCovered(confidence=1.5)
-    with pytest.raises(ValueError, match="3 samples: more than 3 are needed"):
-        measured(PrecisionRecall(), torch.randn(3, 2), torch.randn(3, 2))
-    with pytest.raises(ValueError, match="5 real and 4 generated samples: take as many"):
-        measured(NearestNeighbour(), torch.randn(5, 2), torch.randn(4, 2))
-    with pytest.raises(ValueError, match="there is no bandwidth"):
-        measured(KernelMMD(), torch.zeros(5, 2), torch.randn(4, 2))
+    with pytest.raises(ValueError, match="more than 3 samples, got 3"):
+        computed(PrecisionRecall(), torch.randn(3, 2), torch.randn(3, 2))
+    with pytest.raises(ValueError, match="5 real and 4 generated samples"):
+        computed(NearestNeighbourAccuracy(), torch.randn(5, 2), torch.randn(4, 2))
+    with pytest.raises(ValueError, match="no bandwidth"):
+        computed(KernelMMD(), torch.zeros(5, 2), torch.randn(4, 2))
 
 
-def test_real_digits_cannot_be_told_from_real_digits() -> None:
+def test_real_digits_are_as_near_to_each_other_as_to_themselves() -> None:
     _, images = digits()
-    result = measured(NearestNeighbour(), images[:2000], images[2000:4000])
+    result = computed(NearestNeighbourAccuracy(), images[:2000], images[2000:4000])
     assert result["total"] == pytest.approx(0.5, abs=0.02)
 
 
-def test_digits_learned_by_heart_give_a_nearest_neighbour_accuracy_of_zero() -> None:
+def test_copies_of_the_real_digits_give_a_nearest_neighbour_accuracy_of_zero() -> None:
     _, images = digits()
-    assert measured(NearestNeighbour(), images[:2000], images[:2000].clone()) == {"total": 0, "real": 0, "fake": 0}
+    assert computed(NearestNeighbourAccuracy(), images[:2000], images[:2000].clone()) == {
+        "total": 0,
+        "real": 0,
+        "fake": 0,
+    }
 
 
 def test_noise_is_seen_by_every_distance() -> None:
@@ -196,11 +214,12 @@ def test_noise_is_seen_by_every_distance() -> None:
     real, other = images[:300], images[300:600]
     noisy = (other + 0.5 * torch.randn_like(other)).clamp(-1, 1)
     assert (
-        measured(NearestNeighbour(), real, noisy)["total"] > measured(NearestNeighbour(), real, other)["total"] + 0.05
+        computed(NearestNeighbourAccuracy(), real, noisy)["total"]
+        > computed(NearestNeighbourAccuracy(), real, other)["total"] + 0.05
     )
-    assert measured(Wasserstein(), real, noisy)[""] > measured(Wasserstein(), real, other)[""]
-    assert measured(KernelMMD(), real, noisy)["mmd"] > measured(KernelMMD(), real, other)["mmd"]
-    assert measured(PrecisionRecall(), real, noisy)["precision"] < measured(PrecisionRecall(), real, other)["precision"]
+    assert computed(WassersteinDistance(), real, noisy)[""] > computed(WassersteinDistance(), real, other)[""]
+    assert computed(KernelMMD(), real, noisy)["mmd"] > computed(KernelMMD(), real, other)["mmd"]
+    assert computed(PrecisionRecall(), real, noisy)["precision"] < computed(PrecisionRecall(), real, other)["precision"]
 
 
 def frechet(real: np.ndarray, fake: np.ndarray) -> float:
@@ -210,20 +229,25 @@ def frechet(real: np.ndarray, fake: np.ndarray) -> float:
     return ((real.mean(0) - fake.mean(0)) ** 2).sum() + sum(map(np.trace, covariances)) - 2 * roots.sum()
 
 
-def test_fid_by_the_judge_is_its_formula_zero_for_the_same_and_grows_with_noise() -> None:
+def test_fid_is_its_formula_zero_for_the_same_images_and_grows_with_noise() -> None:
     images = digits()[1][:600]
     real, fids = images[:300], []
     for noise in (0.0, 0.2, 0.4, 0.8):
         fake = (real + noise * torch.randn_like(real)).clamp(-1, 1)
-        metric = FrechetInceptionDistance(feature=Judge("mnist"))
+        metric = FrechetInceptionDistance(feature=ScoringNet("mnist"))
         metric.update(real, real=True)
         metric.update(fake, real=False)
         fids.append(metric.compute().item())
         with torch.no_grad():
-            judge = Judge("mnist")
-            expected = frechet(judge(real).double().numpy(), judge(fake).double().numpy())
+            net = ScoringNet("mnist")
+            features = net(real), net(fake)
+            expected = frechet(*(part.double().numpy() for part in features))
             assert fids[-1] == pytest.approx(expected, rel=1e-3, abs=1e-2)
-            assert by_features(judge(real), judge(fake))["fid"] == pytest.approx(fids[-1], rel=1e-6, abs=1e-4)
+            scores = feature_scores(*features)
+            assert scores["fid"] == pytest.approx(fids[-1], rel=1e-5, abs=1e-3)
+            assert computed(FrechetDistance(), *features)[""] == pytest.approx(scores["fid"])
+            trace = np.trace(np.cov(features[0].double().numpy().T))
+            assert scores["fid_relative"] == pytest.approx(scores["fid"] / trace)
     assert fids[0] == pytest.approx(0, abs=1e-3)
     assert fids == sorted(fids)
 
@@ -232,77 +256,87 @@ def test_inception_score_is_its_formula() -> None:
     logits = torch.randn(50, 10) * 3
     p = softmax(logits.double().numpy(), 1)
     expected = math.exp((p * np.log(p / p.mean(0))).sum(1).mean())
-    assert judged(logits, logits)["inception_score"] == pytest.approx(expected, rel=1e-6)
-    assert judged(logits, logits)["mode_score"] == pytest.approx(expected, rel=1e-6)  # of the same set, nothing to miss
+    assert class_scores(logits, logits)["inception_score"] == pytest.approx(expected, rel=1e-6)
+    assert class_scores(logits, logits)["mode_score"] == pytest.approx(
+        expected, rel=1e-6
+    )  # of the same set, nothing to miss
 
 
-@pytest.mark.filterwarnings("ignore:Metric .* will save all extracted features")
 def test_kid_is_the_unbiased_mmd_of_a_cubic_kernel() -> None:
     real, fake = two_sets(fake=60)
     x, y = real.double().numpy(), fake.double().numpy()
     xx, yy, xy = ((a @ b.T / 5 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
     within = sum((k.sum() - np.trace(k)) / (60 * 59) for k in (xx, yy))
-    metric = KernelInceptionDistance(feature=torch.nn.Identity(), subset_size=60, subsets=1)
+    assert computed(KernelInceptionDistance(), real, fake)[""] == pytest.approx(within - 2 * xy.mean(), rel=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:Metric .* will save all extracted features")
+def test_kid_of_subsets_is_that_of_torchmetrics() -> None:
+    real, fake = two_sets(real=90, fake=80)
+    metric = TorchmetricsKID(feature=torch.nn.Identity(), subset_size=40, subsets=20)
     metric.update(real, real=True)
     metric.update(fake, real=False)
-    assert metric.compute()[0].item() == pytest.approx(within - 2 * xy.mean(), rel=1e-3)
+    torch.manual_seed(0)
+    expected = metric.compute()[0].item()
+    assert kernel_inception_distance(real, fake, subsets=20, subset_size=40).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_missing_class_lowers_the_mode_score_more_than_the_inception_score() -> None:
     data, images = digits()
     with torch.no_grad():
-        judge = Judge("mnist")
-        logits = torch.cat([judge.logits(judge(part)) for part in images[:4000].split(500)])
+        net = ScoringNet("mnist")
+        logits = net.logits(net.features_of_all(images[:4000]))
     labels = data.test_split.labels[:4000]  # type: ignore[union-attr]
     real, fake = logits[:2000], logits[2000:]
     without = fake[labels[2000:] != 3]
-    complete, missing = judged(real, fake), judged(real, without)
+    complete, missing = class_scores(real, fake), class_scores(real, without)
     assert missing["inception_score"] < complete["inception_score"] - 0.5
     lost = {name: complete[name] - missing[name] for name in complete}
     assert lost["mode_score"] > 1.5 * lost["inception_score"]
 
 
-@pytest.mark.parametrize("name", JUDGES)
-def test_the_judge_is_as_good_as_its_table_says_and_small(name: str) -> None:
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_a_scoring_net_has_the_accuracy_of_its_table_and_is_small(name: str) -> None:
     data = instantiate(compose(f"data={name}").data)
     data.prepare_data()
     data.setup()
-    judge = Judge(name).train()  # which stays in eval mode
+    net = ScoringNet(name).train()  # which stays in eval mode
     with torch.no_grad():
-        parts = data.transform(data.test_split.images).split(500)
-        found = torch.cat([judge.logits(judge(part)).argmax(1) for part in parts])
-    accuracy = (found == data.test_split.labels).float().mean().item()
-    assert accuracy == pytest.approx(JUDGES[name].test_accuracy, abs=5e-4)
-    assert judge_of(data.name) == name
-    assert not any(parameter.requires_grad for parameter in judge.parameters())
+        images = data.transform(data.test_split.images)
+        predicted = net.logits(net.features_of_all(images)).argmax(1)
+    accuracy = (predicted == data.test_split.labels).float().mean().item()
+    assert accuracy == pytest.approx(PRETRAINED[name].test_accuracy, abs=5e-4)
+    assert scoring_net_for(data.name) == name
+    assert not any(parameter.requires_grad for parameter in net.parameters())
     assert (FOLDER / f"{name}.safetensors").stat().st_size < 1_000_000
 
 
-def test_an_exported_judge_is_the_same_net_and_a_changed_file_is_refused(
+def test_an_exported_scoring_net_is_the_same_net_and_a_changed_file_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net = VGG(depth=11, width=0.125).eval()
     torch.save({"state_dict": net.state_dict()}, "some.ckpt")
     sha256 = export("some.ckpt", "mnist", folder=tmp_path)
     monkeypatch.setattr("gan.scores.scoring_net.FOLDER", tmp_path)
-    with pytest.raises(ValueError, match="is not the judge that it was"):
-        Judge("mnist")
-    monkeypatch.setitem(JUDGES, "mnist", JUDGES["mnist"]._replace(sha256=sha256))
-    judge, images = Judge("mnist"), torch.randn(3, 1, 28, 28)
+    with pytest.raises(ValueError, match="has changed"):
+        ScoringNet("mnist")
+    monkeypatch.setitem(PRETRAINED, "mnist", PRETRAINED["mnist"]._replace(sha256=sha256))
+    exported, images = ScoringNet("mnist"), torch.randn(3, 1, 28, 28)
     with torch.no_grad():
-        assert torch.equal(judge.logits(judge(images)), net(images))
+        assert torch.equal(exported.logits(exported(images)), net(images))
     torch.save({"state_dict": VGG(depth=11, width=0.25).state_dict()}, "some.ckpt")
     with pytest.raises(ValueError, match=r"some.ckpt: not a VGG with depth=11"):
         export("some.ckpt", "mnist", folder=tmp_path)
 
 
-def test_a_judge_or_data_set_that_is_not_known_is_refused() -> None:
-    with pytest.raises(ValueError, match="judge=cifar: choose one of mnist, fashion_mnist"):
-        Judge("cifar")
-    with pytest.raises(ValueError, match="none is known for shapes: name one of mnist, fashion_mnist"):
-        judge_of("shapes")
+def test_a_scoring_net_or_data_set_that_is_not_known_is_refused() -> None:
+    for build in (lambda: ScoringNet("cifar"), lambda: GANEvaluation(scoring_net="cifar")):  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"scoring_net .*cifar"):
+            build()
+    with pytest.raises(ValueError, match=r"mnist, fashion_mnist.* shapes"):
+        scoring_net_for("shapes")
     for name, value in {"every_n_epochs": -1, "count": 9, "final_count": 0, "gan_train_count": -1}.items():
-        with pytest.raises(ValueError, match=f"callbacks.evaluation.{name}={value}: a whole number of"):
+        with pytest.raises(ValueError, match=f"{name} .*{value}"):
             GANEvaluation(**{name: value})  # type: ignore[arg-type]
 
 
@@ -316,32 +350,39 @@ SHORT = (
 
 
 @pytest.mark.parametrize("model", ["gan", "cgan"])
-def test_a_run_and_its_checkpoint_tell_the_same_scores_beside_their_floors(model: str) -> None:
+def test_a_run_and_its_checkpoint_have_the_same_scores_beside_their_floors(model: str) -> None:
     often = (
         "callbacks.evaluation.every_n_epochs=2",
         "callbacks.evaluation.count=100",
         "trainer.max_epochs=2",
-        "model.width=0.25",
+        "model.network.width=0.25",
     )
     at_the_end = ("callbacks.evaluation.final_count=200", "callbacks.evaluation.gan_train_count=200")
     said = run_well(f"model={model}", *SHORT, *often, *at_the_end).out
     folder = only_run()
     results = results_of(folder)
-    for name in ("fid", "kid", "inception_score", "mode_score", "mmd", "wasserstein_200", "nearest_neighbour_accuracy"):
+    for name in (
+        "fid",
+        "fid_relative",
+        "kid",
+        "inception_score",
+        "mode_score",
+        "mmd",
+        "wasserstein_200",
+        "nearest_neighbour_accuracy",
+    ):
         assert math.isfinite(results[f"val/{name}"])
         assert math.isfinite(results[f"val/{name}_floor"])
     assert results["val/fid"] > results["val/fid_floor"]
     assert results["val/count"] == 200
-    of_classes = ("gan_test_accuracy", "gan_train_accuracy", "gan_train_accuracy_floor", "gan_train_count")
-    assert {f"val/{name}" in results for name in of_classes} == {model == "cgan"}
-    assert ("GAN-train on 200 generated images" in results["judged"]) == (model == "cgan")
-    assert "judge mnist" in results["judged"]
-    assert "100 generated images against as many validation images, which it was trained on" in said
-    assert "200 generated images" in " ".join(said.split())
+    conditional = ("gan_test_accuracy", "gan_train_accuracy", "gan_train_accuracy_floor", "gan_train_count")
+    assert {f"val/{name}" in results for name in conditional} == {model == "cgan"}
+    assert "100 generated images against as many validation images" in said
+    assert "nearest_neighbour_accuracy" in said
     board = EventAccumulator(str(folder)).Reload()
     assert {event.step for event in board.Scalars("val/fid")} == {20}  # the last generator step
     weights = checkpoint_of(folder)["state_dict"]
-    assert not [name for name in weights if "judge" in name or "inception" in name]
+    assert not [name for name in weights if "scoring" in name]
     run_well("task=test", f"ckpt_path={folder}/checkpoints/last.ckpt", "trainer.accelerator=cpu")
     [tested] = [other for other in Path("outputs").rglob("results.json") if other.parent.resolve() != folder]
     again = results_of(tested.parent)
@@ -350,10 +391,10 @@ def test_a_run_and_its_checkpoint_tell_the_same_scores_beside_their_floors(model
         assert again["val/gan_train_accuracy"] == pytest.approx(results["val/gan_train_accuracy"], abs=0.02)
 
 
-def test_a_look_at_the_samples_changes_nothing_in_training() -> None:
-    model, data, trainer = small_run("model=gan", "callbacks.evaluation.every_n_epochs=1", "model.width=0.25")
+def test_evaluation_changes_nothing_in_training() -> None:
+    model, data, trainer = small_run("model=gan", "callbacks.evaluation.every_n_epochs=1", "model.network.width=0.25")
     trainer.fit(model, data)
-    other, data, trainer = small_run("model=gan", "~callbacks.evaluation", "model.width=0.25")
+    other, data, trainer = small_run("model=gan", "~callbacks.evaluation", "model.network.width=0.25")
     trainer.fit(other, data)
     assert torch.equal(flat(model), flat(other))
 
@@ -364,13 +405,13 @@ class Copies:
     num_classes, device = 10, torch.device("cpu")
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.of_class = [images[labels == label] for label in range(10)]
+        self.images_by_class = [images[labels == label] for label in range(10)]
         self.made = [0] * 10
 
     def sample(self, count: int, labels: Tensor) -> Tensor:
         chosen = []
         for label in labels.tolist():
-            chosen.append(self.of_class[label][self.made[label]])
+            chosen.append(self.images_by_class[label][self.made[label]])
             self.made[label] += 1
         return torch.stack(chosen)
 
@@ -382,65 +423,139 @@ def test_gan_train_of_real_images_is_its_floor_and_of_noise_a_guess() -> None:
     labels = data.train_split.labels[:6000]
     noise = torch.rand_like(images) * 2 - 1
     evaluation, state = GANEvaluation(gan_train_count=1000), torch.get_rng_state()
-    of_copies = evaluation.gan_train(Copies(images, labels), data, "test")
-    of_noise = evaluation.gan_train(Copies(noise, labels), data, "test")
+    with_copies = evaluation.gan_train_scores(Copies(images, labels), data, "test")
+    with_noise = evaluation.gan_train_scores(Copies(noise, labels), data, "test")
     assert torch.equal(state, torch.get_rng_state())
-    assert of_copies["test/gan_train_count"] == 1000
-    floor = of_copies["test/gan_train_accuracy_floor"]
-    assert floor == of_noise["test/gan_train_accuracy_floor"] > 0.8
-    assert of_copies["test/gan_train_accuracy"] == pytest.approx(floor, abs=0.05)
-    assert of_noise["test/gan_train_accuracy"] < 0.3
+    assert with_copies["gan_train_count"] == 1000
+    floor = with_copies["gan_train_accuracy_floor"]
+    assert floor == with_noise["gan_train_accuracy_floor"] > 0.8
+    assert with_copies["gan_train_accuracy"] == pytest.approx(floor, abs=0.05)
+    assert with_noise["gan_train_accuracy"] < 0.3
 
 
-def test_a_pupil_that_learns_the_same_twice_is_as_good() -> None:
+def test_gan_train_accuracy_is_the_same_twice() -> None:
     data, images = digits()
     assert data.test_split is not None
     labels = data.test_split.labels
     learn, know = slice(0, 1000), slice(1000, 2000)
     first, _, second = (
-        accuracy_of_a_pupil(images[learn], labels[learn], images[know], labels[know]),
+        gan_train_accuracy(images[learn], labels[learn], images[know], labels[know]),
         torch.rand(1),
-        accuracy_of_a_pupil(images[learn], labels[learn], images[know], labels[know]),
+        gan_train_accuracy(images[learn], labels[learn], images[know], labels[know]),
     )
     assert first == second > 0.5
 
 
 @pytest.mark.parametrize(("stage", "count"), [("val", 2000), pytest.param("test", 10_000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", JUDGES)
-def test_stored_floors_are_what_would_be_measured(name: str, stage: str, count: int) -> None:
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_stored_floors_are_what_would_be_computed(name: str, stage: str, count: int) -> None:
     data = instantiate(compose(f"data={name}").data)
     data.prepare_data()
     data.setup()
-    model = instantiate(compose("model=cgan", "model.width=0.1").model)
-    stored, anew = GANEvaluation(judge=name), GANEvaluation(judge=name)
+    model = instantiate(compose("model=cgan", "model.network.width=0.1").model)
+    stored, recomputed = GANEvaluation(), GANEvaluation()
     known = set(stored.floors)
-    anew.floors.clear()
+    recomputed.floors.clear()
     scores: list[dict[str, float]] = []
-    for evaluation in (stored, anew):
-        evaluation.judge = Judge(name)
-        scores.append(evaluation.evaluate(model, data, stage, count))
+    for evaluation in (stored, recomputed):
+        evaluation.check(model, data)
+        scores.append(evaluation.image_scores(model, data, stage, count))
         if stage == "test":
-            scores[-1] |= evaluation.gan_train(model, data, stage)
-    assert set(stored.floors) == known >= set(anew.floors)
+            scores[-1] |= evaluation.gan_train_scores(model, data, stage)
+    assert set(stored.floors) == known >= set(recomputed.floors)
     assert scores[0].keys() == scores[1].keys()
-    for score in scores[0].keys() - {f"{stage}/evaluation_seconds"}:
+    for score in scores[0]:
         assert scores[0][score] == pytest.approx(scores[1][score], rel=1e-2, abs=5e-3), score
 
 
 def test_the_test_images_are_read_at_the_end_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     data, _ = digits()
     evaluation = GANEvaluation()
-    evaluation.judge = Judge("mnist")
-    model = instantiate(compose("model=gan", "model.width=0.25").model)
-    scores = evaluation.evaluate(model, data, "test", 60)
-    assert scores["test/count"] == 60
-    assert scores["test/parzen_log_likelihood"] < scores["test/parzen_log_likelihood_floor"]
+    model = instantiate(compose("model=gan", "model.network.width=0.25").model)
+    evaluation.check(model, data)
+    scores = evaluation.image_scores(model, data, "test", 60)
+    assert scores["count"] == 60
+    assert scores["parzen_log_likelihood"] < scores["parzen_log_likelihood_floor"]
     monkeypatch.setattr(data, "test_split", None)
-    assert evaluation.evaluate(model, data, "val", 60)["val/count"] == 60
+    assert evaluation.image_scores(model, data, "val", 60)["count"] == 60
 
 
 def test_wasserstein_distance_of_some_images_is_of_all_their_classes() -> None:
     """Samples that are made in turn for each class, as a conditional GAN's are, against the same in another order."""
     fake = (torch.arange(4000) % 10).float().unsqueeze(1)
-    scores = distances(fake[torch.randperm(4000, generator=torch.Generator().manual_seed(1))], fake)
+    scores = distance_scores(fake[torch.randperm(4000, generator=torch.Generator().manual_seed(1))], fake)
     assert scores["wasserstein_2000"] < 0.25  # 0.5 were every second class of the generated ones left out
+
+
+TWO_SAMPLE_METRICS = [cls for cls in TwoSampleMetric.__subclasses__() if cls is not ParzenLogLikelihood]
+
+
+@pytest.mark.parametrize("name", ["real", "generated"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("cls", TWO_SAMPLE_METRICS)
+def test_every_metric_refuses_numbers_that_are_not_finite_and_names_the_set(
+    cls: type[TwoSampleMetric], value: float, name: str
+) -> None:
+    real, fake = torch.randn(12, 10), torch.randn(12, 10)
+    (real if name == "real" else fake)[3, 4] = value
+    with pytest.raises(ValueError, match=f"{name} samples must be finite"):
+        computed(cls(), real, fake)
+
+
+def test_metrics_of_one_set_refuse_numbers_that_are_not_finite() -> None:
+    bad = torch.full((4, 3, 10), math.nan)
+    with pytest.raises(ValueError, match="generated samples must be finite"):
+        ModesCovered().update(bad)
+    with pytest.raises(ValueError, match="generated samples must be finite"):
+        inception_score(bad[:, 0])
+    with pytest.raises(ValueError, match="validation samples must be finite"):
+        computed(ParzenLogLikelihood(bad), torch.zeros(4, 30), torch.ones(4, 30))
+
+
+def test_copies_of_one_image_are_seen_in_the_halves_of_the_nearest_neighbour_accuracy() -> None:
+    _, images = digits()
+    scores = computed(NearestNeighbourAccuracy(), images[:500], images[7:8].repeat(500, 1, 1, 1))
+    assert scores["total"] == pytest.approx(0.5, abs=0.01)
+    assert scores["real"] > 0.95
+    assert scores["fake"] < 0.05
+
+
+def test_scores_of_an_accelerator_without_float64_are_computed_on_the_cpu() -> None:
+    assert scoring_device(torch.device("mps")) == torch.device("cpu")
+    assert scoring_device(torch.device("cuda")) == torch.device("cuda")
+
+
+@pytest.mark.parametrize("name", ["gan", "cgan"])
+def test_trainer_test_scores_a_gan_and_a_checkpoint_is_chosen_by_fid(name: str, tmp_path: Path) -> None:
+    """Without Hydra: a plain trainer, a data module, a callback."""
+    evaluation, best = (
+        GANEvaluation(every_n_epochs=2, count=60, final_count=80, gan_train_count=100),
+        ModelCheckpoint(tmp_path, monitor="val/fid", mode="min"),
+    )
+    model = instantiate(compose(f"model={name}", "model.network.width=0.1").model)
+    data = small_run("model=gan")[1]
+    data.test_split = data.val_split
+    trainer = Trainer(
+        max_epochs=4,
+        callbacks=[evaluation, best],
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    configure_process()
+    trainer.fit(model, data)
+    fid = trainer.callback_metrics["val/fid"]
+    assert best.best_model_score is not None
+    assert best.best_model_score <= fid
+    assert Path(best.best_model_path).is_file()
+    [scores] = trainer.test(model, data, verbose=False)
+    assert scores.keys() == trainer.callback_metrics.keys()
+    assert {"test/fid", "test/fid_relative", "test/fid_floor", "test/nearest_neighbour_accuracy_real"} <= scores.keys()
+    assert ("test/gan_train_accuracy" in scores) == (name == "cgan")
+    assert "test images" in evaluation.description
+    assert trainer.test(model, data, verbose=False)[0]["test/fid"] == scores["test/fid"]
+    [scores] = trainer.validate(model, data, verbose=False)
+    assert "val/fid" in scores
+    assert "validation images" in evaluation.description

@@ -14,8 +14,8 @@ from gan.dragan import DRAGAN
 from gan.ebgan import EBGAN, pulling_away_term
 from gan.mad_gan import MADGAN, Generators
 from gan.minibatch_gan import MinibatchDiscrimination, MinibatchGAN
-from gan.networks import discriminator
-from gan.unrolled_gan import AdamAhead, UnrolledGAN
+from gan.networks import DCGAN, MLP, NetworkPair, Points, Stacked
+from gan.unrolled_gan import UnrolledAdam, UnrolledGAN
 from gan.wgan import WGAN
 from gan.wgan_gp import WGANGP, gradient_penalty
 
@@ -48,13 +48,14 @@ def random_images(count: int = 6) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize(
     "build",
     [
-        lambda: CGAN(network="mlp", width=0.1),
-        lambda: CGAN(network="dcgan", width=0.1),
-        lambda: DRAGAN(width=0.1, num_classes=10),
-        lambda: WGANGP(width=0.1, num_classes=10),
+        lambda: CGAN(network=MLP(0.1)),
+        lambda: CGAN(network=DCGAN(0.1)),
+        lambda: DRAGAN(network=DCGAN(0.1), num_classes=10),
+        lambda: WGANGP(network=DCGAN(0.1), num_classes=10),
+        lambda: WGANGP(network=MLP(0.1), num_classes=10),
     ],
 )
-def test_conditional_gan_makes_and_judges_images_by_their_class(build: Any) -> None:
+def test_both_nets_of_a_conditional_gan_read_the_class(build: Any) -> None:
     model = build().eval()
     latents = torch.randn(1, 100).expand(10, -1)
     with torch.no_grad():
@@ -68,7 +69,7 @@ def test_conditional_gan_makes_and_judges_images_by_their_class(build: Any) -> N
 
 @pytest.mark.parametrize("name", ["dragan", "wgan_gp"])
 def test_penalty_of_a_conditional_gan_is_taken_at_the_label_of_each_image(name: str) -> None:
-    model, data, trainer = gan_run(name, "model.num_classes=10", "model.network=dcgan")
+    model, data, trainer = gan_run(name, "model.num_classes=10", "model/network=dcgan")
     read: list[tuple[Tensor, ...]] = []
     model.discriminator.register_forward_pre_hook(lambda net, inputs: read.append(inputs) if net.training else None)
     trainer.fit(model, data)
@@ -98,17 +99,20 @@ def test_conditional_gan_trains_on_the_labels_of_the_batch() -> None:
 
 
 def test_wgan_losses_are_differences_of_means() -> None:
-    model = WGAN(width=0.1)
+    model = WGAN(network=DCGAN(0.1))
     model.discriminator = nn.Flatten(0)
     assert model.discriminator_loss(REAL, FAKE).item() == 0 - 1
     assert model.generator_loss(REAL, FAKE + 1).item() == -1
-    assert model.measured["train/wasserstein_estimate"].item() == 1
+    assert model.extra_metrics["train/wasserstein_estimate"].item() == 1
 
 
 def test_wgan_critic_takes_100_steps_at_first_and_every_500th_time() -> None:
-    steps = [WGAN(width=0.1, discriminator_steps=5).steps_before(number) for number in (0, 24, 25, 499, 500, 501, 1000)]
+    steps = [
+        WGAN(network=DCGAN(0.1), discriminator_steps=5).discriminator_steps_at(number)
+        for number in (0, 24, 25, 499, 500, 501, 1000)
+    ]
     assert steps == [100, 100, 5, 5, 100, 5, 100]
-    assert WGAN(width=0.1, discriminator_steps=5, warm_up_steps=None).steps_before(0) == 5
+    assert WGAN(network=DCGAN(0.1), discriminator_steps=5, warm_up_steps=None).discriminator_steps_at(0) == 5
 
 
 class Clipped(Callback):
@@ -128,7 +132,12 @@ class Clipped(Callback):
 
 
 def test_wgan_trains_by_its_schedule_with_weights_within_the_clip() -> None:
-    overrides = ("model.warm_up_steps=3", "model.discriminator_steps=2", "model.optimizer.lr=0.01", "model.width=0.05")
+    overrides = (
+        "model.warm_up_steps=3",
+        "model.discriminator_steps=2",
+        "model.optimizer.lr=0.01",
+        "model.network.width=0.05",
+    )
     model, data, trainer = gan_run("wgan", *overrides, "trainer.max_epochs=-1", "trainer.max_steps=28")
     watch = Clipped()
     trainer.callbacks.append(watch)  # type: ignore[attr-defined]
@@ -157,16 +166,16 @@ def test_gradient_penalty_pulls_the_critics_slope_to_one() -> None:
 
 
 def test_wgan_gp_loss_is_wgans_and_ten_times_the_penalty() -> None:
-    model, (real, fake) = WGANGP(width=0.1), random_images()
+    model, (real, fake) = WGANGP(network=DCGAN(0.1)), random_images()
     model.discriminator = critic = Linear([1.0, 2.0, 2.0, 0.0])
     distance = (critic(real).mean() - critic(fake).mean()).item()
     assert model.discriminator_loss(real, fake).item() == pytest.approx(-distance + 10 * (3 - 1) ** 2, rel=1e-5)
-    assert model.measured["train/wasserstein_estimate"].item() == pytest.approx(distance, rel=1e-5)
+    assert model.extra_metrics["train/wasserstein_estimate"].item() == pytest.approx(distance, rel=1e-5)
     assert model.generator_loss(real, fake).item() == pytest.approx(-critic(fake).mean().item())
 
 
 def test_wgan_gp_looks_between_real_and_fake_at_a_place_of_its_own_for_each_pair() -> None:
-    model, (real, fake) = WGANGP(width=0.1), random_images()
+    model, (real, fake) = WGANGP(network=DCGAN(0.1)), random_images()
     model.discriminator = critic = HalfSquare()
     model.discriminator_loss(real, fake)
     shares = ((critic.seen - fake) / (real - fake)).flatten(1).numpy()  # the penalty comes last
@@ -177,7 +186,7 @@ def test_wgan_gp_looks_between_real_and_fake_at_a_place_of_its_own_for_each_pair
 
 
 def test_dragan_loss_is_the_first_papers_and_ten_times_the_penalty_on_logits() -> None:
-    model, (real, fake) = DRAGAN(width=0.1), random_images()
+    model, (real, fake) = DRAGAN(network=DCGAN(0.1)), random_images()
     model.discriminator = net = Linear([1.0, 2.0, 2.0, 0.0])
     with torch.no_grad():
         expected = softplus(-net(real)).mean() + softplus(net(fake)).mean() + 10 * (3 - 1) ** 2
@@ -186,7 +195,7 @@ def test_dragan_loss_is_the_first_papers_and_ten_times_the_penalty_on_logits() -
 
 def test_dragan_perturbs_by_up_to_half_a_standard_deviation_to_one_side() -> None:
     real = torch.randn(200, 1, 28, 28)
-    steps = (DRAGAN(width=0.1).perturbed(real) - real) / real.std()
+    steps = (DRAGAN(network=DCGAN(0.1)).perturbed(real) - real) / real.std()
     assert -1e-5 < steps.min() < 0.01
     assert 0.45 < steps.max() < 0.5
     assert steps.mean().item() == pytest.approx(0.125, abs=0.01)  # half of half of 0.5
@@ -205,16 +214,16 @@ def test_minibatch_features_are_those_of_a_loop() -> None:
 
 
 def test_minibatch_discriminator_tells_copies_of_one_image() -> None:
-    net = MinibatchGAN(network="mlp", width=0.1).eval().discriminator
+    net = MinibatchGAN(network=MLP(0.1)).eval().discriminator
     images = torch.rand(8, 1, 28, 28)
     with torch.no_grad():
         assert not torch.allclose(net(images[:1].expand(8, -1, -1, -1))[0], net(images)[0], atol=1e-6)
 
 
-@pytest.mark.parametrize("network", ["mlp", "dcgan"])
-def test_ebgan_losses_are_energies_with_a_margin(network: str) -> None:
-    model = EBGAN(network=network, width=0.1, margin=25.0).eval()
-    real, fake = torch.rand(6, 1, 28, 28) * 2 - 1, torch.rand(6, 1, 28, 28) * 4 - 2
+@pytest.mark.parametrize("network", [MLP(0.1), DCGAN(0.1), Stacked()], ids=lambda pair: type(pair).__name__)
+def test_ebgan_losses_are_energies_with_a_margin(network: NetworkPair) -> None:
+    model = EBGAN(network=network, margin=25.0).eval()
+    real, fake = torch.rand(6, *network.sample_shape) * 2 - 1, torch.rand(6, *network.sample_shape) * 4 - 2
     net = model.discriminator
     with torch.no_grad():
         energies, codes = [], net.encoder(fake).numpy()
@@ -234,7 +243,7 @@ def test_ebgan_losses_are_energies_with_a_margin(network: str) -> None:
 
 
 def test_ebgan_margin_frees_what_lies_beyond_it() -> None:
-    model = EBGAN(width=0.1)
+    model = EBGAN(network=MLP(0.1))
     model.discriminator = nn.Flatten(0)  # type: ignore[assignment]  # the pixel is the energy
     real, fake = torch.tensor([1.0, 3.0]).view(2, 1, 1, 1), torch.tensor([4.0, 12.0]).view(2, 1, 1, 1)
     assert model.discriminator_loss(real, fake).item() == 2 + (6 + 0) / 2
@@ -261,7 +270,7 @@ def unrolled_loss(weight: float, real: np.ndarray, fake: np.ndarray, steps: int,
 @pytest.mark.parametrize("saturating", [False, True])
 @pytest.mark.parametrize("steps", [0, 1, 5])
 def test_unrolled_gradient_goes_through_the_steps_of_the_discriminator(steps: int, saturating: bool) -> None:
-    model = UnrolledGAN(width=0.1, unrolled_steps=steps, unrolled_lr=0.7, saturating=saturating)
+    model = UnrolledGAN(network=MLP(0.1), unrolled_steps=steps, unrolled_lr=0.7, saturating=saturating)
     model.discriminator = Linear([0.4]).double()
     real, latents = np.array([0.5, 2.0, 1.0]), np.array([-1.0, 0.3, 0.8])
     scale = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)  # the generator: G(z) = a z
@@ -279,7 +288,7 @@ def test_unrolled_gradient_goes_through_the_steps_of_the_discriminator(steps: in
 def test_unrolled_gradient_of_one_step_worked_out_by_hand() -> None:
     """w' = w - lr (-r s(-wr) + f s(wf)); d softplus(-w'f)/df = -s(-w'f) (w' - lr f (s(wf) + f w s(wf) s(-wf)))."""
     weight, real, lr, fake = 0.4, 1.0, 0.5, torch.tensor([2.0], requires_grad=True)
-    model = UnrolledGAN(width=0.1, unrolled_steps=1, unrolled_lr=lr)
+    model = UnrolledGAN(network=MLP(0.1), unrolled_steps=1, unrolled_lr=lr)
     model.discriminator = Linear([weight])
     model.generator_loss(torch.tensor([real]).view(1, 1, 1, 1), fake.view(1, 1, 1, 1)).backward()
 
@@ -303,7 +312,7 @@ def test_steps_ahead_are_those_that_adam_takes_next(before: int) -> None:
             optimizer.step()
 
     steps(before)
-    ahead, foreseen = AdamAhead(optimizer), weight.detach().clone()
+    ahead, foreseen = UnrolledAdam(optimizer), weight.detach().clone()
     for _ in range(4):
         [foreseen] = ahead.step([foreseen], [slopes * foreseen])
     steps(4)
@@ -314,14 +323,14 @@ def test_unrolled_gan_looks_ahead_with_the_optimizer_that_trains_its_discriminat
     model, data, trainer = gan_run("unrolled_gan", "trainer.max_steps=3")
     trainer.fit(model, datamodule=data)
     assert isinstance(model, UnrolledGAN)
-    ahead = model.ahead()
-    assert isinstance(ahead, AdamAhead)
+    ahead = model.unrolled_optimizer()
+    assert isinstance(ahead, UnrolledAdam)
     assert (ahead.lr, ahead.steps) == (1e-4, 3)
 
 
 @pytest.mark.parametrize("width", [0.25, 1.0])
 def test_discriminator_that_does_not_normalize_starts_at_a_scale_that_images_survive(width: float) -> None:
-    features, _ = discriminator("dcgan", width, batch_norm=False)
+    features, _ = DCGAN(width).discriminator(batch_norm=False)
     scale = features(torch.randn(100, 1, 28, 28)).square().mean().sqrt().item()
     assert 0.5 < scale < 2  # from N(0, 0.02) it is 0.01 at a quarter of the width
 
@@ -333,14 +342,14 @@ def test_mad_gan_row_is_made_by_generator_n_mod_k() -> None:
 
 
 def test_mad_gan_classes_are_the_generators_and_real_the_last() -> None:
-    of_real, of_fake = MADGAN(width=0.1, num_generators=3).classes(torch.zeros(2, 1), torch.zeros(5, 1))
+    of_real, of_fake = MADGAN(network=DCGAN(0.1), num_generators=3).classes(torch.zeros(2, 1), torch.zeros(5, 1))
     assert of_real.tolist() == [3, 3]
     assert of_fake.tolist() == [0, 1, 2, 0, 1]
 
 
 def test_mad_gan_losses_by_hand() -> None:
     """Images of three pixels that are the logits of two generators and of real; log-sums from numpy."""
-    model = MADGAN(width=0.1, num_generators=2, fake_weight=2)  # the paper's sum over the generators
+    model = MADGAN(network=DCGAN(0.1), num_generators=2, fake_weight=2.0)  # the paper's sum over the generators
     model.discriminator = nn.Flatten()
     real, fake = torch.randn(4, 3, 1, 1), torch.randn(4, 3, 1, 1)
     of_real, of_fake = (np.log(odds / odds.sum(1, keepdims=True)) for odds in (real.exp().numpy(), fake.exp().numpy()))
@@ -355,7 +364,7 @@ def test_mad_gan_losses_by_hand() -> None:
 
 
 def test_mad_gan_accuracy_is_of_real_against_any_generator() -> None:
-    model = MADGAN(width=0.1, num_generators=2)
+    model = MADGAN(network=DCGAN(0.1), num_generators=2)
     model.discriminator = nn.Flatten()
     real = torch.eye(3)[[2, 2, 0, 2]].view(4, 3, 1, 1)  # one is missed
     fake = torch.eye(3)[[1, 0, 0, 2]].view(4, 3, 1, 1)  # one passes, whoever made the others
@@ -365,17 +374,20 @@ def test_mad_gan_accuracy_is_of_real_against_any_generator() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: WGAN(clip=0), "model.clip=0"),
-        (lambda: WGAN(warm_up_steps=0), "model.warm_up_steps=0"),
-        (lambda: MADGAN(num_generators=0), "model.num_generators=0"),
-        (lambda: MADGAN(fake_weight=0), "model.fake_weight=0"),
-        (lambda: DRAGAN(network="mlp", num_classes=10), "model.network=mlp cannot be told the class"),
-        (lambda: MinibatchGAN(kernels=0), "model.kernels=0"),
-        (lambda: UnrolledGAN(unrolled_steps=-1), "model.unrolled_steps=-1"),
-        (lambda: UnrolledGAN(unrolled_lr=0), "model.unrolled_lr=0"),
-        (lambda: EBGAN(network="cnn"), "model.network=cnn: choose one of mlp, dcgan"),
-        (lambda: EBGAN(width=0), "model.width=0"),
-        (lambda: CGAN(ema_decay=2), "model.ema_decay=2"),
+        (lambda: WGAN(clip=0.0), "clip .*0"),
+        (lambda: WGAN(warm_up_steps=0), "warm_up_steps .*0"),
+        (lambda: WGANGP(penalty=-1.0), "penalty .*-1"),
+        (lambda: MADGAN(num_generators=0), "num_generators .*0"),
+        (lambda: MADGAN(fake_weight=0.0), "fake_weight .*0"),
+        (lambda: MinibatchGAN(kernels=0), "kernels .*0"),
+        (lambda: UnrolledGAN(unrolled_steps=-1), "unrolled_steps .*-1"),
+        (lambda: UnrolledGAN(unrolled_lr=0.0), "unrolled_lr .*0"),
+        (lambda: EBGAN(network="mlp"), "network .*mlp"),  # type: ignore[arg-type]
+        (lambda: EBGAN(network=Points()), "network .*Points"),
+        (lambda: CGAN(network=Points()), "network Points has no class-conditional form"),
+        (lambda: DCGAN(width=0.0), "width .*0"),
+        (lambda: CGAN(ema_decay=2.0), "ema_decay.* .*2"),
+        (lambda: CGAN(latent_dim=True), "latent_dim .*True"),
     ],
 )
 def test_setting_out_of_range_is_refused(build: Any, message: str) -> None:

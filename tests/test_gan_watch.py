@@ -1,4 +1,4 @@
-"""What a GAN shows while it trains: samples and their film, the averaged generator, and the watch over both nets."""
+"""Callbacks of the GANs: plots of samples and their GIF, the averaged generator, and the collapse watch."""
 
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from datamodules.images import ImageData
 from gan.adversarial import GAN
-from gan.callbacks.collapse_watch import CollapseWatch, look, spread
-from gan.callbacks.sample_plots import GANFigures, animate, arc, nearest
+from gan.averaged_generator import WarmUpAverage
+from gan.callbacks.collapse_watch import CollapseWatch, collapse_metrics, deviation
+from gan.callbacks.sample_plots import SamplePlots, animate, arc, nearest
 from gan.cgan import CGAN
+from gan.networks import MLP
 from gan.vanilla import VanillaGAN
 
 AT_THE_END = (
@@ -31,7 +33,7 @@ AT_THE_END = (
 @pytest.mark.parametrize("network", ["mlp", "dcgan"])
 @pytest.mark.parametrize("name", GANS)
 def test_samples_leave_the_model_as_it_was(name: str, network: str) -> None:
-    model, _, _ = gan_run(name, f"model.network={network}")
+    model, _, _ = gan_run(name, f"model/network={network}")
     model.train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     images = model.sample(13)
@@ -42,15 +44,15 @@ def test_samples_leave_the_model_as_it_was(name: str, network: str) -> None:
 
 
 def test_conditional_samples_go_through_the_classes_where_none_are_asked_for() -> None:
-    model = CGAN(width=0.1)
+    model = CGAN(network=MLP(width=0.1))
     asked, latents = torch.arange(12) % 10, torch.randn(12, 100)
     model.latents = lambda count: latents  # type: ignore[method-assign]
     assert torch.equal(model.sample(12), model.sample(12, asked))
     assert not torch.equal(model.sample(12), model.sample(12, asked.flip(0)))
-    with pytest.raises(ValueError, match="3 labels for 12 images"):
+    with pytest.raises(ValueError, match="3 labels for 12 samples"):
         model.sample(12, torch.arange(3))
-    with pytest.raises(ValueError, match="a VanillaGAN has no classes"):
-        VanillaGAN(width=0.1).sample(2, torch.arange(2))
+    with pytest.raises(ValueError, match="VanillaGAN has no classes"):
+        VanillaGAN(network=MLP(width=0.1)).sample(2, torch.arange(2))
 
 
 class Weights(Callback):
@@ -70,38 +72,49 @@ def test_averaged_generator_is_the_moving_average_and_makes_the_samples(name: st
     weights = Weights()
     trainer.callbacks.append(weights)  # type: ignore[attr-defined]
     trainer.fit(model, data)
-    first, *others = weights.seen
-    average = first
-    for later in others:
-        average = 0.7 * average + 0.3 * later
+    average, *others = weights.seen
+    for updates, later in enumerate(others, start=1):
+        decay = min(0.7, (1 + updates) / (10 + updates))
+        average = decay * average + (1 - decay) * later
     assert model.averaged_generator is not None
     assert torch.allclose(flat(model.averaged_generator), average, atol=1e-6)
     latents = torch.randn(5, 100)
-    images = model.images_of(latents)
+    images = model.generate(latents)
     model.eval()
     with torch.no_grad():
         averaged, trained = model.averaged_generator(latents), model(latents)
     assert torch.equal(images, averaged)
-    assert torch.equal(model.images_of(latents, averaged=False), trained)
+    assert torch.equal(model.generate(latents, averaged=False), trained)
     assert not torch.equal(averaged, trained)
 
 
 @pytest.mark.parametrize("name", ["gan", "cgan"])
 def test_averaged_generator_normalizes_by_statistics_of_its_own(name: str) -> None:
     """Those of the weights in training are far off while these still move: here they are of other weights."""
-    model, _, _ = gan_run(name, "model.network=dcgan", "model.ema_decay=0.9")
+    model, _, _ = gan_run(name, "model/network=dcgan", "model.ema_decay=0.9")
     assert model.averaged_generator is not None
     for weight in model.averaged_generator.parameters():
         torch.nn.init.normal_(weight, std=0.5)
     latents, before = torch.randn(2000, 100), torch.get_rng_state()
-    images = model.images_of(latents)
+    images = model.generate(latents)
     assert torch.equal(torch.get_rng_state(), before)
     by_batch = model.averaged_generator.train()(latents)  # normalized by its own mean and variance
     assert (images - by_batch).square().mean() < 0.02 * by_batch.var()
-    other, _, _ = gan_run(name, "model.network=dcgan", "model.ema_decay=0.9")
-    other.images_of(latents)
+    other, _, _ = gan_run(name, "model/network=dcgan", "model.ema_decay=0.9")
+    other.generate(latents)
     other.load_state_dict(model.state_dict())  # whose statistics `by_batch` has moved
-    assert torch.equal(other.images_of(latents), images)
+    assert torch.equal(other.generate(latents), images)
+
+
+def test_average_forgets_the_first_weights_after_a_few_updates() -> None:
+    """After 100 updates with a constant decay of 0.999 the first weights would still have a share of 90 %."""
+    average = [torch.zeros(1)]
+    for updates in range(1, 101):
+        WarmUpAverage(0.999)(average, [torch.ones(1)], torch.tensor(updates))
+    assert 1 - average[0].item() < 1e-6
+    constant = [torch.zeros(1)]
+    WarmUpAverage(0.1)(constant, [torch.ones(1)], 1)  # below the warm-up's 2 / 11
+    assert constant[0].item() == pytest.approx(0.9)
 
 
 def test_learning_rates_of_both_nets_follow_the_schedule() -> None:
@@ -111,15 +124,15 @@ def test_learning_rates_of_both_nets_follow_the_schedule() -> None:
         def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
             rates.append([optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers])
 
-    model, data, trainer = gan_run("unrolled_gan", "model.lr_scheduler=${schedules.cosine}", "trainer.max_epochs=2")
+    model, data, trainer = gan_run("unrolled_gan", "model/lr_scheduler=cosine", "trainer.max_epochs=2")
     trainer.callbacks.append(Rates())  # type: ignore[attr-defined]
     trainer.fit(model, data)
     assert rates == [pytest.approx([1e-3, 1e-4]), pytest.approx([0.5e-3, 0.5e-4])]
 
 
 def test_schedule_that_waits_for_a_loss_is_refused() -> None:
-    model, data, trainer = gan_run("gan", "model.lr_scheduler=${schedules.plateau}")
-    with pytest.raises(ValueError, match=r"ReduceLROnPlateau waits for a loss to fall"):
+    model, data, trainer = gan_run("gan", "model/lr_scheduler=plateau")
+    with pytest.raises(ValueError, match="lr_scheduler must not be ReduceLROnPlateau"):
         trainer.fit(model, data)
 
 
@@ -136,7 +149,7 @@ def test_run_with_an_averaged_generator_resumes_exactly(name: str) -> None:
 
 
 def drawn_run(name: str, *overrides: str) -> tuple[GAN, ImageData, Trainer]:
-    model, data, trainer = small_run(f"model={name}", "model.width=0.1", *overrides)
+    model, data, trainer = small_run(f"model={name}", "model.network.width=0.1", *overrides)
     assert isinstance(model, GAN)
     return model, data, trainer
 
@@ -154,7 +167,7 @@ def test_pictures_are_drawn_every_epoch_and_at_the_end(name: str) -> None:
         assert film.size == (8 * 30 + 2, rows * 30 + 2)
 
 
-def test_film_goes_on_where_a_run_was_stopped() -> None:
+def test_gif_continues_in_a_resumed_run() -> None:
     model, data, trainer = drawn_run("gan", "trainer.max_epochs=2")
     trainer.fit(model, data)
     first = Path("samples/epoch_0001.png").read_bytes()
@@ -166,7 +179,7 @@ def test_film_goes_on_where_a_run_was_stopped() -> None:
         assert len(list(ImageSequence.Iterator(film))) == 4
 
 
-def test_long_film_is_thinned_out_from_the_first_to_the_last_epoch() -> None:
+def test_gif_of_many_epochs_is_thinned_out_from_the_first_to_the_last() -> None:
     pictures = []
     for number in range(9):
         pictures.append(Path(f"{number}.png"))
@@ -179,7 +192,7 @@ def test_long_film_is_thinned_out_from_the_first_to_the_last_epoch() -> None:
 
 def test_pictures_change_nothing_in_training() -> None:
     ends = []
-    for overrides in ((), ("~callbacks.plots", "~callbacks.watch")):
+    for overrides in ((), ("~callbacks.plots", "~callbacks.collapse_watch")):
         model, data, trainer = drawn_run("dragan", "trainer.max_epochs=2", "trainer.log_every_n_steps=1", *overrides)
         trainer.fit(model, data)
         ends.append(model.state_dict())
@@ -238,7 +251,7 @@ def test_watch_has_no_accuracy_for_a_critic() -> None:
     for name in ("wgan", "wgan_gp", "ebgan"):
         model, data, _ = gan_run(name)
         assert data.train_split is not None
-        assert look(model, data.transform(data.train_split.images), data.train_split.labels).keys() == {
+        assert collapse_metrics(model, data.transform(data.train_split.images), data.train_split.labels).keys() == {
             "sample_diversity"
         }
 
@@ -260,7 +273,7 @@ def test_watch_sees_which_side_has_won() -> None:
         def forward(self, images: Tensor) -> Tensor:
             return self.sign * (images[:, 0, 0, 0] - 1.5)
 
-    won = {sign: look(GAN(generator, Sees(sign)), real, labels) for sign in (1.0, -1.0)}
+    won = {sign: collapse_metrics(GAN(generator, Sees(sign)), real, labels) for sign in (1.0, -1.0)}
     assert won[1.0]["discriminator_accuracy"] == 1
     assert won[-1.0]["discriminator_accuracy"] == 0
     watch = CollapseWatch(patience=1)
@@ -269,15 +282,16 @@ def test_watch_sees_which_side_has_won() -> None:
     assert watch.problem("discriminator_accuracy", 0.6) == ""
 
 
-def test_spread_is_the_distance_from_the_mean_image() -> None:
+def test_deviation_is_the_distance_from_the_mean_image() -> None:
     images = torch.randn(50, 1, 28, 28)
     expected = np.sqrt(((images.numpy() - images.numpy().mean(0)) ** 2).mean())
-    assert spread(images).item() == pytest.approx(expected, rel=1e-5)
-    assert spread(images[:1].expand(9, -1, -1, -1)).item() == 0
+    assert deviation(images).item() == pytest.approx(expected, rel=1e-5)
+    assert deviation(images[:1].expand(9, -1, -1, -1)).item() == 0
 
 
 def test_watch_warns_once_of_samples_that_are_all_alike(capsys: pytest.CaptureFixture[str]) -> None:
-    model, data, trainer = gan_run("gan", "model.optimizer.lr=0.0", "trainer.max_epochs=3", "+callbacks.watch.start=4")
+    overrides = ("model.optimizer.lr=0.0", "trainer.max_epochs=3", "callbacks.collapse_watch.start=4")
+    model, data, trainer = gan_run("gan", *overrides)
     for module in model.generator.modules():
         if isinstance(module, nn.Linear):
             nn.init.zeros_(module.weight)
@@ -298,9 +312,10 @@ def test_watch_warns_again_after_a_recovery() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: GANFigures(frames=1), "callbacks.plots.frames=1"),
-        (lambda: GANFigures(seconds=0), "callbacks.plots.seconds=0"),
-        (lambda: CollapseWatch(patience=0), "callbacks.watch.patience=0"),
+        (lambda: SamplePlots(frames=0), "frames .*0"),
+        (lambda: SamplePlots(seconds=0.0), "seconds .*0"),
+        (lambda: CollapseWatch(patience=0), "patience .*0"),
+        (lambda: CollapseWatch(accuracy=2.0), "accuracy .*2"),
     ],
 )
 def test_setting_out_of_range_is_refused(build: Any, message: str) -> None:

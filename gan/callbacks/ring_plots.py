@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.images import ImageData
+from datamodules.in_memory import InMemoryData
 from gan.adversarial import GAN
 from gan.callbacks.sample_plots import SamplePlots
 from gan.scores.evaluation import fixed_seed_samples
@@ -16,7 +16,7 @@ POINTS = 1000
 class RingPlots(SamplePlots):
     """Plots 1,000 samples over as many points of `datamodules.ring.Ring` after every epoch, and at the end a GIF."""
 
-    def picture(self, model: GAN, data: ImageData) -> Tensor:
+    def picture(self, model: GAN, data: InMemoryData) -> Tensor:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -33,5 +33,5 @@ class RingPlots(SamplePlots):
         pixels = torch.from_numpy(np.asarray(canvas.buffer_rgba())[..., :3].copy())  # uint8 (H, W, 3)
         return pixels.permute(2, 0, 1) / 255
 
-    def final_pictures(self, model: GAN, data: ImageData) -> dict[str, Tensor]:
+    def final_pictures(self, model: GAN, data: InMemoryData) -> dict[str, Tensor]:
         return {}

@@ -12,7 +12,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from datamodules.contract import CheckedArguments, Count, Positive
-from datamodules.images import ImageData
+from datamodules.in_memory import InMemoryData
 from gan.adversarial import GAN
 
 STEPS = 10  # images from one latent to the other
@@ -54,11 +54,11 @@ class SamplePlots(CheckedArguments, Callback):
         for name, picture in self.final_pictures(pl_module, trainer.datamodule).items():  # type: ignore[attr-defined]
             log_picture(trainer, name, picture)
 
-    def picture(self, model: GAN, data: ImageData) -> Tensor:
+    def picture(self, model: GAN, data: InMemoryData) -> Tensor:
         """The picture of an epoch, (3, H, W) in [0, 1]."""
         return grid(model.fixed_samples(), 8)
 
-    def final_pictures(self, model: GAN, data: ImageData) -> dict[str, Tensor]:
+    def final_pictures(self, model: GAN, data: InMemoryData) -> dict[str, Tensor]:
         """The pictures at the end of the training, by name."""
         assert data.train_split is not None
         fake = model.sample(64)

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from datamodules.contract import CheckedArguments, DivergenceError, Index
-from datamodules.images import ImageData, Split
+from datamodules.in_memory import InMemoryData, Split
 from gan.adversarial import GAN
 from gan.scores.distances import scoring_device
 from gan.scores.floors import fingerprint, load_floors
@@ -200,7 +200,7 @@ class GANEvaluation(Evaluation):
         }
 
 
-def split_of(data: ImageData, stage: str) -> Split:
+def split_of(data: InMemoryData, stage: str) -> Split:
     """The images of a stage, "val" or "test"."""
     split = data.test_split if stage == "test" else data.val_split
     assert split is not None

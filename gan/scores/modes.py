@@ -76,7 +76,7 @@ class StackedModes(Evaluation):
         self.scoring_net = ScoringNet("mnist")
 
     def check(self, model: Any, data: Any) -> None:
-        if tuple(data.examples(1).shape[1:]) != (3, 28, 28):
+        if data.sample_shape != (3, 28, 28):
             raise ValueError(f"StackedModes counts the modes of Stacked MNIST, not those of {data.name}")
 
     def compute_scores(self, model: Any, data: Any, stage: str, final: bool) -> dict[str, float]:

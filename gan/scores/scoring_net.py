@@ -25,7 +25,8 @@ from classic_cnn.lenet import LeNet5
 from classic_cnn.vgg import VGG
 
 FOLDER = Path(__file__).parent / "weights"
-DEPTH, WIDTH = 11, 0.125
+DEPTH: Literal[11] = 11
+WIDTH = 0.125
 BATCH = 500  # images that a net reads at a time
 LEARNER_EPOCHS, LEARNER_BATCH = 10, 100
 
