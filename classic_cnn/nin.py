@@ -14,13 +14,12 @@ class Configuration(NamedTuple):
 
     out_channels: Sequence[Sequence[int]]
     kernel_sizes: Sequence[int]
-    second_pooling: type[nn.MaxPool2d] | type[nn.AvgPool2d]
 
 
-# Of the authors' own files (github.com/mavenlin/cuda-convnet), for the paper prints no widths.
+# From the authors' own files (github.com/mavenlin/cuda-convnet), for the paper prints no widths; both pool by maxima.
 CONFIGURATIONS = {
-    "mnist": Configuration(((96, 64, 48), (128, 96, 48), (128, 96)), (5, 5, 5), nn.MaxPool2d),
-    "cifar10": Configuration(((192, 160, 96), (192, 192, 192), (192, 192)), (5, 5, 3), nn.AvgPool2d),
+    "mnist": Configuration(((96, 64, 48), (128, 96, 48), (128, 96)), (5, 5, 5)),
+    "cifar10": Configuration(((192, 160, 96), (192, 192, 192), (192, 192)), (5, 5, 3)),
 }
 
 
@@ -89,11 +88,11 @@ class NiN(ImageClassifier):
         **recipe: Unpack[Recipe],
     ) -> None:
         super().__init__(in_channels, num_classes, image_size, **recipe)
-        (first, second, third), kernel_sizes, second_pooling = CONFIGURATIONS[configuration]
+        (first, second, third), kernel_sizes = CONFIGURATIONS[configuration]
         layers = mlpconv(in_channels, first, kernel_sizes[0], batch_norm)  # (N, 48, 28, 28)
         layers += [nn.MaxPool2d(3, stride=2, ceil_mode=True), nn.Dropout(dropout)]  # (N, 48, 14, 14)
         layers += mlpconv(first[-1], second, kernel_sizes[1], batch_norm)  # (N, 48, 14, 14)
-        layers += [second_pooling(3, stride=2, ceil_mode=True), nn.Dropout(dropout)]  # (N, 48, 7, 7)
+        layers += [nn.MaxPool2d(3, stride=2, ceil_mode=True), nn.Dropout(dropout)]  # (N, 48, 7, 7)
         layers += mlpconv(second[-1], third, kernel_sizes[2], batch_norm)  # (N, 96, 7, 7)
         layers.append(nn.Conv2d(third[-1], num_classes, 1))  # one feature map per class (N, 10, 7, 7)
         if output_relu:

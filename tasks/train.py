@@ -1,6 +1,7 @@
 """task=train: fit, then test the checkpoint that validation chose."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from classic_cnn.classifier import ImageClassifier, layer_name
 from tasks.build import build, describe
 from tasks.callbacks import (
     ConfigInCheckpoint,
@@ -97,15 +99,27 @@ def warm_start(model: LightningModule, path: str) -> str:
         ValueError: the file cannot be used or has no layer that fits.
     """
     weights = read_checkpoint(path, "init_from")["state_dict"]
-    own = model.state_dict()
-    layers = dict.fromkeys(name.rpartition(".")[0] for name in own)
-    fits = {name for name in own if name in weights and weights[name].shape == own[name].shape}
-    taken = [layer for layer in layers if all(name in fits for name in own if name.rpartition(".")[0] == layer)]
-    if not taken:
-        raise ValueError(f"init_from={path}: has no layer in common with this {type(model).__name__}")
-    model.load_state_dict({name: weights[name] for name in own if name.rpartition(".")[0] in taken}, strict=False)
+    layers = dict.fromkeys(map(layer_name, model.state_dict()))
+    if isinstance(model, ImageClassifier):  # VGG has a rule of its own
+        try:
+            taken = model.warm_start(weights)
+        except ValueError as error:
+            raise ValueError(f"init_from={path}: {error}") from error
+    else:
+        taken = copy_layers(model, weights)
+        if not taken:
+            raise ValueError(f"init_from={path}: has no layer in common with this {type(model).__name__}")
     new = [layer for layer in layers if layer not in taken]
     return f"taken over   {', '.join(taken)} from {path}\nleft random  {', '.join(new) or 'nothing'}"
+
+
+def copy_layers(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> list[str]:
+    """Copies each layer that has the same name and shapes in the `weights` of another net; returns their names."""
+    own = model.state_dict()
+    new = {layer_name(name) for name in own if name not in weights or weights[name].shape != own[name].shape}
+    common = {name: weights[name] for name in own if layer_name(name) not in new}
+    model.load_state_dict(common, strict=False)
+    return list(dict.fromkeys(map(layer_name, common)))
 
 
 def compile_nets(model: LightningModule) -> None:

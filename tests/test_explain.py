@@ -15,17 +15,10 @@ from torch.nn import functional as F
 
 from classic_cnn.alexnet import AlexNet
 from classic_cnn.classifier import ImageClassifier
-from classic_cnn.explain.attribution import attribute, occlude, occlusion
-from classic_cnn.explain.deconvnet import (
-    Window,
-    conv_layers,
-    feature_maps,
-    guided,
-    is_chain,
-    project,
-    search,
-    window_of,
-)
+from classic_cnn.explain.attribution import attribute, guided_backpropagation
+from classic_cnn.explain.deconvnet import conv_layers, feature_maps, is_chain, project, strongest_responses
+from classic_cnn.explain.occlusion import occlude, occlusion
+from classic_cnn.explain.receptive_field import ReceptiveField, receptive_field
 from classic_cnn.vgg import VGG
 from classic_cnn.zfnet import ZFNet
 from datamodules.mnist import MNIST5k
@@ -66,37 +59,37 @@ def test_deconvnet_agrees_with_captum(pool: nn.MaxPool2d) -> None:
 
 
 @pytest.mark.parametrize("net", [AlexNet(), ZFNet(), VGG(depth=11, width=0.1)], ids=lambda net: type(net).__name__)
-def test_projection_stays_in_the_window_of_its_activation(net: AlexNet | ZFNet | VGG) -> None:
+def test_projection_stays_in_the_receptive_field_of_its_activation(net: AlexNet | ZFNet | VGG) -> None:
     net.eval()
     images = digits(4)
     reached = 0
     for layer in conv_layers(net, images[:1]):
         chain = net.features[: list(net.features).index(layer.output) + 1]
-        window = window_of(chain)
-        maps = chain(images).detach()
-        feature = int(maps.amax((0, 2, 3)).argmax())
+        field = receptive_field(chain)
+        outputs = chain(images).detach()
+        feature = int(outputs.amax((0, 2, 3)).argmax())
         projected = project(chain, images, torch.full((4,), feature))
         for index in range(4):
-            row, column = divmod(int(maps[index, feature].argmax()), maps.shape[-1])
-            top, left = (max(0, window.start + window.jump * place) for place in (row, column))
+            row, column = divmod(int(outputs[index, feature].argmax()), outputs.shape[-1])
+            top, left = (max(0, field.start + field.jump * place) for place in (row, column))
             outside = projected[index, 0].clone()
-            outside[top : window.start + window.jump * row + window.size, :][
-                :, left : window.start + window.jump * column + window.size
+            outside[top : field.start + field.jump * row + field.size, :][
+                :, left : field.start + field.jump * column + field.size
             ] = 0
             assert outside.abs().max() == 0
             reached += int(projected[index].abs().max() > 0)
     assert reached > 4
 
 
-def test_cut_is_the_window_around_a_value_and_filled_up_beyond_the_border() -> None:
+def test_crop_is_the_field_of_a_value_and_filled_beyond_the_border() -> None:
     image = torch.arange(16.0).view(1, 1, 4, 4)
-    window = Window().through(nn.Conv2d(1, 1, 3, padding=1))
-    assert window.cut(image, torch.tensor([1]), torch.tensor([2]), -1)[0, 0].tolist() == [
+    field = ReceptiveField().through(3, padding=1)
+    assert field.crop(image, torch.tensor([1]), torch.tensor([2]), -1)[0, 0].tolist() == [
         [1, 2, 3],
         [5, 6, 7],
         [9, 10, 11],
     ]
-    assert window.cut(image, torch.tensor([0]), torch.tensor([3]), -1)[0, 0].tolist() == [
+    assert field.crop(image, torch.tensor([0]), torch.tensor([3]), -1)[0, 0].tolist() == [
         [-1, -1, -1],
         [2, 3, -1],
         [6, 7, -1],
@@ -107,15 +100,15 @@ def test_search_finds_the_images_with_the_strongest_responses() -> None:
     chain, images = small_chain(nn.MaxPool2d(2)), digits(50)
     layers = conv_layers(chain, images[:1])
     assert [layer.output for layer in layers] == [chain[1], chain[5]]
-    _, responses = search(chain, layers, images.split(20))
-    maps, top = responses.strongest(3)
+    _, responses = strongest_responses(chain, layers, images.split(20))
+    channels, top = responses.strongest(3)
     peaks = chain(images).amax((2, 3))  # (50, 8)
-    for feature, indices in zip(maps.tolist(), top, strict=True):
+    for feature, indices in zip(channels.tolist(), top, strict=True):
         assert peaks[indices, feature].tolist() == peaks[:, feature].sort(descending=True).values[:9].tolist()
-    of_maps = peaks.sort(0, descending=True).values[:9].mean(0)
-    assert of_maps[maps].tolist() == of_maps.sort(descending=True).values[:3].tolist()
+    means = peaks.sort(0, descending=True).values[:9].mean(0)
+    assert means[channels].tolist() == means.sort(descending=True).values[:3].tolist()
     (deep,) = feature_maps(chain, layers[1:], images)
-    assert torch.equal(deep.flatten(2).gather(2, responses.places.unsqueeze(2)).squeeze(2), responses.values)
+    assert torch.equal(deep.flatten(2).gather(2, responses.positions.unsqueeze(2)).squeeze(2), responses.values)
 
 
 @pytest.mark.parametrize("name", models_of(ImageClassifier))
@@ -133,9 +126,9 @@ def test_every_classifier_can_be_explained(name: str) -> None:
         assert part.isfinite().all()
     assert found.saliency.max() > 0
     assert found.guided.abs().max() > 0
-    assert all(maps.dim() == 4 for maps in feature_maps(model, layers, images))
+    assert all(outputs.dim() == 4 for outputs in feature_maps(model, layers, images))
     if layers:
-        back = guided(model, layers[0], images, torch.tensor([0, 1]))
+        back = guided_backpropagation(model, layers[0], images, torch.tensor([0, 1]))
         assert back.shape == images.shape
         assert back.abs().max() > 0
     chains = {"lenet", "alexnet", "zfnet", "vgg", "nin"}

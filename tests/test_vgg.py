@@ -1,11 +1,9 @@
-"""VGG against torchvision's, and its warm start from a shallower net (Simonyan and Zisserman 2014, section 3.1)."""
-
-import copy
+"""VGG against torchvision's, and its configuration C."""
 
 import pytest
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 from classic_cnn.vgg import VGG
 
@@ -27,24 +25,6 @@ def test_vgg_configuration_c_ends_its_last_stages_with_1x1() -> None:
         features = VGG.published(depth=16, one_by_one=True).features
     kernel_sizes = [module.kernel_size[0] for module in features if isinstance(module, nn.Conv2d)]
     assert kernel_sizes == [3, 3, 3, 3, 3, 3, 1, 3, 3, 1, 3, 3, 1]
-
-
-def changed(model: nn.Module, before: dict[str, Tensor]) -> set[str]:
-    return {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
-
-
-def test_deep_vgg_starts_from_four_convolutions_and_the_large_layers_of_a_shallow_one() -> None:
-    shallow, deep = VGG(depth=11, width=0.1), VGG(depth=13, width=0.1)
-    for tensor in shallow.state_dict().values():
-        tensor.add_(1)
-    before = copy.deepcopy(deep.state_dict())
-    taken = deep.warm_start(shallow.state_dict())
-    places = ("1_1", "2_1", "3_1", "3_2")
-    convolutions = [f"features.{kind}{place}" for place in places for kind in ("conv", "bn")]
-    assert taken == [*convolutions, "classifier.1", "classifier.4", "classifier.7"]
-    assert {name.rpartition(".")[0] for name in changed(deep, before)} == set(taken)
-    own, source = deep.state_dict(), shallow.state_dict()
-    assert all(torch.equal(own[name], source[name]) for name in changed(deep, before))
 
 
 def test_one_by_one_convolutions_belong_to_16_layers() -> None:

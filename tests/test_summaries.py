@@ -1,0 +1,32 @@
+"""A sweep of task=summarize ends in one table, with the accuracy of runs that are there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from command_line import run_well
+
+
+def finished_run(folder: str, results: dict[str, Any]) -> None:
+    run = Path(folder)
+    (run / ".hydra").mkdir(parents=True)
+    (run / ".hydra/overrides.yaml").touch()
+    (run / "results.json").write_text(json.dumps(results))
+
+
+def test_summaries_of_a_sweep_end_in_one_table_with_the_accuracy_that_is_known() -> None:
+    lenet = {"status": "finished", "task": "train", "model": "lenet", "data": "mnist_5k", "folder": "there", "seed": 0}
+    lenet |= {"parameters": 61_706, "macs": 416_520, "overrides": []}
+    finished_run("outputs/a", lenet | {"objective": 0.97, "test/accuracy": 0.9612})
+    finished_run("outputs/b", lenet | {"objective": 0.96, "test/accuracy": 0.9734})  # better only on the test images
+    finished_run("outputs/c", lenet | {"objective": 0.99, "test/accuracy": 0.9856, "macs": 1})  # another LeNet
+    run_well("-m", "task=summarize", "model=lenet,gan,resnet", "data=mnist_5k")
+    [sweep] = Path("outputs/sweeps").iterdir()
+    assert (sweep / "leaderboard.png").stat().st_size > 1000
+    assert (sweep / "leaderboard.md").read_text().splitlines() == [
+        "| model | data | parameters | MACs | accuracy (%) | seeds |",
+        "|---|---|---|---|---|---|",
+        "| lenet | mnist_5k | 61.7 k | 417 k | 96.12 | 1 |",
+        "| gan | mnist_5k | 3.7 M | 3.7 M |  | 1 |",
+        "| resnet | mnist_5k | 269 k | 30.8 M |  | 1 |",
+    ]

@@ -1,0 +1,59 @@
+"""WeightEMA: the averaged weights are validated, saved and measured, and survive a resumed run."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import small_run
+from lightning import Trainer
+
+from classic_cnn.callbacks.weight_ema import WeightEMA
+from classic_cnn.lenet import LeNet5
+from datamodules.contract import ArgumentError
+
+EMA_RUN = (
+    *("model=vgg", "model.depth=11", "model.width=0.05", "~callbacks.plots", "model.label_smoothing=0.1"),
+    *("+callbacks.ema._target_=classic_cnn.callbacks.weight_ema.WeightEMA", "+callbacks.ema.decay=0.5"),
+    *("callbacks.checkpoint.monitor=val/loss", "callbacks.checkpoint.mode=min", "model/lr_scheduler=none"),
+)
+
+
+def test_averaged_weights_are_what_is_validated_saved_and_measured(tmp_path: Path) -> None:
+    model, data, trainer = small_run(*EMA_RUN, "trainer.max_epochs=3", folder=tmp_path)
+    trainer.fit(model, data)
+    best = tmp_path / "checkpoints/best.ckpt"
+    checkpoint = torch.load(best, weights_only=True)
+    raw = checkpoint["current_model_state"]
+    assert not torch.equal(checkpoint["state_dict"]["classifier.1.weight"], raw["classifier.1.weight"])
+    assert not torch.equal(checkpoint["state_dict"]["features.bn1_1.running_mean"], raw["features.bn1_1.running_mean"])
+    reached = trainer.checkpoint_callback.best_model_score.item()  # type: ignore[union-attr]
+    [metrics] = trainer.validate(model, data, ckpt_path=str(best), weights_only=True, verbose=False)
+    assert metrics["val/loss"] == pytest.approx(reached)
+    data.test_split = data.val_split
+    [metrics] = trainer.test(model, data, ckpt_path=str(best), weights_only=True, verbose=False)
+    assert metrics["test/loss"] == pytest.approx(reached)
+    assert all(torch.equal(tensor, checkpoint["state_dict"][name]) for name, tensor in model.state_dict().items())
+
+
+def test_averaged_weights_of_a_resumed_run_are_those_of_one_in_one_go(tmp_path: Path) -> None:
+    for folder, epochs in (("whole", 2), ("parts", 1), ("parts", 2)):
+        model, data, trainer = small_run(*EMA_RUN, f"trainer.max_epochs={epochs}", folder=tmp_path / folder)
+        last = tmp_path / folder / "checkpoints/last.ckpt"
+        trainer.fit(model, data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+    whole, parts = (torch.load(tmp_path / f / "checkpoints/last.ckpt", weights_only=True) for f in ("whole", "parts"))
+    for state in ("state_dict", "current_model_state"):
+        assert all(torch.equal(tensor, parts[state][name]) for name, tensor in whole[state].items())
+
+
+def test_integers_are_not_averaged() -> None:
+    net = LeNet5.published()
+    ema = WeightEMA(decay=0.9)
+    ema.setup(Trainer(logger=False, barebones=True), net, "fit")
+    assert ema._average_model is not None
+    for _ in range(3):
+        ema._average_model.update_parameters(net)
+    pairs = {name: buffer for name, buffer in ema._average_model.module.named_buffers() if name.endswith("pairs")}
+    assert pairs
+    assert all(torch.equal(buffer, net.get_buffer(name)) for name, buffer in pairs.items())
+    with pytest.raises(ArgumentError, match="decay"):
+        WeightEMA(decay=1.5)
