@@ -4,7 +4,7 @@ from typing import Literal
 
 from typing_extensions import Unpack
 
-from datamodules.contract import LocalPath
+from datamodules.contract import ArgumentError, LocalPath
 from datamodules.images import ImageSettings
 from datamodules.in_memory import Split
 from datamodules.labelled_set import check_imitates, read_labelled
@@ -36,7 +36,7 @@ class Generated(MNIST):
         **settings: Unpack[ImageSettings],
     ) -> None:
         if path is None:
-            raise ValueError("path is needed: the set to train on, such as one that task=generate has written")
+            raise ArgumentError("path", None, "is needed: a set to train on, such as one that task=generate wrote")
         super().__init__(**settings)
         self.path = path
         original = REAL[real]

@@ -164,7 +164,7 @@ def test_images_without_labels_are_pngs_in_one_folder(gan: Path) -> None:
     assert [file.name for file in files] == [f"{i:02d}.png" for i in range(12)]
     outcome = run("data=generated", f"data.path={folder / 'generated'}", "trainer.accelerator=cpu")
     assert outcome.status == 2
-    assert "PNGs in a folder a class" in outcome.err
+    assert "neither IDX files nor PNGs" in outcome.err
 
 
 @pytest.mark.parametrize("option", ["task.format=csv", "task.format=idx", "task.labels=[3]"])

@@ -94,9 +94,11 @@ def test_a_classifier_trains_on_a_set_and_is_tested_on_real_images(digits: Split
     folder = only_run()
     results = results_of(folder)
     assert results["test/accuracy"] > 0.9
-    run_well("task=test", f"ckpt_path={folder / 'checkpoints' / 'best.ckpt'}", "~callbacks.plots")
+    checkpoint = f"ckpt_path={folder / 'checkpoints' / 'best.ckpt'}"
+    run_well("task=test", checkpoint, "data.path=set.csv", "~callbacks.plots")
     (tested,) = {path.parent.resolve() for path in Path("outputs").rglob("results.json")} - {folder}
     assert results_of(tested)["test/accuracy"] == results["test/accuracy"]
+    assert "data.path" in run("task=test", checkpoint).err  # no path is followed out of a checkpoint
 
 
 def test_a_real_set_is_extended_on_the_command_line(digits: Split) -> None:
@@ -110,9 +112,9 @@ def test_a_real_set_is_extended_on_the_command_line(digits: Split) -> None:
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (("data=generated",), "path is needed"),
+        (("data=generated",), "data.path=null: is needed"),
         (("data=generated", "data.path=nowhere"), "nowhere: no such file or folder"),
-        (("data=generated", "data.path=x", "data.real=mnist_5k"), "real should be"),
+        (("data=generated", "data.path=x", "data.real=mnist_5k"), "data.real=mnist_5k: should be"),
         (("data=mnist_5k", "data.extra_train_path=nowhere"), "nowhere: no such file or folder"),
     ],
 )
