@@ -71,6 +71,8 @@ def main() -> None:
         sys.argv[1:] = any_key(sys.argv[1:])
         job()
     except Exception as error:
+        if "tasks.folders" in sys.modules:
+            get_method("tasks.folders.remove_unused_sweeps")()
         sys.exit(get_method("tasks.messages.report")(error, SHOW_TRACEBACK))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,20 @@ def new_folder(parent: Path) -> Path:
     raise AssertionError("unreachable")
 
 
+sweeps: list[Path] = []  # that this process made
+
+
 def sweep_folder() -> str:
     """A new folder outputs/sweeps/<date_time>; a resolver of conf/config.yaml."""
-    return str(new_folder(Path("outputs", "sweeps")))
+    sweeps.append(new_folder(Path("outputs", "sweeps")))
+    return str(sweeps[-1])
+
+
+def remove_unused_sweeps() -> None:
+    """Removes the folders of sweeps that were refused before their first job."""
+    for folder in sweeps:
+        if folder.is_dir() and {path.name for path in folder.iterdir()} <= {"multirun.yaml"}:
+            shutil.rmtree(folder)
 
 
 def job_folder(number: int, overrides: ListConfig) -> str:

@@ -52,7 +52,7 @@ def generate(
     classes = choose_classes(model, format, labels)
     path = folder / ("generated.csv" if format == "csv" else "generated")
     counts = write_set(model, path, format, count, classes)
-    imitates = getattr(datamodule, "domain", "") or cfg.choices.data
+    imitates = datamodule.domain or cfg.choices.data
     sidecar = {
         "path": path.name,
         "format": format,

@@ -66,7 +66,10 @@ def read_images(paths: Sequence[str], centred_digits: bool) -> Tensor:
     Raises:
         ValueError: one of them cannot be used.
     """
-    return torch.stack([read_user_image(path, centred_digits) for path in paths])
+    try:
+        return torch.stack([read_user_image(path, centred_digits) for path in paths])
+    except ValueError as error:
+        raise ValueError(f"input={error}") from error
 
 
 def make_row(path: str, predictions: Sequence[Prediction]) -> dict[str, Any]:
