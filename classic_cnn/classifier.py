@@ -1,7 +1,7 @@
 """The loop that all classifiers share: cross-entropy, accuracy, optimizer and schedule."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any, ClassVar, Self, Unpack
 
@@ -193,8 +193,7 @@ class ImageClassifier(CheckedArguments, LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the constructor's plain arguments, from which `load_from_checkpoint` builds a net of the same size."""
-        plain = {name: list(value) if is_list(value) else value for name, value in self.arguments.items()}
-        checkpoint["hyper_parameters"] = {name: value for name, value in plain.items() if is_plain(value)}
+        checkpoint["hyper_parameters"] = self.plain_arguments()
 
     def parameter_groups(self) -> Any:
         """What the optimizer gets; a net whose paper treats some weights differently overrides it."""
@@ -221,18 +220,3 @@ def layer_name(parameter_name: str) -> str:
     'features.0'
     """
     return parameter_name.rpartition(".")[0]
-
-
-def is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
-
-
-def is_plain(value: Any) -> bool:
-    """Whether a value is a number, a text, None or a list of these.
-
-    >>> is_plain([0.9, None]), is_plain(torch.optim.SGD)
-    (True, False)
-    """
-    if isinstance(value, list):
-        return all(map(is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError, validate_call
@@ -79,6 +79,11 @@ class CheckedArguments:
 
     arguments: dict[str, Any]
 
+    def plain_arguments(self) -> dict[str, Any]:
+        """Those of the arguments that a checkpoint can hold: numbers, text, None and lists of these."""
+        lists = {name: list(value) if is_list(value) else value for name, value in self.arguments.items()}
+        return {name: value for name, value in lists.items() if is_plain(value)}
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "__init__" in vars(cls):
@@ -111,3 +116,18 @@ def argument_error(error: ValidationError) -> ArgumentError:
     unknown = fault["type"] in ("unexpected_keyword_argument", "extra_forbidden")
     reason = "is not an argument" if unknown else fault["msg"].removeprefix("Input ")
     return ArgumentError(".".join(map(str, fault["loc"])), fault["input"], reason)
+
+
+def is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is a number, a text, None or a list of these.
+
+    >>> is_plain([0.9, None]), is_plain(print)
+    (True, False)
+    """
+    if isinstance(value, list):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)

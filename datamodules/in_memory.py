@@ -110,10 +110,14 @@ class InMemoryData(CheckedArguments, LightningDataModule):
     def test_dataloader(self) -> DataLoader[Any]:
         return self._evaluation_loader(self.test_split)
 
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """The test images, or the validation images of a set that has no others."""
+        return self._evaluation_loader(self.test_split or self.val_split)
+
     def _evaluation_loader(self, split: Split | None) -> DataLoader[Any]:
         assert split is not None, "setup() comes first, and the set must have such a split"
         batch_size = max(self.batch_size, 1000)  # without gradients there is room for more samples
-        return DataLoader(InMemoryDataset(split), batch_size, collate_fn=identity)
+        return DataLoader(InMemoryDataset(split), batch_size=batch_size, collate_fn=identity)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         if self.trainer and self.trainer.training:  # dropout and augmentation depend on (seed, batch) alone: resumable

@@ -227,7 +227,9 @@ class GAN(CheckedArguments, LightningModule):
         """Does nothing with single batches: an evaluation callback compares whole sets."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the constructor's plain arguments; `load_from_checkpoint` needs a `network` that is not the default."""
         self.check_divergence()
+        checkpoint["hyper_parameters"] = self.plain_arguments()
         checkpoint["discriminator_steps_done"] = self.discriminator_steps_done
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
