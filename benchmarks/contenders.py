@@ -1,0 +1,160 @@
+"""The contenders of `benchmarks.throughput` that are not `run.py`: python -m benchmarks.contenders NAME BATCHES.
+
+Each trains LeNet-5 in its modern form with Adam for an epoch of MNIST and validates it, and tells the processor time
+that this took from the second step on. BATCHES limits both, 0 = all.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from tempfile import TemporaryDirectory
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torchmetrics.classification import MulticlassAccuracy
+from torchvision.transforms import Compose, Normalize, ToTensor
+
+from benchmarks.clock import Clock
+from benchmarks.measure import tell
+from classic_cnn.lenet import LeNet5
+from datamodules.in_memory import Split
+from datamodules.mnist import MNIST
+from tasks.process import keep_freed_memory
+
+BATCH_SIZE = 100
+VALIDATION_BATCH_SIZE = 1000
+TEMPLATE = "Lightning, Normalize per image, metrics per step"
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+class PilImages(Dataset[tuple[Tensor, int]]):
+    """Image by image through PIL, as torchvision.datasets.MNIST does it."""
+
+    def __init__(self, split: Split, transform: Callable[[Image.Image], Tensor]) -> None:
+        self.images, self.labels = split
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(self.images[index, 0].numpy())), int(self.labels[index])
+
+
+class ResidentBatches:
+    """A float tensor in memory, cut into batches in a new random order."""
+
+    def __init__(self, split: Split, batch_size: int) -> None:
+        self.images, self.labels, self.batch_size = split.images.float().div(127.5).sub(1), split.labels, batch_size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for index in torch.randperm(len(self.labels)).split(self.batch_size):
+            yield self.images[index], self.labels[index]
+
+
+class CommonTemplate(LightningModule):
+    """What the usual Lightning templates do: a metric object and a log entry at every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = LeNet5(channels_last=False)
+        self.train_accuracy = MulticlassAccuracy(10, average="micro")
+        self.val_accuracy = MulticlassAccuracy(10, average="micro")
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch
+        logits = self.net(images)
+        loss = F.cross_entropy(logits, labels)
+        self.train_accuracy(logits, labels)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True)
+        self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        images, labels = batch
+        logits = self.net(images)
+        self.val_accuracy(logits, labels)
+        self.log("val/loss", F.cross_entropy(logits, labels), prog_bar=True)
+        self.log("val/accuracy", self.val_accuracy, prog_bar=True)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters())
+
+
+def plain_epoch(net: nn.Module, train: Batches, val: Batches, batches: int | None) -> None:
+    """An epoch of a loop without any framework."""
+    optimizer = torch.optim.Adam(net.parameters())
+    start = 0.0
+    for step, (images, labels) in enumerate(islice(train, batches)):
+        optimizer.zero_grad()
+        F.cross_entropy(net(images), labels).backward()
+        optimizer.step()
+        start = time.process_time() if step == 0 else start
+    with torch.no_grad():
+        sum((net(images).argmax(1) == labels).sum() for images, labels in islice(val, batches))
+    tell(epoch=time.process_time() - start)
+
+
+def splits() -> tuple[Split, Split]:
+    data = MNIST()
+    data.prepare_data()
+    data.setup("fit")
+    assert data.train_split is not None
+    assert data.val_split is not None
+    return data.train_split, data.val_split
+
+
+def resident(batches: int | None, channels_last: bool = False) -> None:
+    train, val = splits()
+    net = LeNet5().to(memory_format=torch.channels_last) if channels_last else LeNet5()
+    plain_epoch(net, ResidentBatches(train, BATCH_SIZE), ResidentBatches(val, VALIDATION_BATCH_SIZE), batches)
+
+
+def resident_with_memory_kept(batches: int | None) -> None:
+    keep_freed_memory()
+    resident(batches, channels_last=True)
+
+
+def per_image(batches: int | None) -> None:
+    train, val = (PilImages(split, ToTensor()) for split in splits())
+    loaders = DataLoader(train, BATCH_SIZE, shuffle=True), DataLoader(val, VALIDATION_BATCH_SIZE)
+    plain_epoch(LeNet5(), *loaders, batches)
+
+
+def common_template(batches: int | None) -> None:
+    transform = Compose([ToTensor(), Normalize((0.1307,), (0.3081,))])
+    train, val = (PilImages(split, transform) for split in splits())
+    with TemporaryDirectory() as folder:
+        trainer = Trainer(
+            max_epochs=1,
+            accelerator="cpu",
+            limit_train_batches=batches,
+            limit_val_batches=batches,
+            logger=TensorBoardLogger(folder),
+            callbacks=[Clock(), ModelCheckpoint(folder, monitor="val/accuracy", mode="max", save_last=True)],
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        loaders = DataLoader(train, BATCH_SIZE, shuffle=True), DataLoader(val, VALIDATION_BATCH_SIZE)
+        trainer.fit(CommonTemplate(), *loaders)
+
+
+PLAIN: dict[str, Callable[[int | None], None]] = {
+    "plain loop, images in memory": resident,
+    "the same, channels_last": lambda batches: resident(batches, channels_last=True),
+    "the same, and freed memory kept": resident_with_memory_kept,
+}
+COMMON: dict[str, Callable[[int | None], None]] = {
+    "plain loop, DataLoader and ToTensor per image": per_image,
+    TEMPLATE: common_template,
+}
+
+if __name__ == "__main__":
+    (PLAIN | COMMON)[sys.argv[1]](int(sys.argv[2]) or None)
