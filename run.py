@@ -40,6 +40,8 @@ def any_key(arguments: list[str]) -> list[str]:
     >>> any_key(["model=lenet", "model/optimizer=sgd", "model.optimizer.betas=[0.5,0.9]", "-m"])
     ['model=lenet', 'model/optimizer=sgd', '++model.optimizer.betas=[0.5,0.9]', '-m']
     """
+    if any(text.startswith("ckpt_path=") for text in arguments):  # whose run's options are this command's too
+        arguments = get_method("tasks.checkpoint.add_choices")(arguments)
     keys = [re.match(r"(?!hydra\.)[A-Za-z_][\w.]*(?==)", text) for text in arguments]
     is_value = [key is not None and not Path(CONF, key[0]).is_dir() for key in keys]
     return [f"++{text}" if value else text for text, value in zip(arguments, is_value, strict=True)]
@@ -66,8 +68,6 @@ def job(cfg: DictConfig) -> float | None:
 def main() -> None:
     """The command line: status 0 for success, 1 for a failure, 2 for a person's mistake, 130 or 143 when stopped."""
     try:
-        if any(text.startswith("ckpt_path=") for text in sys.argv):
-            sys.argv[1:] = get_method("tasks.checkpoint.add_choices")(sys.argv[1:])
         sys.argv[1:] = any_key(sys.argv[1:])
         job()
     except Exception as error:

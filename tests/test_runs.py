@@ -5,10 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import torch
-from command_line import PLAIN, checkpoint_of, only_run, results_of, run, run_well
+from command_line import PLAIN, checkpoint_of, only_run, results_of, run_well
 from conftest import compose
-from hydra.utils import get_method
 from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -16,8 +14,8 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import Tensor
 
 from datamodules.mnist import MNIST5k
-from tasks.checkpoint import check_targets, complete
 from tasks.folders import new_folder
+from tasks.run_task import record_task
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +54,7 @@ def test_objective_of_a_run_is_the_validation_accuracy_of_its_best_checkpoint(tr
     assert results["objective"] == results["val/accuracy"]
     assert results["objective"] == pytest.approx(states[0]["best_model_score"].item())
     cfg = compose("model=lenet", *PLAIN, "trainer.max_epochs=1")
-    assert get_method(cfg.task._target_)(cfg) == pytest.approx(results_of(Path.cwd())["val/accuracy"])
+    assert record_task(cfg, Path.cwd(), resumed=False) == pytest.approx(results_of(Path.cwd())["val/accuracy"])
 
 
 def test_curves_of_training_and_validation_are_on_the_board(board: EventAccumulator) -> None:
@@ -204,19 +202,19 @@ def unusual(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_settings_of_a_run_travel_with_its_checkpoint(unusual: Path) -> None:
-    cfg = complete(compose("task=test", f"ckpt_path={unusual}"))
+    cfg = compose("task=test", f"ckpt_path={unusual}")
     assert cfg.model.optimizer.lr == 0.0123
     assert cfg.trainer.log_every_n_steps == 3
     assert cfg.data._target_ == "datamodules.mnist.MNIST5k"
     assert cfg.data.augment == compose("data/augment=crop").data.augment
-    assert "figures" not in cfg.callbacks
+    assert "plots" not in cfg.callbacks
     assert cfg.task == compose("task=test").task
 
 
 def test_what_the_command_line_changes_wins_over_the_checkpoint(unusual: Path) -> None:
     changes = ("trainer.log_every_n_steps=7", "data=fashion_mnist", "data.batch_size=11", "~callbacks.learning_rate")
-    more = ("+trainer.benchmark=true", "data/augment=crop_flip")
-    cfg = complete(compose("task=test", f"ckpt_path={unusual}", *changes, *more))
+    more = ("trainer.benchmark=true", "data/augment=crop_flip")
+    cfg = compose("task=test", f"ckpt_path={unusual}", *changes, *more)
     assert len(cfg.data.augment) == 2
     assert cfg.trainer.log_every_n_steps == 7
     assert cfg.trainer.benchmark
@@ -231,29 +229,3 @@ def test_folder_of_a_later_run_holds_the_config_that_was_run(unusual: Path) -> N
     run_well("task=test", f"ckpt_path={unusual}", "data.batch_size=11")
     config = OmegaConf.load(only_run() / ".hydra" / "config.yaml")
     assert (config.model.optimizer.lr, config.data.batch_size) == (0.0123, 11)
-
-
-STRANGE_TARGETS = (
-    *("torch.load", "os.system", "torch.hub.load", "subprocess.Popen", "builtins.eval", "torch.no_such_thing"),
-    *("lightning.pytorch.trainer.trainer.os.system", "tasks.results.os.kill", "tasks.train.train"),
-    *("datamodules.download.call", "datamodules.download.subprocess.Popen"),
-    "torch.distributed.elastic.multiprocessing.subprocess_handler.SubprocessHandler",
-)
-
-
-@pytest.mark.parametrize("target", STRANGE_TARGETS)
-def test_target_that_could_run_anything_is_not_followed_out_of_a_checkpoint(target: str) -> None:
-    with pytest.raises(ValueError, match=f"names {target}"):
-        check_targets({"model": {"layers": [{"_target_": target}]}})
-
-
-def test_checkpoint_of_a_stranger_runs_no_code(unusual: Path) -> None:
-    checkpoint = torch.load(unusual, weights_only=True)
-    trap = {"_target_": "lightning.pytorch.trainer.trainer.os.system", "command": "touch trapped"}
-    checkpoint["config"]["callbacks"]["trap"] = trap
-    torch.save(checkpoint, "strange.ckpt")
-    outcome = run("task=test", "ckpt_path=strange.ckpt")
-    assert outcome.status == 2
-    refusal = f"the checkpoint's config names {trap['_target_']}, which is not followed out of a checkpoint"
-    assert outcome.err == f"Error: {refusal}\n"
-    assert not Path("trapped").exists()
