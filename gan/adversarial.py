@@ -9,29 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from typing_extensions import TypedDict
 
 from datamodules.contract import CheckedArguments, Count, Share
 from datamodules.in_memory import InMemoryData
 from gan.averaged_generator import AveragedGenerator
 from gan.divergence import DivergenceMonitor
 from gan.networks import NetworkPair
-
-
-class Recipe(TypedDict, total=False):
-    """How to train, the same for every GAN; see `GAN`."""
-
-    optimizer: Callable[..., Optimizer]
-    discriminator_optimizer: Callable[..., Optimizer] | None
-    lr_scheduler: Callable[[Optimizer], LRScheduler] | None
-    discriminator_steps: Count
-    ema_decay: Share | None
-
-
-class LogRecipe(Recipe, total=False):
-    """The same for a GAN whose generator has the first paper's choice of losses."""
-
-    saturating: bool
 
 
 class GAN(CheckedArguments, LightningModule):

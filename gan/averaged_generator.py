@@ -1,4 +1,7 @@
-"""A moving average of the generator's weights: Y. Yazici et al., "The Unusual Effectiveness of Averaging", 2019."""
+"""A moving average of the generator's weights.
+
+Y. Yazici et al., "The Unusual Effectiveness of Averaging in GAN Training", 2019.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -3,8 +3,9 @@
 from typing import Unpack
 
 from datamodules.contract import Count
-from gan.adversarial import GAN, LogRecipe
+from gan.adversarial import GAN
 from gan.networks import MLP, NetworkPair
+from gan.recipe import LogRecipe
 
 
 class CGAN(GAN):

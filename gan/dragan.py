@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from datamodules.contract import Count, NonNegative
-from gan.adversarial import GAN, LogRecipe
+from gan.adversarial import GAN
 from gan.networks import DCGAN, NetworkPair
+from gan.recipe import LogRecipe
 from gan.wgan_gp import gradient_penalty, gradient_penalty_pair, per_sample_uniform
 
 

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.contract import Count, NonNegative
-from gan.adversarial import GAN, Recipe
+from gan.adversarial import GAN
 from gan.networks import MLP, NetworkPair
+from gan.recipe import Recipe
 
 
 class AutoEncoder(nn.Module):

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.contract import Count, Positive
-from gan.adversarial import GAN, LogRecipe
+from gan.adversarial import GAN
 from gan.networks import DCGAN, NetworkPair
+from gan.recipe import LogRecipe
 
 
 class Generators(nn.Module):

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.contract import Count
-from gan.adversarial import GAN, LogRecipe
+from gan.adversarial import GAN
 from gan.networks import DCGAN, NetworkPair
 from gan.networks.blocks import linear_head, normal_init
+from gan.recipe import LogRecipe
 
 
 class MinibatchDiscrimination(nn.Module):

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from torch.optim import Adam
 
 from datamodules.contract import Count, Index, Positive
-from gan.adversarial import GAN, LogRecipe
+from gan.adversarial import GAN
 from gan.networks import MLP, NetworkPair
+from gan.recipe import LogRecipe
 
 TINY = 1e-30  # the square root has no slope at 0
 

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from datamodules.contract import Count, Positive
-from gan.adversarial import GAN, Recipe
+from gan.adversarial import GAN
 from gan.networks import DCGAN, NetworkPair
+from gan.recipe import Recipe
 
 
 class WGAN(GAN):

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.contract import Count, NonNegative
-from gan.adversarial import GAN, Recipe
+from gan.adversarial import GAN
 from gan.networks import DCGAN, NetworkPair
+from gan.recipe import Recipe
 from gan.wgan import wasserstein_loss
 
 

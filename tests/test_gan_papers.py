@@ -231,15 +231,15 @@ def test_ebgan_losses_are_energies_with_a_margin(network: NetworkPair) -> None:
             off = (net.decoder(net.encoder(images)) - images).numpy()
             energies.append(np.sqrt((off**2).sum((1, 2, 3))))
         losses = model.discriminator_loss(real, fake).item(), model.generator_loss(real, fake).item()
-    of_real, of_fake = energies
-    assert losses[0] == pytest.approx(of_real.mean() + np.maximum(25 - of_fake, 0).mean(), rel=1e-5)
+    real_energy, fake_energy = energies
+    assert losses[0] == pytest.approx(real_energy.mean() + np.maximum(25 - fake_energy, 0).mean(), rel=1e-5)
     cosines = [
         np.dot(codes[i], codes[j]) / np.linalg.norm(codes[i]) / np.linalg.norm(codes[j])
         for i in range(6)
         for j in range(6)
         if i != j
     ]
-    assert losses[1] == pytest.approx(of_fake.mean() + 0.1 * np.square(cosines).mean(), rel=1e-5)
+    assert losses[1] == pytest.approx(fake_energy.mean() + 0.1 * np.square(cosines).mean(), rel=1e-5)
 
 
 def test_ebgan_margin_frees_what_lies_beyond_it() -> None:
@@ -342,9 +342,11 @@ def test_mad_gan_row_is_made_by_generator_n_mod_k() -> None:
 
 
 def test_mad_gan_classes_are_the_generators_and_real_the_last() -> None:
-    of_real, of_fake = MADGAN(network=DCGAN(0.1), num_generators=3).classes(torch.zeros(2, 1), torch.zeros(5, 1))
-    assert of_real.tolist() == [3, 3]
-    assert of_fake.tolist() == [0, 1, 2, 0, 1]
+    real_classes, fake_classes = MADGAN(network=DCGAN(0.1), num_generators=3).classes(
+        torch.zeros(2, 1), torch.zeros(5, 1)
+    )
+    assert real_classes.tolist() == [3, 3]
+    assert fake_classes.tolist() == [0, 1, 2, 0, 1]
 
 
 def test_mad_gan_losses_by_hand() -> None:
@@ -352,15 +354,19 @@ def test_mad_gan_losses_by_hand() -> None:
     model = MADGAN(network=DCGAN(0.1), num_generators=2, fake_weight=2.0)  # the paper's sum over the generators
     model.discriminator = nn.Flatten()
     real, fake = torch.randn(4, 3, 1, 1), torch.randn(4, 3, 1, 1)
-    of_real, of_fake = (np.log(odds / odds.sum(1, keepdims=True)) for odds in (real.exp().numpy(), fake.exp().numpy()))
-    of_real, of_fake = of_real[..., 0, 0], of_fake[..., 0, 0]
-    right = of_fake[[0, 1, 2, 3], [0, 1, 0, 1]]
-    assert model.discriminator_loss(real, fake).item() == pytest.approx(
-        -of_real[:, 2].mean() - 2 * right.mean(), rel=1e-5
+    real_logs, fake_logs = (
+        np.log(odds / odds.sum(1, keepdims=True)) for odds in (real.exp().numpy(), fake.exp().numpy())
     )
-    assert model.generator_loss(real, fake).item() == pytest.approx(-of_fake[:, 2].mean(), rel=1e-5)
+    real_logs, fake_logs = real_logs[..., 0, 0], fake_logs[..., 0, 0]
+    right = fake_logs[[0, 1, 2, 3], [0, 1, 0, 1]]
+    assert model.discriminator_loss(real, fake).item() == pytest.approx(
+        -real_logs[:, 2].mean() - 2 * right.mean(), rel=1e-5
+    )
+    assert model.generator_loss(real, fake).item() == pytest.approx(-fake_logs[:, 2].mean(), rel=1e-5)
     model.saturating = True
-    assert model.generator_loss(real, fake).item() == pytest.approx(np.log(1 - np.exp(of_fake[:, 2])).mean(), rel=1e-4)
+    assert model.generator_loss(real, fake).item() == pytest.approx(
+        np.log(1 - np.exp(fake_logs[:, 2])).mean(), rel=1e-4
+    )
 
 
 def test_mad_gan_accuracy_is_of_real_against_any_generator() -> None:
