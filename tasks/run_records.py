@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tasks.folders import short
+
 RESULTS = "results.json"
 MAX_BYTES = 10_000_000  # of a results.json
 STATUSES = ("finished", "failed", "interrupted", "diverged")
@@ -32,8 +34,9 @@ def collect(folder: Path, every_task: bool = False) -> list[Record]:
 
 
 def run_folders(folder: Path) -> Iterator[Path]:
-    for config in sorted(folder.rglob(".hydra/overrides.yaml")):
-        yield config.parent.parent
+    """Folders with the config of a run that began, or with the record of one that was refused before."""
+    begun = {config.parent.parent for config in folder.rglob(".hydra/overrides.yaml")}
+    yield from sorted(begun | {record.parent for record in folder.rglob(RESULTS)})
 
 
 def read_run(folder: Path) -> Record:
@@ -48,7 +51,7 @@ def read_run(folder: Path) -> Record:
     except (ValueError, OSError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         record = otherwise | {"status": "unknown", "reason": f"results.json: {why or type(error).__name__}"}
-    return record | {"folder": str(folder)}
+    return record | {"folder": short(folder.absolute())}
 
 
 def read_overrides(path: Path) -> list[str]:
