@@ -303,26 +303,26 @@ def test_load_from_checkpoint_rebuilds_a_net_of_any_size(tmp_path: Path, make: C
 
 
 @pytest.mark.parametrize(
-    ("make", "name"),
+    ("net", "name", "value"),
     [
-        (partial(ResNet, depth=17), "depth"),
-        (partial(VGG, depth=17), "depth"),
-        (partial(VGG, width=0), "width"),
-        (partial(VGG, width=True), "width"),
-        (partial(VGG, pooled_stages=6), "pooled_stages"),
-        (partial(MobileNet, width=-1.0), "width"),
-        (partial(Xception, middle=-1), "middle"),
-        (partial(ZFNet, filter_rms=0.0), "filter_rms"),
-        (partial(AlexNet, layout="huge"), "layout"),
-        (partial(AlexNet, dropout=1.5), "dropout"),
-        (partial(LeNet5, in_channels=0), "in_channels"),
-        (partial(LeNet5, num_classes=2.0), "num_classes"),
-        (partial(LeNet5, label_smoothing=1.5), "label_smoothing"),
-        (partial(LeNet5, channels_last="yes"), "channels_last"),
-        (partial(LeNet5, heads=3), "heads"),
+        (ResNet, "depth", 17),
+        (VGG, "depth", 17),
+        (VGG, "width", 0),
+        (VGG, "width", True),
+        (VGG, "pooled_stages", 6),
+        (MobileNet, "width", -1.0),
+        (Xception, "middle", -1),
+        (ZFNet, "filter_rms", 0.0),
+        (AlexNet, "layout", "huge"),
+        (AlexNet, "dropout", 1.5),
+        (LeNet5, "in_channels", 0),
+        (LeNet5, "num_classes", 2.0),
+        (LeNet5, "label_smoothing", 1.5),
+        (LeNet5, "channels_last", "yes"),
+        (LeNet5, "heads", 3),
     ],
 )
-def test_a_wrong_argument_is_refused_by_its_name(make: Callable[[], ImageClassifier], name: str) -> None:
+def test_a_wrong_argument_is_refused_by_its_name(net: type[ImageClassifier], name: str, value: Any) -> None:
     with pytest.raises(ArgumentError) as caught:
-        make()
+        net(**{name: value})
     assert caught.value.name == name

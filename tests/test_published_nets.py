@@ -126,7 +126,7 @@ PUBLISHED = {
 }
 
 # For gray 28x28 images and 10 classes.
-NATIVE = {
+NATIVE: dict[str, tuple[Callable[[], ImageClassifier], int]] = {
     "resnet_20": (ResNet, 269_434),
     "resnet_32": (partial(ResNet, depth=32), 463_866),
     "resnet_44": (partial(ResNet, depth=44), 658_298),
@@ -186,5 +186,6 @@ def test_receptive_fields_of_published_nets_are_the_known_ones(
     make: Callable[[], ImageClassifier], layer: str, size: int
 ) -> None:
     fields = {row.name: row.field for row in trace(*on_meta(make))}
-    assert fields[layer] is not None
-    assert fields[layer].size == size
+    field = fields[layer]
+    assert field is not None
+    assert field.size == size

@@ -66,7 +66,7 @@ def reservoir_states(net: EchoStateNetwork, sequence: Array) -> list[Array]:
         ("snapshots", 8, lambda states: np.concatenate([states[t] for t in (12, 17, 22, 27)])),
     ],
 )
-def test_reservoir_equals_its_equations(images: Tensor, features: str, washout: int, pick: Any) -> None:
+def test_reservoir_equals_its_equations(images: Tensor, features: Any, washout: int, pick: Any) -> None:
     net = EchoStateNetwork(units=20, connections=3, features=features, snapshots=4, washout=washout)
     expected = [pick(reservoir_states(net, numbers(image[0]))) for image in images]
     np.testing.assert_allclose(numbers(net.reservoir(net.sequence(images))), expected, atol=1e-5)
@@ -231,7 +231,7 @@ def clockwork_states(net: ClockworkRNN, sequence: Array) -> Array:
 
 @pytest.mark.parametrize("periods", [(1,), (1, 2, 4, 8), (1, 3, 5), (5, 1, 3), (2, 2, 7)])
 @pytest.mark.parametrize("reading", ["rows", "columns"])
-def test_clockwork_equals_its_equations(images: Tensor, periods: Sequence[int], reading: str) -> None:
+def test_clockwork_equals_its_equations(images: Tensor, periods: Sequence[int], reading: Any) -> None:
     net = ClockworkRNN(units=4 * len(periods), periods=periods, reading=reading)
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
@@ -253,7 +253,7 @@ def test_clockwork_has_and_computes_only_what_is_active() -> None:
 
 
 @pytest.mark.parametrize(("cell", "gates"), [("elman", 1), ("lstm", 4), ("gru", 3)])
-def test_operations_of_every_cell_are_counted(cell: str, gates: int) -> None:
+def test_operations_of_every_cell_are_counted(cell: Any, gates: int) -> None:
     net = Recurrent(cell, units=32)
     net.example_input_array = torch.zeros(1, 1, 28, 28)
     assert multiply_adds(net) == gates * 28 * 32 * (28 + 32) + 320
@@ -271,7 +271,8 @@ def test_operations_of_a_reservoir_are_those_of_its_connections() -> None:
 
 def test_the_nets_compared_have_as_many_parameters_to_a_percent() -> None:
     reference = parameters(ClockworkRNN())
-    for cell, units in COMPARABLE_UNITS.items():
+    cells: dict[Any, int] = {**COMPARABLE_UNITS}
+    for cell, units in cells.items():
         assert parameters(Recurrent(cell, units)) == pytest.approx(reference, rel=0.01)
 
 

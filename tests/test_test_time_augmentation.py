@@ -1,5 +1,7 @@
 """Test-time augmentation: the views, their average, and task=test."""
 
+from typing import Any
+
 import pytest
 import torch
 from command_line import PLAIN, only_run, results_of, run, run_well
@@ -60,7 +62,7 @@ def test_views_are_those_of_the_stored_pixels(normalize: str) -> None:
 
 
 @pytest.mark.parametrize("name", VIEWS)
-def test_accuracy_over_views_is_that_of_the_averaged_probabilities(name: str) -> None:
+def test_accuracy_over_views_is_that_of_the_averaged_probabilities(name: Any) -> None:
     model, data, trainer = small_run("~callbacks.plots")
     trainer.callbacks.append(TestTimeAugmentation(name))  # type: ignore[attr-defined]
     [metrics] = trainer.validate(model, data, verbose=False)
