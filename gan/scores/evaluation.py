@@ -31,7 +31,8 @@ class Evaluation(CheckedArguments, Callback):
     random number had been drawn.
 
     Args:
-        every_n_epochs: epochs between two evaluations while it trains; 0 = none.
+        every_n_epochs: epochs between two evaluations while it trains; 0 = none. The first epoch is evaluated too where
+            a checkpoint is chosen by a val/... metric, since Lightning asks for it after every validation.
         count: samples in each of these.
         final_count: samples in `trainer.validate` and `trainer.test`.
 
@@ -64,11 +65,19 @@ class Evaluation(CheckedArguments, Callback):
             return
         training = trainer.state.fn == "fit"
         epoch = trainer.current_epoch + 1
-        if training and (self.every_n_epochs == 0 or epoch % self.every_n_epochs):
+        if training and not self.is_due(trainer, epoch):
             return
         scores = self.log_scores(trainer, pl_module, "val", final=not training)
         if training and trainer.is_global_zero:
             print(f"epoch {epoch}: {self.progress_line(scores)}, {self.description}", flush=True)
+
+    def is_due(self, trainer: Trainer, epoch: int) -> bool:
+        """Whether scores are computed after an epoch: every n-th, and the first if a checkpoint is chosen by them."""
+        if self.every_n_epochs == 0:
+            return False
+        monitors = [getattr(callback, "monitor", None) or "" for callback in trainer.checkpoint_callbacks]
+        is_missing = not self.description and any(monitor.startswith("val/") for monitor in monitors)
+        return is_missing or epoch % self.every_n_epochs == 0
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.log_scores(trainer, pl_module, "test", final=True)
@@ -83,7 +92,7 @@ class Evaluation(CheckedArguments, Callback):
         scores, self.description = trainer.strategy.broadcast((scores, self.description))
         metrics = {f"{stage}/{name}": value for name, value in scores.items()}
         training = trainer.state.fn == "fit"
-        model.log_dict(metrics, logger=not training, sync_dist=trainer.world_size > 1)
+        model.log_dict(metrics, logger=False if training else None, sync_dist=trainer.world_size > 1)
         if training and trainer.logger is not None:  # Lightning would log them at the batch, not at the generator step
             trainer.logger.log_metrics(metrics, step=trainer.global_step)
         return scores
