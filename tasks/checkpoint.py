@@ -198,7 +198,7 @@ def complete(cfg: DictConfig, given: list[str]) -> DictConfig:
     Raises:
         ValueError: a key or value cannot be used, or the checkpoint cannot.
     """
-    if cfg.ckpt_path is None or any(text.startswith("experiment=") for text in given):
+    if not isinstance(cfg.ckpt_path, str) or any(text.startswith("experiment=") for text in given):
         return check_config(cfg)
     saved = read_checkpoint(cfg.ckpt_path)["config"]
     config = OmegaConf.create(saved)

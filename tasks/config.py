@@ -75,6 +75,15 @@ RANGES: dict[str, dict[str, Any]] = {
     },
 }
 
+# The same for the schedules of torch.optim, whose annotations are types alone.
+SCHEDULE_RANGES: dict[str, Any] = {
+    **dict.fromkeys(("max_lr", "power", "div_factor", "final_div_factor"), Annotated[float, Field(gt=0)]),
+    **dict.fromkeys(("gamma", "eta_min", "min_lr", "threshold"), NonNegative),
+    **dict.fromkeys(("T_max", "total_iters", "step_size", "T_0"), Count),
+    **dict.fromkeys(("patience", "cooldown"), Index),
+    **{"milestones": list[Count], "factor": Share, "pct_start": Share},
+}
+
 
 class ConfigError(ValueError):
     """A key of a config that is unknown or has a value that cannot be used.
@@ -161,9 +170,9 @@ def check_node(key: str, node: Mapping[str, Any]) -> None:
             raise ConfigError(f"{key}.{name}", f"{where} has no such key{suggestion(name, parameters.annotations)}")
         if name in given:
             raise ConfigError(f"{key}.{name}", "cannot be set: what a run writes lies in its own folder")
-        check_value(
-            f"{key}.{name}", value, RANGES.get(node["_target_"], {}).get(name) or parameters.annotations.get(name, Any)
-        )
+        is_schedule = str(node["_target_"]).startswith("torch.optim.lr_scheduler.")
+        ranges = SCHEDULE_RANGES if is_schedule else RANGES.get(node["_target_"], {})
+        check_value(f"{key}.{name}", value, ranges.get(name) or parameters.annotations.get(name, Any))
     missing = [name for name in parameters.required if name not in node and name not in given]
     if missing and not node.get("_partial_", False):
         raise ConfigError(f"{key}.{missing[0]}", "has no value")

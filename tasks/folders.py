@@ -74,6 +74,15 @@ def write_config(cfg: DictConfig, folder: Path) -> None:
         file.write(OmegaConf.to_yaml(cfg.overrides))
 
 
+def remove_unused(folder: Path) -> bool:
+    """Removes the folder of a run that was refused before it wrote anything but its config; says whether it did."""
+    own = {folder / CONFIG, folder / OVERRIDES, folder / ".lock"}
+    if any(path.is_file() and path not in own for path in folder.rglob("*")):
+        return False
+    shutil.rmtree(folder)
+    return True
+
+
 def lock(folder: Path) -> FileLock:
     """Reserves a run's folder for this process, until it ends or releases the lock.
 

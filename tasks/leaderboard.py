@@ -1,6 +1,7 @@
 """One table over many runs: task=leaderboard, and the end of every sweep."""
 
 import re
+import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -43,6 +44,10 @@ class SweepTable(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
+        if not any(path.is_dir() for path in folder.iterdir()):
+            shutil.rmtree(folder)  # which holds Hydra's multirun.yaml alone
+            print("Error: this sweep has no jobs, one of its options stands for no value", file=sys.stderr)
+            raise SystemExit(2)
         if unfinished(write_table(folder, folder, every_task=True)):
             sys.stdout.flush()
             raise SystemExit(1)

@@ -41,6 +41,8 @@ def report(error: BaseException, show_traceback: bool = False) -> int:
 
 def one_line(error: BaseException) -> str:
     """The message of an error, or of the cause that says more, in one line of plain text."""
+    if "Config group override must be a string or a list" in str(error):
+        return f"{shlex.join(sys.argv[1:])}: an option is not of the form KEY=VALUE"
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
         causes.append(cause)
@@ -100,6 +102,8 @@ def unknown_key(error: ConfigCompositionException, cause: ConfigKeyError | None)
     if found is None:
         return plain(cause or error.__cause__ or error)
     name = found[1]
+    if not name.strip("+~"):
+        return f"{shlex.join(sys.argv[1:])}: an option has no key, write KEY=VALUE"
     if cause is not None and cause.full_key:
         name = str(cause.full_key)
     if text.startswith("Could not append"):

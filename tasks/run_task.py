@@ -44,7 +44,7 @@ def run_task(cfg: DictConfig, hydra: DictConfig | None = None) -> float | None:
             raise
         resumed = folders.run_of_checkpoint(cfg.ckpt_path) if cfg.ckpt_path and task_name(cfg) == "train" else None
         folder = Path(hydra.runtime.output_dir) if in_sweep else resumed or folder_of(cfg)  # type: ignore[union-attr]
-        return record_task(cfg, folder.absolute(), resumed is not None)
+        return record_task(cfg, folder.absolute(), resumed is not None, not in_sweep)
 
 
 def prepare(cfg: DictConfig, hydra: DictConfig | None = None) -> DictConfig:
@@ -106,8 +106,15 @@ def is_helper_process() -> bool:
     return any(os.environ.get(name, "0") not in ("", "0") for name in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))
 
 
-def record_task(cfg: DictConfig, folder: Path, resumed: bool) -> float | None:
-    """Calls the task of a checked config and writes what came of it into the folder."""
+def record_task(cfg: DictConfig, folder: Path, resumed: bool = False, alone: bool = True) -> float | None:
+    """Calls the task of a checked config and writes what came of it into the folder.
+
+    Args:
+        cfg: checked.
+        folder: of the run.
+        resumed: the folder holds the record of a run that goes on; what is refused leaves it as it was.
+        alone: no job of a sweep, whose table names what was refused.
+    """
     settings = {name: value for name, value in cfg.task.items() if name != "_target_"}
     task = get_method(cfg.task._target_)
     if task_name(cfg) not in WITHOUT_NET:
@@ -140,7 +147,10 @@ def record_task(cfg: DictConfig, folder: Path, resumed: bool) -> float | None:
         raise SystemExit(128 + number) from stop
     except Exception as error:
         record |= {"status": getattr(error, "status", "failed"), "reason": f"{type(error).__name__}: {error}"}
-        keep = resumed and (isinstance(error, MISTAKES) and record["status"] == "failed")
+        is_mistake = isinstance(error, MISTAKES) and record["status"] == "failed"
+        keep = resumed and is_mistake
+        if is_mistake and alone and folders.remove_unused(folder):
+            keep = True
         raise
     finally:
         del os.environ[FOLDER_OF_RUN]

@@ -179,7 +179,9 @@ def test_model(
         model.load_state_dict(read["state_dict"])
     stage = trainer.test if has_test else trainer.validate
     stage(model, datamodule=datamodule, verbose=False)
-    return numbers(trainer.callback_metrics)
+    described = [getattr(callback, "description", "") for callback in trainer.callbacks]  # type: ignore[attr-defined]
+    results: dict[str, Any] = numbers(trainer.callback_metrics)
+    return results | ({"description": "; ".join(filter(None, described))} if any(described) else {})
 
 
 @rank_zero_only

@@ -55,12 +55,13 @@ def assert_one_line(outcome: Outcome, *parts: str) -> None:
         ("trainer.strategy=dpp", ("trainer", "dpp")),
         ("trainer.devices=1000", ("trainer.devices=1000",)),
         ("trainer.num_nodes=2", ("trainer.num_nodes=2",)),
-        ("data.image_size=12", ("image_size",)),
+        ("data.image_size=8", ("image_size",)),
+        ("data.train_images_per_class=401", ("401",)),
         # what Hydra's grammar cannot read
         ("model=lenet,alexnet", ("--multirun",)),
         ("model", ("model", "KEY=VALUE")),
-        ("=", ("=", "KEY=VALUE")),
-        ("=3", ("=3", "KEY=VALUE")),
+        ("=", ("KEY=VALUE",)),
+        ("=3", ("KEY=VALUE",)),
         ("input=[a.png", ("input=[a.png", "quoted")),
         ("input=my photo (1).png", ("input=my photo (1).png", "quoted")),
         ("ckpt_path=a=b.ckpt", ("ckpt_path=a=b.ckpt", "quoted")),
@@ -75,15 +76,12 @@ def assert_one_line(outcome: Outcome, *parts: str) -> None:
 )
 def test_mistake_is_answered_in_one_line_and_leaves_nothing_behind(mistake: str, parts: tuple[str, ...]) -> None:
     assert_one_line(run("data=mnist_5k", "trainer.accelerator=cpu", mistake), *parts)
-    assert not [file for file in Path().rglob("*") if file.is_file() and file.name not in (".lock",)] or mistake.split(
-        "="
-    )[0] in ("trainer.accelerator",)
+    assert not [file for file in Path().rglob("*") if file.is_file()]
 
 
 @pytest.mark.parametrize(
     ("mistake", "parts"),
     [
-        ("data.train_images_per_class=401", ("401",)),
         ("callbacks.checkpoint.monitor=val/acc", ("val/acc",)),
     ],
 )
@@ -106,7 +104,7 @@ def test_output_below_a_file_is_answered_in_one_line() -> None:
 
 @pytest.mark.parametrize("sweep", ["seed=range(0,0)", "model=glob(zzz)"])
 def test_sweep_of_no_jobs_is_answered_in_one_line(sweep: str) -> None:
-    assert_one_line(run("-m", sweep, "data=mnist_5k"), sweep)
+    assert_one_line(run("-m", sweep, "data=mnist_5k"))
     assert not list(Path().rglob("*.yaml"))
 
 
