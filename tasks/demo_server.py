@@ -74,7 +74,7 @@ class DemoServer(ThreadingHTTPServer):
     def server_bind(self) -> None:
         """Binds without the look-up of the host's name that `HTTPServer` does."""
         socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = HOST, self.server_address[1]  # type: ignore[assignment]
+        self.server_name, self.server_port = HOST, self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Gives a connection a thread of its own; one too many is closed."""

@@ -116,9 +116,8 @@ def rank(row: Row) -> tuple[Any, ...]:
 
 def list_changes(record: Record, common: set[str]) -> str:
     """What tells a run from others of the same model and data: its experiment and its overrides, without the seed."""
-    ignored = IGNORED_OVERRIDES
-    if record["task"] == "train":
-        ignored += ("ckpt_path=",)  # the same run went on
+    resumed = ("ckpt_path=",) if record["task"] == "train" else ()  # the same run went on
+    ignored = (*IGNORED_OVERRIDES, *resumed)
     kept = [text for text in record["overrides"] if text not in common and not text.startswith(ignored)]
     return " ".join(([record["experiment"]] if record.get("experiment") else []) + kept)
 
@@ -126,7 +125,7 @@ def list_changes(record: Record, common: set[str]) -> str:
 def summarize(names: tuple[str, ...], group: list[Record]) -> dict[str, Any]:
     """The row of one kind of run: means over its seeds, and standard deviations (n - 1)."""
     first = group[0]
-    row = dict(zip(("model", "data", "changes", "device"), names, strict=True))
+    row: dict[str, Any] = dict(zip(("model", "data", "changes", "device"), names, strict=True))
     row |= {"status": "finished", "reason": "", "folder": first["folder"] if len(group) == 1 else ""}
     row |= {key: first.get(key) for key in ("parameters", "macs", "epochs", "precision")}
     row |= {"seeds": len({record.get("seed") for record in group}), "measured_on": measured_on(first)}
