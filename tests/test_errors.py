@@ -48,7 +48,7 @@ def assert_one_line(outcome: Outcome, *parts: str) -> None:
         ("trainer.limit_train_batches=0", ("trainer.limit_train_batches=0",)),
         ("seed=1.5", ("seed=1.5",)),
         ("seed=null", ("seed=null",)),
-        ("model.optimizer.lr=-1", ("model.optimizer", "-1")),
+        ("model.optimizer.lr=-1", ("=-1",)),
         ("model.optimizer.betas=[0.5,2.0]", ("model.optimizer", "2.0")),
         ("model.lr_scheduler.max_lr=-1", ("model.lr_scheduler",)),
         ("trainer.accelerator=gpus", ("trainer", "gpus")),

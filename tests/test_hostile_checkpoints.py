@@ -51,13 +51,11 @@ INTERPOLATIONS = (
 )
 
 
-def with_config(change: Callable[[Content], Any]) -> Callable[[Content], Any]:
-    """An attack that changes the config of a checkpoint."""
+def putting(place: str, value: Any) -> Callable[[Content], Any]:
+    """An attack that puts a value into a place of the config of a checkpoint."""
 
     def attack(content: Content) -> Any:
-        replaced = change(content["config"])
-        if replaced is not None:
-            content["config"] = replaced
+        PLACES[place](content["config"], value)
         return content
 
     return attack
@@ -82,18 +80,8 @@ def recursive(content: Content) -> Any:
 
 
 ATTACKS: dict[str, Callable[[Content], Any]] = {
-    **{
-        f"{place}: {target}": with_config(
-            lambda config, put=put, target=target: put(config, command(target, command="x"))
-        )
-        for place, put in PLACES.items()
-        for target in TARGETS
-    },
-    **{
-        f"{place}: {text}": with_config(lambda config, put=put, text=text: put(config, text))
-        for place, put in PLACES.items()
-        for text in INTERPOLATIONS
-    },
+    **{f"{place}: {target}": putting(place, command(target, command="x")) for place in PLACES for target in TARGETS},
+    **{f"{place}: {text}": putting(place, text) for place in PLACES for text in INTERPOLATIONS},
     "model is a command": setting("config", "model", to=SHELL),
     "data is a command": setting("config", "data", to=SYSTEM),
     "trainer is a command": setting("config", "trainer", to=SHELL),

@@ -39,7 +39,8 @@ def another(value: Any) -> Any:
 
 def test_every_key_of_the_config_may_change_or_may_not(half_done: Path) -> None:
     saved = checkpoint_of(half_done)["config"]
-    fixed_parts, free_parts = set(), set()
+    fixed_parts: set[str] = set()
+    free_parts: set[str] = set()
     for path in leaves(saved):
         if path[0] in ("choices", "overrides") or "_target_" in path:
             continue
