@@ -67,7 +67,7 @@ ODD: list[str | bytes] = [
     *(changed(test__fid=value) for value in WRONG if value != -1),
     *(changed(model=value) for value in WRONG if not isinstance(value, str)),
     *(changed(overrides=value) for value in (None, "model=lenet", [1], [None], {"a": 1}, 5)),
-    *(changed(seed=value) for value in ("0", [], {})),
+    *(changed(seed=value) for value in [*WRONG[:1], *WRONG[2:4]]),
 ]
 
 
@@ -201,7 +201,7 @@ def test_plot_has_a_panel_per_data_set_and_measure_and_keeps_to_its_limits() -> 
     figure.savefig("plot.png")
     box = figure.bbox
     for axes in figure.axes:
-        for text in [*axes.texts, *axes.get_legend().get_texts()]:
+        for text in [*axes.texts, *(legend.get_texts() if (legend := axes.get_legend()) else [])]:
             place = text.get_window_extent()
             assert box.x0 <= place.x0
             assert place.x1 <= box.x1
