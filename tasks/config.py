@@ -1,21 +1,20 @@
 """The config of a run, checked before anything is done: every key, by the annotations of what it builds."""
 
 import difflib
-import functools
 import inspect
 import pkgutil
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
-from pydantic import Field, PydanticUserError, TypeAdapter, ValidationError
-from pydantic.errors import PydanticSchemaGenerationError
+from pydantic import Field
 from typing_extensions import TypedDict
 
-from datamodules.contract import STRICT, Count, Index, LocalPath, NonNegative, Share
+from datamodules.contract import Count, Index, LocalPath, NonNegative, Share
+from tasks.annotations import Parameters, fault_of, members, parameters_of, suggestion
 
 CONF = Path(__file__).parents[1] / "conf"
 HYDRAS = {"_target_": str, "_partial_": bool, "_convert_": typing.Literal["none", "partial", "object", "all"]}
@@ -111,14 +110,6 @@ def as_typed(value: Any) -> str:
     return f"[{','.join(map(as_typed, value))}]" if isinstance(value, list) else str(value)
 
 
-class Parameters(NamedTuple):
-    """What a class or function can be given: annotations by name, the names that it needs, and whether it takes any."""
-
-    annotations: dict[str, Any]
-    required: tuple[str, ...]
-    takes_any: bool
-
-
 def check_config(cfg: DictConfig, parts: tuple[str, ...] = PARTS) -> DictConfig:
     """The same config with all interpolations resolved, every key of which has been checked.
 
@@ -184,7 +175,7 @@ def check_value(key: str, value: Any, annotation: Any) -> None:
         check_node(key, value)
         if not value.get("_partial_", False):
             check_built(key, value, annotation)
-        elif not accepts(annotation, check_value):
+        elif fault_of(check_node, annotation) is not None:
             raise ConfigError(key, "takes no function")
         return
     for name, inner in parts_of(value):
@@ -216,68 +207,6 @@ def parts_of(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((str(index), inner) for index, inner in enumerate(value))
 
 
-def members(annotation: Any) -> list[Any]:
-    """The classes of a union, each without what is annotated to it.
-
-    >>> members(Annotated[int, "metres"] | None)
-    [<class 'int'>, <class 'NoneType'>]
-    """
-    if typing.get_origin(annotation) is Annotated:
-        return members(typing.get_args(annotation)[0])
-    if isinstance(annotation, type(int | str)) or typing.get_origin(annotation) is typing.Union:
-        return [part for option in typing.get_args(annotation) for part in members(option)]
-    return [typing.get_origin(annotation) or annotation]
-
-
-def accepts(annotation: Any, value: Any) -> bool:
-    return fault_of(value, annotation) is None
-
-
-def fault_of(value: Any, annotation: Any) -> str | None:
-    """What is wrong with a plain value, None where it fits; a list is taken for a tuple where one is wanted.
-
-    >>> fault_of("fast", float)
-    'should be a valid number'
-    >>> fault_of(True, int), fault_of([0.9, 0.999], tuple[float, float])
-    ('should be a valid integer', None)
-    """
-    adapter = adapter_of(annotation)
-    if adapter is None or (isinstance(value, str) and value.startswith("${")):
-        return None
-    faults: list[str] = []
-    for form in (value, tuple(value)) if isinstance(value, list) else (value,):
-        try:
-            adapter.validate_python(form)
-            return None
-        except ValidationError as error:
-            faults = faults or [fault["msg"].removeprefix("Input should be ") for fault in error.errors()]
-    told = [text for text in dict.fromkeys(faults) if not text.startswith("an instance of Tensor")]
-    told = [text for text in told if "is-instance" not in text] or faults
-    return told[0] if told[0].startswith(("String", "List", "Tuple")) else f"should be {' or '.join(told[:4])}"
-
-
-def adapter_of(annotation: Any) -> TypeAdapter[Any] | None:
-    try:
-        return cached_adapter(annotation)
-    except TypeError:  # an annotation that cannot be hashed
-        return make_adapter(annotation)
-
-
-def make_adapter(annotation: Any) -> TypeAdapter[Any] | None:
-    """None where pydantic can make nothing of the annotation, which then is left unchecked."""
-    if annotation in (Any, inspect.Parameter.empty):
-        return None
-    try:
-        return TypeAdapter(annotation, config=STRICT)
-    except PydanticUserError as error:
-        if isinstance(error, PydanticSchemaGenerationError):
-            return None
-        return TypeAdapter(annotation)  # a TypedDict brings its own settings
-
-
-cached_adapter = functools.lru_cache(maxsize=None)(make_adapter)
-
-
 def locate(key: str, name: Any) -> tuple[Any, Parameters]:
     """The class or function of that name, and what it can be given.
 
@@ -289,48 +218,3 @@ def locate(key: str, name: Any) -> tuple[Any, Parameters]:
         return target, parameters_of(target)
     except Exception as error:
         raise ConfigError(f"{key}._target_", "names no class or function", name) from error
-
-
-@functools.cache
-def parameters_of(target: Callable[..., Any]) -> Parameters:
-    """The arguments of a class, of a paper's form of it (`LeNet5.published`), or of a function."""
-    cls = target.__self__ if inspect.ismethod(target) else target
-    function: Any = cls.__init__ if inspect.isclass(cls) else cls
-    signature = inspect.signature(function)
-    try:
-        hints = typing.get_type_hints(function, include_extras=True)
-    except (NameError, TypeError):
-        hints = {}
-    annotations: dict[str, Any] = {}
-    required: list[str] = []
-    takes_any = False
-    for index, (name, parameter) in enumerate(signature.parameters.items()):
-        if index == 0 and inspect.isclass(cls):
-            continue  # self
-        if parameter.kind == parameter.VAR_KEYWORD:
-            unpacked = typing.get_args(hints.get(name, Any))
-            takes_any = not unpacked
-            annotations |= typing.get_type_hints(unpacked[0], include_extras=True) if unpacked else {}
-        elif parameter.kind != parameter.VAR_POSITIONAL:
-            annotations[name] = hints.get(name, Any)
-            required += [name] if parameter.default is parameter.empty else []
-    return Parameters(annotations, tuple(required), takes_any)
-
-
-def is_local_path(annotation: Any) -> bool:
-    """Whether a value of that annotation is a path on the machine of whoever runs the command.
-
-    >>> is_local_path(LocalPath | None), is_local_path(str)
-    (True, False)
-    """
-    return "path" in getattr(annotation, "__metadata__", ()) or any(map(is_local_path, typing.get_args(annotation)))
-
-
-def suggestion(name: str, known: typing.Iterable[str]) -> str:
-    """
-    >>> suggestion("max_epoch", ["max_epochs", "max_steps"])
-    ': did you mean max_epochs?'
-    """
-    names = [str(other) for other in known]
-    close = difflib.get_close_matches(name, names, n=1)
-    return f": did you mean {close[0]}?" if close else f": choose one of {', '.join(sorted(names))}"

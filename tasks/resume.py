@@ -55,7 +55,8 @@ def new_run(cfg: DictConfig) -> str:
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """The fixed keys whose values differ: key, value in the checkpoint, value now."""
-    from tasks.config import as_typed, is_local_path, locate
+    from tasks.annotations import is_local_path
+    from tasks.config import as_typed, locate
 
     paths = {
         f"{part}.{name}"
