@@ -6,13 +6,17 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from scipy import ndimage
 from torch import Tensor
 
 from datamodules.bounded import MAX_PIXELS, open_picture
 
 SIDE, DIGIT = 28, 20  # MNIST's digits are 20x20 pixels in a frame of 28x28
 BLANK = 25  # contrast, of 255, below which nothing can be seen
-WORKING_SIDE = 2048  # pixels; larger pictures are averaged down to it
+WORKING_SIDE = 512  # pixels; larger pictures are averaged down to it
+UNEVEN = 25  # difference of brightness along the border, of 255, from which on paper counts as unevenly lit
+STROKE = 0.25  # of the shorter side: what is darker than its surroundings and narrower than this is ink, not shadow
+FAINT, STRONG = 0.15, 0.5  # of the strongest ink: ruled lines lie between the two
 
 
 def read_user_image(source: str | Path | BinaryIO, centred_digits: bool = True, max_pixels: int = MAX_PIXELS) -> Tensor:
@@ -32,17 +36,15 @@ def read_user_image(source: str | Path | BinaryIO, centred_digits: bool = True, 
     """
     try:
         pixels = read_gray(source, max_pixels)
-        border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-        paper = float(np.median(border))
-        if pixels.shape == (SIDE, SIDE) and paper == 0 and pixels.max() >= BLANK:
+        if pixels.shape == (SIDE, SIDE) and np.median(border_of(pixels)) == 0 and pixels.max() >= BLANK:
             return torch.from_numpy(pixels.astype(np.uint8)).unsqueeze(0)
-        ink = paper - pixels if paper > 127 else pixels - paper
+        ink = find_ink(pixels)
         if ink.max() < BLANK:
             raise ValueError("shows nothing")
     except ValueError as error:
         name = f"{source}: " if isinstance(source, str | Path) else "the image "
         raise ValueError(f"{name}{error}") from error
-    ink = np.clip(ink * (255 / ink.max()), 0, 255)
+    ink = without_ruled_lines(ink / ink.max()) * 255
     rows, columns = np.nonzero(ink > 255 * 0.25)
     ink = ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     return torch.from_numpy(place(ink, DIGIT if centred_digits else SIDE, centred_digits)).unsqueeze(0)
@@ -56,10 +58,55 @@ def read_gray(source: str | Path | BinaryIO, max_pixels: int) -> np.ndarray:
             rgba = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
         deep = image.mode.startswith("I;16")  # which Pillow would clip to 8 bits
-        image = image if deep else image.convert("L")
-        factor = -(-max(image.size) // WORKING_SIDE)
-        pixels = np.asarray(image if deep or factor == 1 else image.reduce(factor))
-    return pixels.astype(np.float32) / (257 if deep else 1)
+        pixels = np.asarray(image, np.float32) / 257 if deep else np.asarray(image.convert("L"), np.float32)
+        factor = -(-max(pixels.shape) // WORKING_SIDE)
+        return pixels if factor == 1 else np.asarray(Image.fromarray(pixels).reduce(factor))
+
+
+def border_of(pixels: np.ndarray) -> np.ndarray:
+    return np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+
+
+def find_ink(pixels: np.ndarray) -> np.ndarray:
+    """How much darker than the paper each pixel is, or how much lighter than a dark one, in [0, 255].
+
+    The paper is as bright as the border. Where that is uneven, as under a shadow, each place is compared with the paper
+    around it: the picture without all strokes, by a morphological closing, which leaves the edge of a shadow in place.
+    """
+    border = border_of(pixels)
+    paper = float(np.median(border))
+    low, high = np.percentile(border, [10, 90])
+    if high - low < UNEVEN:
+        return np.clip(paper - pixels if paper > 127 else pixels - paper, 0, 255)
+    pixels = ndimage.gaussian_filter(pixels, max(pixels.shape) / WORKING_SIDE)  # a shadow's noise weighs more, too
+    size = max(3, round(STROKE * min(pixels.shape)))
+    around = ndimage.median_filter(pixels[::4, ::4], max(3, size // 2), mode="nearest")
+    darkest, lightest = np.percentile(pixels[::4, ::4] - around, [1, 99])
+    if lightest > -darkest:
+        pixels = 255 - pixels
+    background = ndimage.grey_closing(pixels, size, mode="nearest")
+    ink = np.clip(255 * (1 - pixels / np.maximum(background, 1)), 0, 255)  # a shadow darkens paper and ink alike
+    return without_corners(ink)
+
+
+def without_corners(ink: np.ndarray) -> np.ndarray:
+    """Ink without what is small beside the rest and touches the border: there, shadows have no surroundings."""
+    regions, count = ndimage.label(ink > 0.25 * ink.max(), np.ones((3, 3)))
+    amounts = ndimage.sum_labels(ink, regions, np.arange(count + 1))
+    amounts[0] = 0
+    small = np.flatnonzero(amounts < 0.2 * amounts.max())
+    dropped = np.isin(regions, np.intersect1d(small[small > 0], border_of(regions)))
+    return np.where(ndimage.binary_dilation(dropped, iterations=3), 0, ink)
+
+
+def without_ruled_lines(ink: np.ndarray) -> np.ndarray:
+    """Ink in [0, 1] without the faint lines that run over the border of the picture, if there are such lines."""
+    border = border_of(ink)
+    if np.mean((border > FAINT) & (border < STRONG)) < 0.01:
+        return ink
+    near = max(3, round(0.02 * max(ink.shape)))
+    strokes = ndimage.maximum_filter(ink > STRONG, near)  # with their soft edges
+    return np.where(strokes, ink, 0)
 
 
 def place(ink: np.ndarray, side: int, by_mass: bool) -> np.ndarray:

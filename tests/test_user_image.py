@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -127,3 +127,54 @@ def test_missing_file_and_file_that_is_no_picture_are_refused(digits: Split, tmp
     (tmp_path / "half.jpg").write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match=r"half\.jpg: is not an image"):
         read_user_image(tmp_path / "half.jpg")
+
+
+def shadow(height: int, width: int, softness: float) -> np.ndarray:
+    """Light that falls on the left part of a sheet only: 1 there, 0.45 in the shadow, an oblique edge between."""
+    rows, columns = np.mgrid[:height, :width]
+    edge = Image.fromarray(((columns + 0.6 * rows > 0.6 * width) * 255).astype(np.uint8))
+    return 1 - 0.55 * np.asarray(edge.filter(ImageFilter.GaussianBlur(softness)), np.float32) / 255
+
+
+LIGHTS = {
+    "even": lambda height, width: np.ones((height, width)),
+    "shadow": lambda height, width: shadow(height, width, 6),
+    "sharp shadow": lambda height, width: shadow(height, width, 1),
+    "lamp on one side": lambda height, width: np.tile(np.linspace(1, 0.35, width), (height, 1)),
+}
+RULINGS = {"blank": (0, 0), "lined": (35, 0), "squared": (30, 30)}
+
+
+def hard_photo(digit: Tensor, light: str, ruling: str, generator: np.random.Generator) -> Image.Image:
+    """A digit (1, 28, 28) on ruled and unevenly lit paper, with a camera's noise."""
+    height, width = 420, 500
+    paper = np.full((height, width), 225.0)
+    by_row, by_column = RULINGS[ruling]
+    for row in range(15, height, by_row) if by_row else ():
+        paper[row : row + 2] = 170
+    for column in range(10, width, by_column) if by_column else ():
+        paper[:, column : column + 2] = 170
+    ink = np.zeros((height, width))
+    top, left = 40 + generator.integers(80), 60 + generator.integers(120)
+    large = Image.fromarray(digit[0].numpy()).resize((280, 280), Image.Resampling.BICUBIC)
+    ink[top : top + 280, left : left + 280] = np.asarray(large) / 255
+    pixels = (paper * (1 - ink) + 35 * ink) * LIGHTS[light](height, width)
+    return Image.fromarray(np.clip(pixels + generator.normal(0, 4, pixels.shape), 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("ruling", RULINGS)
+@pytest.mark.parametrize("light", LIGHTS)
+def test_digit_is_read_in_a_shadow_and_on_ruled_paper(
+    light: str, ruling: str, digits: Split, mnist_5k: ImageData, tmp_path: Path
+) -> None:
+    generator, photos = np.random.default_rng(0), []
+    images, labels = first_of_each_class(digits, 2)
+    for digit in images:
+        hard_photo(digit, light, ruling, generator).save(tmp_path / "photo.png")
+        photos.append(read_user_image(tmp_path / "photo.png"))
+    read_back = torch.stack(photos).flatten(1).float()
+    assert F.cosine_similarity(read_back, images.flatten(1).float()).median() > 0.9
+    assert mnist_5k.train_split
+    known, known_labels = mnist_5k.train_split
+    nearest = torch.cdist(read_back, known.flatten(1).float()).argmin(1)
+    assert (known_labels[nearest] == labels).sum() >= 18  # of 20
