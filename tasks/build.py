@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from hydra.utils import get_class, instantiate
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig
@@ -71,11 +71,17 @@ def build_model(node: DictConfig, datamodule: LightningDataModule) -> LightningM
 def build_trainer(cfg: DictConfig, folder: Path, model: LightningModule) -> Trainer:
     """A Trainer whose checkpoints, logs and other files lie in `folder`."""
     callbacks = [build_callback(name, node, folder) for name, node in cfg.callbacks.items() if node is not None]
+    logger = build_logger(cfg.trainer.get("logger"), folder)
+    without: tuple[type[Callback], ...] = () if logger else (LearningRateMonitor,)  # which has nowhere to write
+    if cfg.trainer.get("enable_checkpointing") is False:
+        without += (ModelCheckpoint,)
+    if cfg.trainer.get("enable_progress_bar") is False:
+        without += (ProgressBar,)
     trainer: Trainer = build_part(
         "trainer",
         cfg.trainer,
-        callbacks=callbacks or None,
-        logger=build_logger(cfg.trainer.get("logger"), folder),
+        callbacks=[callback for callback in callbacks if not isinstance(callback, without)] or None,
+        logger=logger,
         default_root_dir=str(folder),
         plugins=[WholeCheckpoints()],
     )

@@ -200,7 +200,7 @@ class SaveAtBudgetEnd(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         within_epoch = not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if within_epoch or not self.last.exists():
+        if (within_epoch or not self.last.exists()) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.save_checkpoint(self.last)
 
 

@@ -64,8 +64,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     if cfg.ckpt_path is not None:
         write_config(cfg, folder)  # nothing is left to refuse
     fit(trainer, model, datamodule, cfg, signals)
-    best = trainer.checkpoint_callback.best_model_path if keeps_checkpoints else ""  # type: ignore[union-attr]
-    paths = {"best_checkpoint": best or str(last), "last_checkpoint": str(last)} if last else {}
+    paths = checkpoint_paths(trainer, last)
     results: dict[str, Any] = clock.metrics | numbers(trainer.callback_metrics)
     results |= objective(trainer)
     results |= test_model(trainer, model, datamodule, paths.get("best_checkpoint"))
@@ -152,6 +151,14 @@ def fit(
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: cannot be resumed ({' '.join(str(error).split())})") from error
     if signals.received:
         raise SystemExit(128 + signals.received)
+
+
+def checkpoint_paths(trainer: Trainer, last: Path | None) -> dict[str, str]:
+    """The best checkpoint by validation, or the last where none was compared, and the last; none where none was kept."""
+    if last is None or not last.is_file():
+        return {}
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    return {"best_checkpoint": best if best and Path(best).is_file() else str(last), "last_checkpoint": str(last)}
 
 
 def objective(trainer: Trainer) -> dict[str, float]:

@@ -1,0 +1,71 @@
+"""Options of Trainer that people reach for: each run ends well, or is refused in one line."""
+
+from pathlib import Path
+
+import pytest
+from command_line import PLAIN, only_run, results_of, run, run_well
+
+RUNS = (
+    "trainer.fast_dev_run=true",
+    "trainer.fast_dev_run=2",
+    "trainer.check_val_every_n_epoch=5",
+    "trainer.enable_checkpointing=false",
+    "trainer.logger=false",
+    "trainer.logger=null",
+    "trainer/logger=none",
+    "trainer/logger=csv",
+    "trainer.limit_train_batches=1",
+    "trainer.limit_train_batches=0.2",
+    "trainer.limit_val_batches=0",
+    "trainer.limit_test_batches=0",
+    "trainer.overfit_batches=2",
+    "trainer.profiler=simple",
+    "trainer.val_check_interval=0.5",
+    "trainer.deterministic=true",
+    "trainer.detect_anomaly=true",
+    "trainer.max_time=00:00:10:00",
+    "trainer.max_steps=3",
+    "trainer.gradient_clip_val=1.0",
+    "trainer.num_sanity_val_steps=1",
+    "trainer.enable_progress_bar=false",
+    "trainer.enable_model_summary=true",
+    "trainer.log_every_n_steps=0",
+    "~callbacks.checkpoint",
+    "~callbacks.last",
+    "callbacks.early_stopping={_target_:lightning.pytorch.callbacks.EarlyStopping,monitor:val/loss}",
+)
+
+
+RUNS_OF_A_GAN = (
+    "trainer.fast_dev_run=true",
+    "trainer.gradient_clip_val=1.0",
+    "trainer.limit_val_batches=0",
+    "trainer/logger=none",
+    "trainer.enable_checkpointing=false",
+)
+
+
+@pytest.mark.parametrize("option", RUNS)
+def test_run_with_the_option_ends_well(option: str) -> None:
+    run_well("model=lenet", *PLAIN, "trainer.max_epochs=2", option)
+    results = results_of(only_run())
+    assert results["status"] == "finished"
+    for name in ("best_checkpoint", "last_checkpoint"):
+        assert name not in results or Path(results[name]).is_file()
+
+
+@pytest.mark.parametrize("option", RUNS_OF_A_GAN)
+def test_run_of_a_gan_with_the_option_ends_well_or_is_refused_in_one_line(option: str) -> None:
+    small = ("model.network.width=0.05", "callbacks.evaluation.final_count=20", "trainer.max_epochs=1")
+    outcome = run("model=gan", *PLAIN, *small, option)
+    assert outcome.status in (0, 2), outcome.err
+    assert outcome.err.count("\n") == (outcome.status == 2), outcome.err
+
+
+@pytest.mark.parametrize(
+    "option", ["trainer.precision=64-true", "trainer.precision=bf16-true", "trainer.precision=16-mixed"]
+)
+def test_precision_works_or_is_refused_in_one_line(option: str) -> None:
+    outcome = run("model=lenet", *PLAIN, "trainer.max_epochs=1", option)
+    assert outcome.status in (0, 2), outcome.err
+    assert outcome.err.count("\n") == (outcome.status == 2), outcome.err
