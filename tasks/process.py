@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import os
 import sys
 import warnings
 
@@ -23,6 +24,9 @@ def configure_process() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=QUIET)
     torch.set_float32_matmul_precision("high")  # nothing changes on a CPU
+    if not torch.cuda.is_available():
+        # Lightning's way of looking for a GPU before a fork: without one it takes 0.1 ms in each optimizer step
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     keep_freed_memory()
 
 
