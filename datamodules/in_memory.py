@@ -131,7 +131,9 @@ class InMemoryData(CheckedArguments, LightningDataModule):
         if isinstance(batch, Tensor) or len(batch) != 2:  # the example that Lightning summarizes a model with
             return batch
         images, labels = batch
-        return self.transform(images, augment=bool(self.trainer and self.trainer.training)), labels
+        samples = self.transform(images, augment=bool(self.trainer and self.trainer.training))
+        # Lightning converts a batch to the model's precision before it is made of floating-point numbers
+        return self.trainer.precision_plugin.convert_input(samples) if self.trainer else samples, labels
 
     def examples(self, count: int) -> Tensor:
         """Up to `count` training samples as a net reads them, evenly spaced: a set may be stored class by class."""

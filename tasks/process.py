@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import warnings
+from pathlib import Path
 
 import torch
 
@@ -28,6 +29,15 @@ def configure_process() -> None:
         # Lightning's way of looking for a GPU before a fork: without one it takes 0.1 ms in each optimizer step
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     keep_freed_memory()
+
+
+def has_bf16_instructions() -> bool:
+    """Whether the CPU computes with bfloat16 itself; where the operating system does not tell, it counts as yes."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return True
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & flags)
 
 
 def keep_freed_memory() -> None:
