@@ -138,7 +138,10 @@ def common_template(batches: int | None) -> None:
             limit_train_batches=batches,
             limit_val_batches=batches,
             logger=TensorBoardLogger(folder),
-            callbacks=[Clock(), ModelCheckpoint(folder, monitor="val/accuracy", mode="max", save_last=True)],
+            callbacks=[
+                Clock(),
+                ModelCheckpoint(f"{folder}/checkpoints", monitor="val/accuracy", mode="max", save_last=True),
+            ],
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )

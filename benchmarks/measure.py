@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from tasks.process import has_bf16_instructions
+
 ROOT = Path(__file__).parents[1]
 RESULT = "RESULT "  # begins the line by which a contender tells its own measurements, as JSON
 
@@ -80,8 +82,7 @@ def machine() -> str:
     except OSError:
         lines = []
     name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "processor")
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    bf16 = "with" if {"avx512_bf16", "amx_bf16"} & set(flags) else "without"
+    bf16 = "with" if has_bf16_instructions() else "without"
     capability = torch.backends.cpu.get_cpu_capability()
     threads = torch.get_num_threads()
     return (

@@ -139,6 +139,9 @@ class ImageClassifier(CheckedArguments, LightningModule):
             self.step_images = 0
         return loss
 
+    def on_fit_start(self) -> None:
+        self.step_sums, self.epoch_sums = self.step_sums.float(), self.epoch_sums.float()  # not trainer.precision
+
     def on_train_epoch_start(self) -> None:
         if self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # no line in the log ends an interval
             self.step_sums.zero_()

@@ -122,14 +122,18 @@ class InMemoryData(CheckedArguments, LightningDataModule):
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         if self.trainer and self.trainer.training:  # dropout and augmentation depend on (seed, batch) alone: resumable
             batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
-            torch.manual_seed(self.seed + 1_000_003 * batches + 10_007 * self.trainer.global_rank)
+            seed_generators(
+                self.seed + 1_000_003 * batches + 10_007 * self.trainer.global_rank, self.trainer.strategy.root_device
+            )
         return batch
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         if isinstance(batch, Tensor) or len(batch) != 2:  # the example that Lightning summarizes a model with
             return batch
         images, labels = batch
-        return self.transform(images, augment=bool(self.trainer and self.trainer.training)), labels
+        samples = self.transform(images, augment=bool(self.trainer and self.trainer.training))
+        # Lightning converts a batch to the model's precision before it is made of floating-point numbers
+        return self.trainer.precision_plugin.convert_input(samples) if self.trainer else samples, labels
 
     def examples(self, count: int) -> Tensor:
         """Up to `count` training samples as a net reads them, evenly spaced: a set may be stored class by class."""
@@ -137,6 +141,17 @@ class InMemoryData(CheckedArguments, LightningDataModule):
         index = torch.linspace(0, len(self.train_split.labels) - 1, min(count, len(self.train_split.labels))).long()
         images, _ = self.on_before_batch_transfer((self.train_split.images[index], self.train_split.labels[index]), 0)
         return self.transform(images)
+
+
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seeds the random numbers of the CPU and of the device that trains.
+
+    The same numbers as after `torch.manual_seed`, which also prepares devices that are not in use: it formats a stack
+    trace for each, 1 ms a batch.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
 
 
 def identity(batch: Any) -> Any:

@@ -1,7 +1,7 @@
 """The loop that all GANs share: a generator and a discriminator that train against each other."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning import LightningModule
@@ -35,6 +35,8 @@ class GAN(CheckedArguments, LightningModule):
         discriminator_optimizer: makes the discriminator's optimizer.
         lr_scheduler: makes the schedule of either learning rate, which is stepped after every epoch.
         discriminator_steps: steps of the discriminator before each step of the generator (k in algorithm 1).
+        reuse_fakes: the generator learns from the samples that the discriminator has just seen, instead of new ones as
+            in algorithm 1: one pass of the generator less in every step. The code of DCGAN's authors does so.
         ema_decay: of a moving average of the generator's weights, kept beside it for `sample`, which spans about
             1 / (1 - ema_decay) generator steps. None: samples come from the weights in training.
         saturating: the generator minimizes log(1 - D(G(z))), equation 1, instead of maximizing log D(G(z)).
@@ -45,6 +47,7 @@ class GAN(CheckedArguments, LightningModule):
     """
 
     network: NetworkPair | None = None  # where the two nets come from
+    has_double_backward: ClassVar[bool] = False  # a loss is made of gradients, which torch.compile does not support
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class GAN(CheckedArguments, LightningModule):
         discriminator_optimizer: Callable[..., Optimizer] | None = None,
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         discriminator_steps: Count = 1,
+        reuse_fakes: bool = False,
         ema_decay: Share | None = None,
         saturating: bool = False,
         num_classes: Count | None = None,
@@ -68,6 +72,7 @@ class GAN(CheckedArguments, LightningModule):
         self.discriminator_optimizer = discriminator_optimizer or optimizer
         self.lr_scheduler = lr_scheduler
         self.discriminator_steps = discriminator_steps
+        self.reuse_fakes = reuse_fakes
         self.saturating = saturating
         self.num_classes = num_classes
         self.discriminator_steps_done = 0  # since the generator's last step
@@ -84,7 +89,7 @@ class GAN(CheckedArguments, LightningModule):
 
     def latents(self, count: int) -> Tensor:
         """New latents, (count, latent_dim)."""
-        return torch.randn(count, self.latent_dim, device=self.device)
+        return torch.randn(count, self.latent_dim, device=self.device, dtype=self.fixed_latents.dtype)
 
     def sample(self, count: int, labels: Tensor | None = None) -> Tensor:
         """New samples (count, ...) from new latents, see `generate`.
@@ -161,15 +166,18 @@ class GAN(CheckedArguments, LightningModule):
         generator_optimizer, discriminator_optimizer = self.optimizers()  # type: ignore[attr-defined]
         discriminator_optimizer._on_before_step = discriminator_optimizer._on_after_step = _not_counted
 
-        with torch.no_grad():
-            fake = self(self.latents(len(real)), *labels)
-        discriminator_loss = self.step(discriminator_optimizer, self.discriminator_loss, real, fake, *labels)
-        self.after_discriminator_step()
         self.discriminator_steps_done += 1
-        if self.discriminator_steps_done < self.discriminator_steps_at(self.global_step):
+        is_generator_due = self.discriminator_steps_done >= self.discriminator_steps_at(self.global_step)
+        is_reused = self.reuse_fakes and is_generator_due
+        with torch.set_grad_enabled(is_reused):
+            fake = self(self.latents(len(real)), *labels)
+        discriminator_loss = self.step(discriminator_optimizer, self.discriminator_loss, real, fake.detach(), *labels)
+        self.after_discriminator_step()
+        if not is_generator_due:
             return
         self.discriminator_steps_done = 0
-        generator_loss = self.step(generator_optimizer, self.generator_loss, real, None, *labels)
+        reused = fake if is_reused else None
+        generator_loss = self.step(generator_optimizer, self.generator_loss, real, reused, *labels)
         if self.averaged_generator is not None:
             self.averaged_generator.update_parameters(self.generator)
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]

@@ -41,6 +41,8 @@ class UnrolledGAN(GAN):
         ValueError: in training, `unrolled_lr` is None and the discriminator's optimizer is not Adam.
     """
 
+    has_double_backward = True
+
     def __init__(
         self,
         latent_dim: Count = 100,

@@ -31,6 +31,8 @@ class WGANGP(GAN):
         num_classes: of a conditional GAN, as `CGAN`; None, as in the paper: the nets read no labels.
     """
 
+    has_double_backward = True
+
     def __init__(
         self,
         latent_dim: Count = 100,

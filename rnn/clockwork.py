@@ -1,6 +1,7 @@
 """Clockwork RNN: J. Koutník, K. Greff, F. Gomez, J. Schmidhuber, "A Clockwork RNN", 2014."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Annotated, Unpack
 
 import torch
@@ -17,7 +18,8 @@ class ClockworkLayer(nn.Module):
 
     y(t) = tanh(W_H y(t-1) + W_I x(t) + b) for the groups whose period divides t; the others keep their state. Sorted by
     period, group i reads the groups j >= i: W_H is block upper triangular, so that slow groups inform fast ones. Its
-    blocks below the diagonal are not stored, and a group is computed only at the steps at which it is active.
+    blocks below the diagonal are not stored, and a group is computed only at the steps at which it is active: one
+    matrix product a step for all groups that are active together.
 
     Args:
         num_inputs: F.
@@ -37,20 +39,37 @@ class ClockworkLayer(nn.Module):
             self.register_parameter(f"bias_{group}", nn.Parameter(torch.zeros(group_size)))
 
     def forward(self, sequences: Tensor) -> Tensor:
-        drives = [  # the inputs of each group at its own steps, (N, ceil(T / period), group_size)
-            F.linear(sequences[:, ::period], self.get_parameter(f"input_{i}"), self.get_parameter(f"bias_{i}"))
-            for i, period in enumerate(self.periods)
-        ]
-        recurrent = [self.get_parameter(f"recurrent_{i}") for i in range(len(self.periods))]
-        state = sequences.new_zeros(len(sequences), self.units)
-        for step in range(sequences.shape[1]):
-            groups = list(state.split(self.group_size, 1))
-            for i, period in enumerate(self.periods):
-                if step % period == 0:
-                    readable = state[:, i * self.group_size :]  # the group itself and the slower ones, a step before
-                    groups[i] = torch.tanh(drives[i][:, step // period] + F.linear(readable, recurrent[i]))
-            state = torch.cat(groups, 1)
+        steps = sequences.transpose(0, 1)  # (T, N, F)
+        active = [tuple(i for i, period in enumerate(self.periods) if t % period == 0) for t in range(len(steps))]
+        matrices = {groups: self.recurrent_weights(groups) for groups in set(active[1:]) if groups}
+        drives = {}  # what the inputs add at the steps of each set of groups, (steps, N, units)
+        for groups in {groups for groups in active if groups}:
+            times = [t for t, others in enumerate(active) if others == groups]
+            inputs, biases = (
+                torch.cat([self.get_parameter(f"{kind}_{i}") for i in groups]) for kind in ("input", "bias")
+            )
+            drives[groups] = iter(F.linear(steps[times], inputs, biases))
+        state = torch.tanh(next(drives[active[0]]))  # all groups are active at step 0, and the state before is 0
+        for groups in active[1:]:
+            if groups:
+                new = torch.tanh(torch.addmm(next(drives[groups]), state, matrices[groups]))
+                state = self.replace(state, new, groups)
         return state
+
+    def recurrent_weights(self, groups: Sequence[int]) -> Tensor:
+        """The columns of W_H^T for these groups, (units, len(groups) * group_size)."""
+        rows = [F.pad(self.get_parameter(f"recurrent_{i}"), (i * self.group_size, 0)) for i in groups]
+        return torch.cat(rows).T
+
+    def replace(self, state: Tensor, new: Tensor, groups: Sequence[int]) -> Tensor:
+        """The state (N, units) with the units of these groups replaced by `new` (N, len(groups) * group_size)."""
+        size, parts, done = self.group_size, [], 0
+        for is_new, run in groupby(range(len(self.periods)), lambda i: i in groups):
+            count = size * len(list(run))
+            source, start = (new, done) if is_new else (state, sum(part.shape[1] for part in parts))
+            parts.append(source[:, start : start + count])
+            done += count if is_new else 0
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
 def weights(rows: int, columns: int) -> nn.Parameter:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from pydantic import Field
+from scipy.linalg.blas import dsyrk
 from scipy.sparse import csr_matrix, identity, spmatrix
 from scipy.sparse.linalg import eigs
 from torch import Tensor, nn
@@ -87,6 +88,22 @@ class Reservoir(nn.Module):
 def embedding_bag_flops(table: Sequence[int], indices: Sequence[int], *_: Any, **__: Any) -> int:
     """Two operations for each row of the table, (rows, N), that a bag sums up; torch has no count of its own."""
     return 2 * torch.Size(indices).numel() * table[1]
+
+
+def add_gram(gram: Tensor, features: Tensor) -> None:
+    """Adds X^T X of features X (N, P), in float64, to the lower triangle of `gram` (P, P): the rest follows from it.
+
+    >>> gram = torch.zeros(2, 2).double()
+    >>> add_gram(gram, torch.tensor([[1.0, 2.0], [3.0, 4.0]]).double())
+    >>> gram.tril().tolist()
+    [[10.0, 0.0], [14.0, 20.0]]
+    """
+    if gram.device.type == "cpu":  # BLAS counts columns first: its upper triangle is our lower one
+        dsyrk(1.0, features.numpy().T, beta=1.0, c=gram.numpy().T, overwrite_c=True)
+        return
+    for start in range(0, len(gram), BLOCK_SIZE):
+        block = slice(start, start + BLOCK_SIZE)
+        gram[start:, block].addmm_(features[:, start:].T, features[:, block])
 
 
 def as_matrix(sources: Tensor, weights: Tensor) -> spmatrix:
@@ -221,9 +238,7 @@ class EchoStateNetwork(SequenceClassifier):
             size = features.shape[1]
             self.ridge_sums = features.new_zeros(size, size), features.new_zeros(size, self.readout.out_features)
         gram, cross = self.ridge_sums
-        for start in range(0, len(gram), BLOCK_SIZE):  # X^T X is symmetric: half of it is enough
-            block = slice(start, start + BLOCK_SIZE)
-            gram[start:, block].addmm_(features[:, start:].T, features[:, block])
+        add_gram(gram, features)
         cross.addmm_(features.T, self.one_hot(labels))
         self.last_batch, self.candidates = batch, []
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress  # a batch is a step,

@@ -1,5 +1,7 @@
 """task=train: fit, then test the checkpoint that validation chose."""
 
+import os
+import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +20,7 @@ from rich.table import Table
 from torch import nn
 
 from classic_cnn.classifier import ImageClassifier, layer_name
+from gan.adversarial import GAN
 from tasks.build import build, describe
 from tasks.callbacks import (
     ConfigInCheckpoint,
@@ -29,7 +32,9 @@ from tasks.callbacks import (
     numbers,
 )
 from tasks.checkpoint import load_weights, plain_config, read_checkpoint
+from tasks.config import ConfigError
 from tasks.folders import short, write_config
+from tasks.process import has_bf16_instructions
 from tasks.resume import check_resume
 
 
@@ -50,6 +55,8 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     if cfg.ckpt_path is not None:
         prepare_resume(model, trainer, cfg, folder)
     facts = describe(model, datamodule, trainer)
+    if trainer.is_global_zero and is_slow_bf16(trainer):
+        print("bfloat16     this processor has no instructions for it: float32 would be faster")
     if cfg.init_from is not None:
         text = warm_start(model, cfg.init_from)
         if trainer.is_global_zero:
@@ -60,7 +67,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     own = [config, clock, signals, StopAtNonFinite(), *([SaveAtBudgetEnd(last)] if last else [])]
     trainer.callbacks[:0] = own  # type: ignore[attr-defined]
     if cfg.compile:
-        compile_nets(model)
+        compile_nets(model, trainer.strategy.root_device)
     if cfg.ckpt_path is not None:
         write_config(cfg, folder)  # nothing is left to refuse
     fit(trainer, model, datamodule, cfg, signals)
@@ -79,6 +86,13 @@ def check_budget(trainer: DictConfig) -> None:
     for name in ("max_epochs", "max_steps", "limit_train_batches"):
         if trainer.get(name) == 0:
             raise ValueError(f"trainer.{name}=0: leaves nothing to train")
+
+
+def is_slow_bf16(trainer: Trainer) -> bool:
+    """Whether training in bfloat16 takes longer than in float32."""
+    return (
+        "bf16" in str(trainer.precision) and trainer.strategy.root_device.type == "cpu" and not has_bf16_instructions()
+    )
 
 
 def prepare_resume(model: LightningModule, trainer: Trainer, cfg: DictConfig, folder: Path) -> None:
@@ -121,11 +135,25 @@ def copy_layers(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> list[s
     return list(dict.fromkeys(map(layer_name, common)))
 
 
-def compile_nets(model: LightningModule) -> None:
-    """Compiles what is trained: a classifier's forward pass, both nets of a GAN."""
-    nets = [getattr(model, name, None) for name in ("generator", "discriminator")]
-    for net in [net for net in nets if isinstance(net, nn.Module)] or [model]:
-        net.compile()
+def compile_nets(model: LightningModule, device: torch.device) -> None:
+    """Compiles what is trained: a classifier with its loss, both nets of a GAN.
+
+    Raises:
+        ConfigError: the model or the machine cannot have it.
+    """
+    if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "c++"))):
+        raise ConfigError("compile", "needs a C++ compiler, and none was found", True)
+    name = type(model).__name__
+    if isinstance(model, GAN):
+        if model.has_double_backward:
+            raise ConfigError("compile", f"torch cannot compile a {name}, whose loss is made of gradients", True)
+        model.generator.compile()
+        model.discriminator.compile()
+    elif isinstance(model, ImageClassifier) and model.automatic_optimization:
+        model.compile()
+        model.training_loss = torch.compile(model.training_loss)  # type: ignore[method-assign]
+    else:
+        raise ConfigError("compile", f"nothing of a {name} is trained by gradient descent", True)
 
 
 def fit(

@@ -240,15 +240,14 @@ def test_clockwork_equals_its_equations(images: Tensor, periods: Sequence[int], 
     np.testing.assert_allclose(numbers(net.clockwork(net.sequence(images))), expected, atol=1e-5)
 
 
-def test_clockwork_has_and_computes_only_what_is_active() -> None:
+def test_clockwork_has_only_what_it_reads_and_computes_only_active_groups() -> None:
     net, elman = ClockworkRNN(units=64, periods=(1, 2, 4, 8)), Recurrent("elman", units=64)
     assert parameters(net) == 28 * 64 + 16 * 16 * (4 + 3 + 2 + 1) + 64 + 650
     assert parameters(net) < parameters(elman)
     for model in (net, elman):
         model.example_input_array = torch.zeros(1, 1, 28, 28)
-    steps = (28, 14, 7, 4)  # of each group
-    active = sum(count * 16 * (28 + 16 * (4 - group)) for group, count in enumerate(steps))
-    assert multiply_adds(net) == active + 640
+    steps = (28, 14, 7, 4)  # at which each group is active; the first has no state to read
+    assert multiply_adds(net) == sum(count * 16 * 28 + (count - 1) * 16 * 64 for count in steps) + 640
     assert multiply_adds(elman) == 28 * 64 * (28 + 64) + 640
 
 
