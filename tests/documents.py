@@ -37,7 +37,9 @@ def composed(command: str) -> list[DictConfig]:
     words = [word for word in shlex.split(command) if "=" in word or word.startswith("~")]
     words = [word for word in words if not word.startswith(("hydra/", "ckpt_path=", "init_from="))]
     is_sweep = " -m " in command
-    return [compose(*chosen) for chosen in itertools.product(*(options(word) if is_sweep else [word] for word in words))]
+    return [
+        compose(*chosen) for chosen in itertools.product(*(options(word) if is_sweep else [word] for word in words))
+    ]
 
 
 def options(override: str) -> list[str]:
@@ -54,7 +56,6 @@ def options(override: str) -> list[str]:
 
 def copy_project(target: Path) -> Path:
     """The files of the project, without what tools and runs made, in an empty folder."""
-
 
     def left_out(folder: str, names: list[str]) -> set[str]:
         of_top = NOT_COPIED_FROM_THE_TOP if Path(folder) == ROOT else set()

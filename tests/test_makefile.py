@@ -42,7 +42,7 @@ def environment() -> dict[str, str]:
 
 
 def test_every_target_is_tested_here() -> None:
-    assert TARGETS == {"run", "test", "lint", "fetch", "tensorboard", "clean"}
+    assert {"run", "test", "lint", "fetch", "tensorboard", "clean"} == TARGETS
     assert {*re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[0].split()} == TARGETS
 
 
@@ -74,7 +74,12 @@ def test_make_tensorboard_answers(project: Path) -> None:
         port = free.getsockname()[1]
     command = ["make", BIN, "tensorboard", f"ARGS=--port {port} --load_fast=false"]
     server = subprocess.Popen(
-        command, cwd=project, env=environment(), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command,
+        cwd=project,
+        env=environment(),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
     try:
         end = time.monotonic() + PATIENCE

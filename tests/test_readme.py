@@ -1,5 +1,6 @@
 """README.md and docs/ tell the truth: commands compose, numbers are the code's, printed files pass the tests."""
 
+import json
 import re
 import subprocess
 import sys
@@ -46,7 +47,9 @@ def test_table_of_papers_is_the_codes(row: list[str]) -> None:
     for overrides, count in ((command, parameters), (published, published_parameters)):
         if overrides:
             cls, found = parameters_of(overrides.strip("`"))
-            assert (ROOT / file.strip("`")).relative_to(ROOT).with_suffix("").as_posix() == cls.__module__.replace(".", "/")
+            assert (ROOT / file.strip("`")).relative_to(ROOT).with_suffix("").as_posix() == cls.__module__.replace(
+                ".", "/"
+            )
             assert f"{found:,}" == count
 
 
@@ -79,7 +82,9 @@ def test_links_lead_somewhere(file: Path) -> None:
 
 
 def test_table_of_resumed_keys_is_the_codes() -> None:
-    fixed = {key for row in table(ROOT / "docs" / "design.md", "keys") if row[1].startswith("fixed") for key in keys(row)}
+    fixed = {
+        key for row in table(ROOT / "docs" / "design.md", "keys") if row[1].startswith("fixed") for key in keys(row)
+    }
     trainer = {f"trainer.{name}" for name in FIXED_TRAINER_KEYS}
     callbacks = {f"callbacks.{name}" for name in FIXED_CALLBACKS}
     assert fixed == {"model.*", "data.*", "seed", "data.root", *trainer, *callbacks}
@@ -87,6 +92,15 @@ def test_table_of_resumed_keys_is_the_codes() -> None:
 
 def keys(row: list[str]) -> list[str]:
     return [key for cell in row for key in re.findall(r"`([\w.*]+)`", cell)]
+
+
+def test_ladder_of_fids_is_the_stored_one() -> None:
+    stored = json.loads((ROOT / "gan" / "scores" / "weights" / "ladder.json").read_text())
+    rows = {row[0]: row[1:] for row in table(ROOT / "docs" / "gans.md", "real images that were")}
+    assert rows.keys() == stored["MNIST"].keys()
+    for name, cells in rows.items():
+        of_both = [stored[data][name] for data in ("MNIST", "Fashion-MNIST")]
+        assert cells == [text for fid in of_both for text in (f"{fid['fid']:.3g}", f"{fid['fid_relative']:.2g}")]
 
 
 def test_help_names_every_group() -> None:
