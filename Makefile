@@ -1,26 +1,35 @@
-.PHONY: run test tensorboard clean
+.PHONY: run test lint fetch tensorboard clean
 
 PYTHON ?= python3
-BIN := .venv/bin
+BIN ?= .venv/bin
+CONSTRAINTS ?= constraints.txt
+ARGS ?=  # added to the command: make run ARGS="trainer.max_epochs=1", make test ARGS=tests/test_vgg.py
 
 run: .venv/installed  ## train LeNet-5 on 5,000 real digits
-	$(BIN)/python run.py data=mnist_5k trainer.max_epochs=15
+	$(BIN)/python run.py data=mnist_5k trainer.max_epochs=15 $(ARGS)
 
-test: .venv/installed  ## formatting, lint, types, tests and doctests
+test: lint fetch  ## formatting, lint, types, tests and doctests
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+lint: .venv/installed  ## formatting, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
-tensorboard: .venv/installed  ## the dashboards of all runs, on localhost
-	$(BIN)/tensorboard --logdir outputs --bind_all=false
+fetch: .venv/installed  ## MNIST and Fashion-MNIST into data/, or into DATA_ROOT
+	@for set in mnist fashion_mnist; do \
+	    test -d "$${DATA_ROOT:-data}/$$set" || $(BIN)/python run.py task=fetch data=$$set || exit 1; \
+	done
+
+tensorboard: .venv/installed  ## the dashboards of all runs, on this machine only
+	$(BIN)/tensorboard --logdir outputs $(ARGS)
 
 clean:  ## remove the environment and the caches; outputs/ and data/ stay
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) --editable '.[dev]'
 	touch $@

@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 import traceback
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import (
@@ -17,6 +18,7 @@ from hydra.errors import (
 from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
 MISTAKES = (HydraException, OmegaConfBaseException, ValueError, OSError)
+INSTALLED = "classic-nets"  # the console command, where the package is installed
 PLUGINS = {
     "hydra/launcher=joblib": "hydra-joblib-launcher",
     "hydra/launcher=submitit_local": "hydra-submitit-launcher",
@@ -117,7 +119,8 @@ def command(*overrides: str) -> str:
     >>> command("ckpt_path=my runs/last.ckpt")
     "python run.py 'ckpt_path=my runs/last.ckpt'"
     """
-    return f"python run.py {shlex.join(for_hydra(text) for text in overrides)}"
+    program = INSTALLED if Path(sys.argv[0]).name == INSTALLED else "python run.py"
+    return f"{program} {shlex.join(for_hydra(text) for text in overrides)}"
 
 
 def for_hydra(override: str) -> str:

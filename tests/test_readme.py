@@ -1,77 +1,106 @@
-"""README tells the truth: its commands compose, its targets exist, its example of a new architecture works."""
+"""README.md and docs/ tell the truth: commands compose, numbers are the code's, printed files pass the tests."""
 
+import json
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, compose
+from conftest import CONF, MODELS, ROOT, compose, model_class
+from documents import DOCS, README, add_printed_files, commands, composed, copy_project, table
 from hydra.utils import instantiate
 
-from classic_cnn.classifier import ImageClassifier
+from rnn.esn import EchoStateNetwork
+from rnn.sequence_classifier import SequenceClassifier
+from tasks.build import build_model
+from tasks.resume import FIXED_CALLBACKS, FIXED_TRAINER_KEYS
 
-README = (ROOT / "README.md").read_text()
-
-
-def commands() -> list[str]:
-    """Every `python run.py` line of README's bash blocks, without its comment."""
-    return re.findall(r"^(python run\.py[^#\n]*?) *(?:#.*)?$", "\n".join(blocks("bash")), re.MULTILINE)
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+FILES = [README, *DOCS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+COMMANDS = sorted({command for file in (README, *DOCS) for command in commands(file)})
+PAPERS = table(README, "paper")
+RESULTS = sorted(set(re.findall(r"^\| `([^`]+)`", (ROOT / "docs" / "results.md").read_text(), re.MULTILINE)))
+ADDED = {"README.md": ("perceptron",), "docs/extending.md": ("lsgan", "small_digits")}
 
 
-def test_readme_has_commands() -> None:
-    assert len(commands()) >= 10
+def test_readme_is_short_and_has_commands() -> None:
+    assert len(README.read_text().splitlines()) <= 150
+    assert len(commands(README)) >= 15
 
 
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", [text for text in COMMANDS if not re.search("perceptron|lsgan|small_digits", text)])
 def test_command_composes(command: str) -> None:
-    overrides = [word for word in shlex.split(command)[2:] if not word.startswith(("-", "hydra/"))]
-    choices: list[list[str]] = [[]]
-    for override in overrides:
-        key, _, value = override.partition("=")
-        options = value.split(",")
-        if value == "glob(*)":
-            options = [file.stem for file in (ROOT / "conf" / key).glob("*.yaml")]
-        choices = [[*chosen, f"{key}={option}"] for chosen in choices for option in options]
-    for chosen in choices:
-        assert compose(*chosen).task._target_.startswith("tasks.")
+    for cfg in composed(re.sub(r"\.\.\.|FOLDER_OR_CSV", "folder", command)):
+        assert cfg.task._target_.startswith("tasks.")
 
 
-def test_make_targets_exist() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    named = set(re.findall(r"`make (\w+)`|^    make (\w+)|\(or: make (\w+)\)", README, re.MULTILINE))
-    targets = {name for match in named for name in match if name}
-    assert targets >= {"run", "test"}
-    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+@pytest.mark.parametrize("overrides", RESULTS)
+def test_command_of_a_result_composes(overrides: str) -> None:
+    [cfg] = composed(f"python run.py {overrides}")
+    assert cfg.trainer.max_epochs > 0
 
 
-def test_pictures_exist() -> None:
-    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", README)
-    assert pictures
-    assert all((ROOT / picture).is_file() for picture in pictures)
+@pytest.mark.parametrize("row", PAPERS, ids=lambda row: row[2].strip("`"))
+def test_table_of_papers_is_the_codes(row: list[str]) -> None:
+    _, file, command, parameters, published, published_parameters = row
+    for overrides, count in ((command, parameters), (published, published_parameters)):
+        if overrides:
+            cls, found = parameters_of(overrides.strip("`"))
+            assert (ROOT / file.strip("`")).relative_to(ROOT).with_suffix("").as_posix() == cls.__module__.replace(
+                ".", "/"
+            )
+            assert f"{found:,}" == count
 
 
-def test_example_of_a_new_architecture_is_a_classifier(tmp_path: Path) -> None:
-    (source,), (config,) = blocks("python"), blocks("yaml")
-    module = tmp_path / "perceptron_of_readme.py"
-    module.write_text(source)
-    target = re.search(r"_target_: classic_cnn\.perceptron\.(\w+)", config)
-    assert target is not None
-    sys.path.insert(0, str(tmp_path))
-    try:
-        cfg = compose("model=lenet", "~model.as_published", "~model.bitmap_output")  # the family's recipe is left
-        cfg.model._target_ = f"{module.stem}.{target[1]}"
-        net = instantiate(cfg.model)
-    finally:
-        sys.path.remove(str(tmp_path))
-    assert isinstance(net, ImageClassifier)
-    assert net(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+def parameters_of(overrides: str) -> tuple[type, int]:
+    """The class of a model and how many parameters it trains."""
+    cfg = compose(*overrides.split())
+    cls = instantiate(cfg.model, _partial_=True).func
+    needs_values = isinstance(cls, type) and issubclass(cls, SequenceClassifier | EchoStateNetwork)
+    with torch.device("cpu" if needs_values else "meta"):
+        net = build_model(cfg.model, instantiate(cfg.data))
+    return type(net), sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
+
+
+def test_table_of_papers_has_every_model() -> None:
+    named = {name for row in PAPERS for cell in (row[2], row[4]) for name in re.findall(r"model=([\w/]+)", cell)}
+    published = {f"published/{file.stem}" for file in (CONF / "model" / "published").glob("*.yaml")}
+    assert named == {*MODELS, *published}
+    assert {model_class(name).__module__.split(".")[0] for name in MODELS} == {"classic_cnn", "gan", "rnn"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_links_lead_somewhere(file: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", file.read_text()):
+        path, _, anchor = link.partition("#")
+        target = (file.parent / path).resolve() if path else file
+        assert target.exists(), link
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, link
+
+
+def test_table_of_resumed_keys_is_the_codes() -> None:
+    fixed = {
+        key for row in table(ROOT / "docs" / "design.md", "keys") if row[1].startswith("fixed") for key in keys(row)
+    }
+    trainer = {f"trainer.{name}" for name in FIXED_TRAINER_KEYS}
+    callbacks = {f"callbacks.{name}" for name in FIXED_CALLBACKS}
+    assert fixed == {"model.*", "data.*", "seed", "data.root", *trainer, *callbacks}
+
+
+def keys(row: list[str]) -> list[str]:
+    return [key for cell in row for key in re.findall(r"`([\w.*]+)`", cell)]
+
+
+def test_ladder_of_fids_is_the_stored_one() -> None:
+    stored = json.loads((ROOT / "gan" / "scores" / "weights" / "ladder.json").read_text())
+    rows = {row[0]: row[1:] for row in table(ROOT / "docs" / "gans.md", "real images that were")}
+    assert rows.keys() == stored["MNIST"].keys()
+    for name, cells in rows.items():
+        of_both = [stored[data][name] for data in ("MNIST", "Fashion-MNIST")]
+        assert cells == [text for fid in of_both for text in (f"{fid['fid']:.3g}", f"{fid['fid_relative']:.2g}")]
 
 
 def test_help_names_every_group() -> None:
@@ -80,3 +109,39 @@ def test_help_names_every_group() -> None:
     ).stdout
     assert all(f"{group}: " in text for group in ("model", "data", "trainer", "task", "experiment"))
     assert "python run.py" in text
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A copy of the project with the files that README and docs/extending.md print, and the paths of these."""
+    project = copy_project(tmp_path_factory.mktemp("copy") / "project")
+    written = [path for name in ADDED for path in add_printed_files(ROOT / name, project)]
+    assert {path.stem for path in written} == {name for names in ADDED.values() for name in names}
+    return project, [str(path.relative_to(project)) for path in written]
+
+
+def call(project: Path, *arguments: str) -> None:
+    command = [sys.executable, "-m", *arguments]
+    outcome = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+def test_printed_files_pass_formatter_and_linter(extended: tuple[Path, list[str]]) -> None:
+    project, written = extended
+    sources = [path for path in written if path.endswith(".py")]
+    call(project, "ruff", "format", "--check", *sources)
+    call(project, "ruff", "check", *sources)
+
+
+def test_printed_files_pass_the_tests_of_every_net_and_data_set(extended: tuple[Path, list[str]]) -> None:
+    project, written = extended
+    sources = [path for path in written if path.endswith(".py")]
+    names = " or ".join(name for names in ADDED.values() for name in names)
+    tests = [f"tests/test_{name}.py" for name in ("structure", "models", "data_sets")]
+    call(project, "pytest", "-p", "no:cacheprovider", *tests, *sources, "-k", f"{names} or architecture")
+
+
+@pytest.mark.slow
+def test_printed_files_pass_the_type_checker(extended: tuple[Path, list[str]]) -> None:
+    project, written = extended
+    call(project, "mypy", *[path for path in written if path.endswith(".py")])

@@ -1,7 +1,7 @@
 """Puts four pictures of this folder together for the README: python .github/images/collage.py.
 
-cgan_mnist.png is from experiment=cgan_mnist, small_data.png from experiment=small_data; excites.png is what task=explain
-and demo.png what task=demo show of the LeNet-5 of `make run`.
+cgan_mnist.png is from experiment=cgan_mnist, small_data.png from experiment=small_data; excites.png is what
+task=explain, and demo.png what task=demo shows of the LeNet-5 of `make run`.
 """
 
 from pathlib import Path
