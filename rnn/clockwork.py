@@ -63,7 +63,8 @@ class ClockworkLayer(nn.Module):
 
     def replace(self, state: Tensor, new: Tensor, groups: Sequence[int]) -> Tensor:
         """The state (N, units) with the units of these groups replaced by `new` (N, len(groups) * group_size)."""
-        size, parts, done = self.group_size, [], 0
+        size, done = self.group_size, 0
+        parts: list[Tensor] = []
         for is_new, run in groupby(range(len(self.periods)), lambda i: i in groups):
             count = size * len(list(run))
             source, start = (new, done) if is_new else (state, sum(part.shape[1] for part in parts))

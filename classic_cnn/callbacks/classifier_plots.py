@@ -56,7 +56,7 @@ class ClassifierPlots(CheckedArguments, Callback):
         with warnings.catch_warnings(action="ignore"):  # torch.jit.trace is on its way out, TensorBoard still needs it
             assert isinstance(pl_module.example_input_array, Tensor)
             pl_module.eval()
-            board.add_graph(Forward(pl_module), pl_module.example_input_array.to(pl_module.device, pl_module.dtype))
+            board.add_graph(Forward(pl_module), pl_module.example_input_array.to(next(pl_module.parameters())))
             pl_module.train()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
