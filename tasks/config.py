@@ -62,6 +62,7 @@ RANGES: dict[str, dict[str, Any]] = {
         "log_every_n_steps": Index | None,
         "num_sanity_val_steps": Annotated[int, Field(ge=-1)] | None,
         "num_nodes": Count,
+        "devices": Annotated[int, Field(ge=-1)] | str | list[Index],
     },
     "lightning.pytorch.callbacks.ModelCheckpoint": {
         "filename": Annotated[str, Field(pattern=r"^[A-Za-z0-9_{}:.\-]+$", min_length=1)],

@@ -62,7 +62,7 @@ def untried(test: str, config: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
         for key in path:
             value = value[key]
         trial = (test, ".".join(map(str, path)), repr(value))
-        if path[0] not in FREE and trial not in done:
+        if path[0] not in FREE and "gan_settings" not in path and trial not in done:  # these small_data checks itself
             done.add(trial)
             yield path
 
