@@ -154,7 +154,7 @@ def test_experiment_composes_and_opens_with_its_command(name: str) -> None:
 
 
 def test_no_file_names_the_host_of_a_package_registry() -> None:
-    folders = [ROOT / name for name in ("conf", *PACKAGES, "tests", "benchmarks", ".ci", ".github")]
+    folders = [ROOT / name for name in ("conf", *PACKAGES, "tests", "benchmarks", "docs", ".ci", ".github")]
     files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
     files += [file for file in ROOT.iterdir() if file.is_file()]
     assert ROOT / "constraints.txt" in files
