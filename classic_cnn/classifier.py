@@ -195,8 +195,16 @@ class ImageClassifier(CheckedArguments, LightningModule):
         return list(dict.fromkeys(map(layer_name, common)))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the constructor's plain arguments, from which `load_from_checkpoint` builds a net of the same size."""
+        """Adds the constructor's plain arguments, for `load_from_checkpoint`, and the sums of its epoch so far."""
         checkpoint["hyper_parameters"] = self.plain_arguments()
+        counts = [self.step_images, self.epoch_images]
+        checkpoint["training_sums"] = [self.step_sums.tolist(), self.epoch_sums.tolist(), counts]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Goes on with the sums of the epoch, so that a resumed run ends with the same means."""
+        if sums := checkpoint.get("training_sums"):
+            self.step_sums, self.epoch_sums = (self.step_sums.new_tensor(values) for values in sums[:2])
+            self.step_images, self.epoch_images = sums[2]
 
     def parameter_groups(self) -> Any:
         """What the optimizer gets; a net whose paper treats some weights differently overrides it."""

@@ -1,5 +1,6 @@
 """What every training run has beside its model: whole checkpoints that hold the config, a clock, and a way to stop."""
 
+import io
 import math
 import os
 import signal
@@ -25,8 +26,10 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()  # torch hides the reason why a file cannot be written
+        torch.save(checkpoint, content)
         with atomic_writer(path, "wb") as file:
-            torch.save(checkpoint, file)
+            file.write(content.getbuffer())
 
     def remove_checkpoint(self, path: str | os.PathLike) -> None:
         """Removes a file; never a folder, whatever a checkpoint's record of earlier ones says."""
@@ -89,7 +92,7 @@ class ConfigInCheckpoint(Callback):
 
 
 class TrainingClock(Callback):
-    """Measures seconds and images of training, validation left out, and keeps the metrics of the last epoch."""
+    """Measures seconds and images of training, without validation, and keeps the metrics of a checkpoint."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -97,11 +100,16 @@ class TrainingClock(Callback):
         self.metrics: dict[str, float] = {}  # a run that is resumed after its last epoch has no others
         self.started_at = 0.0
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds, "images": self.images, "metrics": self.metrics}
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        metrics = numbers(trainer.callback_metrics)  # when all has ended that adds to them
+        checkpoint["training_clock"] = {"seconds": self.seconds, "images": self.images, "metrics": metrics}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.seconds, self.images, self.metrics = (state_dict[key] for key in ("seconds", "images", "metrics"))
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if state := checkpoint.get("training_clock"):
+            self.seconds, self.images, self.metrics = (state[key] for key in ("seconds", "images", "metrics"))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.started_at = time.perf_counter()  # a run that is resumed within an epoch does not start one
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.started_at = time.perf_counter()
@@ -119,7 +127,6 @@ class TrainingClock(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.pause(trainer)
-        self.metrics = numbers(trainer.callback_metrics)
 
     def pause(self, trainer: Trainer) -> None:
         if not trainer.sanity_checking and self.started_at:

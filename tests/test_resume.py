@@ -11,12 +11,15 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from command_line import PLAIN, Outcome, checkpoint_of, finish, only_run, results_of, run, run_well, start
+from filelock import FileLock
 from lightning import LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from classic_cnn.lenet import LeNet5
+from datamodules.mnist import MNIST5k
 from gan.vanilla import VanillaGAN
-from tasks.callbacks import StopOnSignal
+from tasks.callbacks import StopOnSignal, TrainingClock
+from tasks.messages import command
 
 AUGMENTED = ("data/augment=crop", "model.optimizer.lr=0.01")  # and a learning rate that goes one cycle
 LENET = ("model=lenet", *PLAIN, "trainer.max_epochs=3", "trainer.log_every_n_steps=4", *AUGMENTED)
@@ -267,3 +270,55 @@ def test_the_last_checkpoint_is_of_the_last_epoch_also_where_that_was_not_the_be
     run_well(*LENET, "model.optimizer.lr=0", "model/lr_scheduler=none")  # no epoch is better than the first
     epochs = {name: checkpoint_of(only_run(), name)["epoch"] for name in ("best", "last")}
     assert epochs == {"best": 0, "last": 2}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_run_stopped_at_its_start_says_that_there_is_nothing_to_resume(number: signal.Signals) -> None:
+    outcome = stop(LENET, Moment(MNIST5k, "read", 1), number)
+    assert outcome.status == STATUS[number]
+    assert "nothing to resume" in outcome.out.splitlines()[-1]
+    assert results_of(only_run())["reason"] == f"stopped by {number.name}"
+
+
+FINAL = {
+    "the final test": Moment(LeNet5, "on_validation_start", 4),
+    "the final metrics": Moment(TrainingClock, "cost", 1),
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", FINAL.values(), ids=FINAL)
+def test_run_stopped_after_training_resumes_with_what_is_missing(
+    moment: Moment, number: signal.Signals, uninterrupted: Callable[[tuple[str, ...]], Path]
+) -> None:
+    outcome = stop(LENET, moment, number)
+    folder = only_run()
+    assert outcome.status == STATUS[number]
+    assert results_of(folder)["status"] == "interrupted"
+    trained = (folder / "checkpoints" / "last.ckpt").read_bytes()
+    run_well(*command_in(outcome))
+    assert_same_end(folder, uninterrupted(LENET))
+    assert (folder / "checkpoints" / "last.ckpt").read_bytes() == trained  # nothing was trained again
+
+
+def test_command_to_resume_is_quoted_for_the_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "my runs (1) = 试"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    outcome = stop(LENET, training_step(14), signal.SIGTERM)
+    moved = only_run().rename(place / "a run = 1")
+    monkeypatch.chdir(tmp_path)
+    last = moved / "checkpoints" / "last.ckpt"
+    assert outcome.status == 143
+    text = command(f"ckpt_path={last}").removeprefix("python run.py ")
+    run_well(*shlex.split(text))
+    assert results_of(moved)["status"] == "finished"
+
+
+def test_second_process_is_refused_while_one_writes_into_a_run(trained: Path) -> None:
+    before = {file: file.read_bytes() for file in trained.rglob("*") if file.is_file()}
+    with FileLock(trained / ".lock"):
+        outcome = run(f"ckpt_path={trained}/checkpoints/last.ckpt")
+    assert outcome.status == 2
+    assert str(trained) in outcome.err
+    assert {file: file.read_bytes() for file in trained.rglob("*") if file.is_file()} == before
