@@ -1,11 +1,16 @@
 """What a training step costs and in which precision it computes."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from command_line import run_well
 from conftest import compose, models_of, quick_gan, small_run
+from PIL import Image
 
 from classic_cnn.classifier import ImageClassifier
 from datamodules.in_memory import seed_generators
+from datamodules.mnist import MNIST5k
 from gan.adversarial import GAN
 from tasks.config import ConfigError
 from tasks.train import compile_nets
@@ -68,3 +73,19 @@ def test_every_gan_says_whether_its_loss_is_made_of_gradients() -> None:
 
 def test_reuse_is_off_unless_it_is_asked_for() -> None:
     assert not any(compose(f"model={name}").model.reuse_fakes for name in models_of(GAN))
+
+
+def test_predicting_reads_the_data_set_only_if_its_transform_is_fitted_to_it(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = Image.new("L", (28, 28), 0)
+    image.paste(255, (12, 4, 16, 24))
+    image.save("digit.png")
+    reads: list[MNIST5k] = []
+    read = MNIST5k.read
+    monkeypatch.setattr(MNIST5k, "read", lambda data: (reads.append(data), read(data)))
+    command = ("task=predict", f"ckpt_path={trained}/checkpoints/best.ckpt", "input=digit.png")
+    run_well(*command)
+    assert not reads
+    run_well(*command, "data.normalize=pixel_mean")
+    assert len(reads) == 1
