@@ -90,6 +90,11 @@ class ImageData(InMemoryData):
         return SampleSpec(self.in_channels, self.image_size, len(self.class_names))
 
     @property
+    def is_transform_fitted(self) -> bool:
+        """Whether `transform` depends on the training images, which have to be read before it."""
+        return self.normalize == "pixel_mean"
+
+    @property
     def sample_shape(self) -> tuple[int, ...]:
         return (self.in_channels, self.image_size, self.image_size)
 
@@ -110,6 +115,8 @@ class ImageData(InMemoryData):
             self.mean = self.train_split.images.float().mean(0) / 255  # (1, 28, 28)
 
     def describe(self) -> str:
+        if self.train_split is None:
+            return f"{self.name}, not read"
         splits = {"train": self.train_split, "validation": self.val_split, "test": self.test_split}
         sizes = " / ".join(f"{len(split.labels):,} {name}" for name, split in splits.items() if split)
         extra = (

@@ -134,6 +134,8 @@ def measure(cfg: DictConfig, device: str, folder: Path, steps: int, warm_up: int
         cfg.trainer.update(enable_checkpointing=False, enable_progress_bar=False)
     seed_everything(cfg.seed, workers=True, verbose=False)
     model, datamodule, trainer = build(cfg, folder)
+    datamodule.prepare_data()
+    datamodule.setup("fit")
     facts = describe(model, datamodule, trainer)
     batches = len(datamodule.train_dataloader())
     trainer.limit_train_batches = min(total, batches)  # so that a learning-rate schedule ends with the steps

@@ -171,13 +171,11 @@ def multiply_adds(model: LightningModule) -> int:
 
 
 def describe(model: LightningModule, datamodule: LightningDataModule, trainer: Trainer) -> dict[str, Any]:
-    """Reads the data, prints what a run consists of and returns what of it belongs into the results.
+    """Prints what a run consists of and returns what of it belongs into the results.
 
     Raises:
-        ValueError: the data cannot be read, or its samples are not the net's.
+        ValueError: the data's samples are not the net's.
     """
-    datamodule.prepare_data()
-    datamodule.setup("fit")
     if (check := getattr(model, "check_data", None)) is not None:
         check(datamodule)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)

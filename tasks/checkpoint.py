@@ -161,7 +161,7 @@ def load_weights(model: LightningModule, cfg: DictConfig) -> None:
 
 
 def load_trained(
-    cfg: DictConfig, folder: Path, family: type[LightningModule]
+    cfg: DictConfig, folder: Path, family: type[LightningModule], reads_data: bool = True
 ) -> tuple[Any, Any, Trainer, dict[str, Any]]:
     """The net of `cfg.ckpt_path` with its weights, on the trainer's device and in evaluation mode, and its data.
 
@@ -169,9 +169,11 @@ def load_trained(
         cfg: checked config.
         folder: of the run that uses it.
         family: what the net has to be, `ImageClassifier` or `GAN`.
+        reads_data: False where a task only transforms images of its own: the data set is then read only if its
+            transform is fitted to it.
 
     Returns:
-        Model, data module (read), trainer, and the facts of the run that belong into its results.
+        Model, data module, trainer, and the facts of the run that belong into its results.
 
     Raises:
         ValueError: there is no checkpoint, it cannot be used, or it holds a net of another family.
@@ -182,6 +184,9 @@ def load_trained(
     if not isinstance(model, family):
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: a {type(model).__name__} is no {family.__name__}")
     load_weights(model, cfg)
+    if reads_data or getattr(datamodule, "is_transform_fitted", False):
+        datamodule.prepare_data()
+        datamodule.setup("fit")
     facts = describe(model, datamodule, trainer)
     return model.to(trainer.strategy.root_device).eval(), datamodule, trainer, facts
 

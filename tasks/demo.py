@@ -39,7 +39,7 @@ def demo(
     Raises:
         ValueError: the checkpoint is missing or holds no classifier, or the port cannot be used.
     """
-    model, data, _, facts = load_trained(cfg, folder, ImageClassifier)
+    model, data, _, facts = load_trained(cfg, folder, ImageClassifier, reads_data=False)
     net = Net(model, data, maps)
     try:
         server = DemoServer(port, PAGE.read_bytes(), net.classify)

@@ -35,7 +35,7 @@ def predict(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     paths = input_paths(cfg)
     if not paths:
         raise ValueError("task=predict needs images: input=image.png, or input=[a.png,b.png]")
-    model, data, _, facts = load_trained(cfg, folder, ImageClassifier)
+    model, data, _, facts = load_trained(cfg, folder, ImageClassifier, reads_data=False)
     images = read_images(paths, data.centred_digits)  # (N, 1, 28, 28)
     with torch.no_grad():
         probabilities = model.predict_step((data.transform(images.to(model.device)), None), 0).cpu()

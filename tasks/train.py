@@ -54,6 +54,8 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     last = folder / "checkpoints" / "last.ckpt" if keeps_checkpoints else None
     if cfg.ckpt_path is not None:
         prepare_resume(model, trainer, cfg, folder)
+    datamodule.prepare_data()
+    datamodule.setup("fit")
     facts = describe(model, datamodule, trainer)
     if trainer.is_global_zero and is_slow_bf16(trainer):
         print("bfloat16     this processor has no instructions for it: float32 would be faster")

@@ -1,0 +1,91 @@
+"""What a training step costs and in which precision it computes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import run_well
+from conftest import compose, models_of, quick_gan, small_run
+from PIL import Image
+
+from classic_cnn.classifier import ImageClassifier
+from datamodules.in_memory import seed_generators
+from datamodules.mnist import MNIST5k
+from gan.adversarial import GAN
+from tasks.config import ConfigError
+from tasks.train import compile_nets
+
+NO_CALLBACKS = ("~callbacks.plots", "~callbacks.evaluation", "~callbacks.collapse_watch")
+CPU = torch.device("cpu")
+
+
+def test_seed_gives_the_numbers_of_manual_seed() -> None:
+    seed_generators(1_000_010, CPU)
+    ours = torch.rand(5)
+    torch.manual_seed(1_000_010)
+    assert torch.equal(ours, torch.rand(5))
+
+
+@pytest.mark.parametrize(("reuse", "passes"), [(False, 6), (True, 3)])
+def test_reused_fakes_save_a_pass_of_the_generator_in_each_step(reuse: bool, passes: int) -> None:
+    net, data, trainer = small_run("model=gan", *quick_gan("gan"), f"model.reuse_fakes={reuse}", *NO_CALLBACKS)
+    calls: list[torch.Tensor] = []
+    before = [parameter.clone() for parameter in net.parameters()]
+    net.generator.register_forward_hook(lambda module, inputs, output: calls.append(output))
+    trainer.fit(net, data)
+    in_training = [output for output in calls if len(output) in (8, 4)]
+    assert len(in_training) == passes
+    assert trainer.global_step == 3
+    assert not any(torch.equal(old, new) for old, new in zip(before, net.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true", "bf16-mixed"])
+@pytest.mark.parametrize("model", ["lenet", "esn", "clockwork_rnn", "gan", "wgan_gp"])
+def test_net_trains_in_another_precision(model: str, precision: str) -> None:
+    quick = quick_gan(model) or (("model.units=50",) if model == "esn" else ())
+    dropped = ("~callbacks.evaluation", "~callbacks.collapse_watch") if quick_gan(model) else ()
+    net, data, trainer = small_run(f"model={model}", *quick, *dropped, f"trainer.precision={precision}")
+    trainer.fit(net, data)
+    assert all(parameter.isfinite().all() for parameter in net.parameters())
+    assert trainer.current_epoch == 1
+
+
+def can_be_compiled(name: str) -> bool:
+    net, _, _ = small_run(f"model={name}", *quick_gan(name))
+    if isinstance(net, GAN):
+        return not net.has_double_backward
+    return isinstance(net, ImageClassifier) and net.automatic_optimization
+
+
+@pytest.mark.parametrize("name", ["dragan", "esn", "unrolled_gan", "wgan_gp"])
+def test_what_torch_cannot_compile_is_refused(name: str) -> None:
+    assert not can_be_compiled(name)
+    net, _, _ = small_run(f"model={name}", *quick_gan(name))
+    with pytest.raises(ConfigError) as refusal:
+        compile_nets(net, CPU)
+    assert refusal.value.key == "compile"
+
+
+def test_every_gan_says_whether_its_loss_is_made_of_gradients() -> None:
+    classes = [type(small_run(f"model={name}", *quick_gan(name))[0]) for name in models_of(GAN)]
+    assert {cls.__name__ for cls in classes if cls.has_double_backward} == {"DRAGAN", "UnrolledGAN", "WGANGP"}
+
+
+def test_reuse_is_off_unless_it_is_asked_for() -> None:
+    assert not any(compose(f"model={name}").model.reuse_fakes for name in models_of(GAN))
+
+
+def test_predicting_reads_the_data_set_only_if_its_transform_is_fitted_to_it(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = Image.new("L", (28, 28), 0)
+    image.paste(255, (12, 4, 16, 24))
+    image.save("digit.png")
+    reads: list[MNIST5k] = []
+    read = MNIST5k.read
+    monkeypatch.setattr(MNIST5k, "read", lambda data: (reads.append(data), read(data)))
+    command = ("task=predict", f"ckpt_path={trained}/checkpoints/best.ckpt", "input=digit.png")
+    run_well(*command)
+    assert not reads
+    run_well(*command, "data.normalize=pixel_mean")
+    assert len(reads) == 1
