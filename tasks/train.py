@@ -184,7 +184,7 @@ def fit(
 
 
 def checkpoint_paths(trainer: Trainer, last: Path | None) -> dict[str, str]:
-    """The best checkpoint by validation, which is the last where none was compared, and the last; nothing without any."""
+    """The best checkpoint by validation, which is the last where none was compared, and the last; empty without any."""
     if last is None or not last.is_file():
         return {}
     best = getattr(trainer.checkpoint_callback, "best_model_path", "")
