@@ -13,7 +13,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make other jobs up to 6 times slower
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
-os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors for main() to word, instead of printing them
+os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and main() prints them in one line
 
 import hydra  # noqa: E402
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
@@ -40,7 +40,7 @@ def any_key(arguments: list[str]) -> list[str]:
     >>> any_key(["model=lenet", "model/optimizer=sgd", "model.optimizer.betas=[0.5,0.9]", "-m"])
     ['model=lenet', 'model/optimizer=sgd', '++model.optimizer.betas=[0.5,0.9]', '-m']
     """
-    if any(text.startswith("ckpt_path=") for text in arguments):  # whose run's options are this command's too
+    if any(text.startswith("ckpt_path=") for text in arguments):  # its run's options are this command's too
         arguments = get_method("tasks.checkpoint.add_choices")(arguments)
     keys = [re.match(r"(?!hydra\.)[A-Za-z_][\w.]*(?==)", text) for text in arguments]
     is_value = [key is not None and not Path(CONF, key[0]).is_dir() for key in keys]
@@ -66,7 +66,7 @@ def job(cfg: DictConfig) -> float | None:
 
 
 def main() -> None:
-    """The command line: status 0 for success, 1 for a failure, 2 for a person's mistake, 130 or 143 when stopped."""
+    """The command line: status 0 for success, 1 for a failure, 2 for a user's mistake, 130 or 143 when stopped."""
     try:
         sys.argv[1:] = any_key(sys.argv[1:])
         job()

@@ -5,7 +5,7 @@
 
 A moment is drawn from the whole life of a process: imports, training, writing checkpoints, the final test, plots. The
 signal is SIGKILL, SIGTERM or SIGINT. After each kill every checkpoint has to load; a run that has one is resumed, a run
-without is started anew. In the end the weights have to equal, to the bit, those of an uninterrupted run. Half of the
+without is restarted. In the end the weights have to equal, to the bit, those of an uninterrupted run. Half of the
 runs lie on another file system than TMPDIR.
 """
 
@@ -165,7 +165,7 @@ def main() -> None:
 
 
 def show(reports: dict[str, Report]) -> None:
-    table = Table("recipe", "kills", "signals", "resumed", "started anew", "corrupt files", "unequal ends")
+    table = Table("recipe", "kills", "signals", "resumed", "restarted", "corrupt files", "unequal ends")
     for name, report in reports.items():
         signals = ", ".join(f"{count} {kind}" for kind, count in sorted(report.statuses.items()))
         counts = (report.resumed, report.restarted, len(report.corrupt), len(report.unequal))

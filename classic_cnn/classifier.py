@@ -181,18 +181,8 @@ class ImageClassifier(CheckedArguments, LightningModule):
         return self(images).softmax(1)
 
     def warm_start(self, weights: Mapping[str, Tensor]) -> list[str]:
-        """Copies each layer that has the same name and shapes in the `weights` of another net; returns their names.
-
-        Raises:
-            ValueError: there is none.
-        """
-        own = self.state_dict()
-        new = {layer_name(name) for name in own if name not in weights or weights[name].shape != own[name].shape}
-        common = {name: weights[name] for name in own if layer_name(name) not in new}
-        if not common:
-            raise ValueError(f"the weights have no layer in common with this {type(self).__name__}")
-        self.load_state_dict(common, strict=False)
-        return list(dict.fromkeys(map(layer_name, common)))
+        """Starts from the `weights` of another net, see `copy_layers`; a net with a rule of its own overrides it."""
+        return copy_layers(self, weights)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the constructor's plain arguments, for `load_from_checkpoint`, and the sums of its epoch so far."""
@@ -222,6 +212,21 @@ class ImageClassifier(CheckedArguments, LightningModule):
             "monitor": "val/loss",
         }
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+
+def copy_layers(net: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+    """Copies each layer that has the same name and shapes in the `weights` of another net; returns their names.
+
+    Raises:
+        ValueError: there is none.
+    """
+    own = net.state_dict()
+    new = {layer_name(name) for name in own if name not in weights or weights[name].shape != own[name].shape}
+    common = {name: weights[name] for name in own if layer_name(name) not in new}
+    if not common:
+        raise ValueError(f"the weights have no layer in common with this {type(net).__name__}")
+    net.load_state_dict(common, strict=False)
+    return list(dict.fromkeys(map(layer_name, common)))
 
 
 def layer_name(parameter_name: str) -> str:

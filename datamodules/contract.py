@@ -15,7 +15,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 # A path on the machine of whoever runs the command: never taken out of a checkpoint.
 LocalPath = Annotated[str, Field(min_length=1), "path"]
 
-# True is no number, 3.0 no count, "3" no number; a number is finite.
+# True is not a number, 3.0 not a count, "3" not a number; a number is finite.
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False, extra="forbid")
 
 Init = TypeVar("Init", bound=Callable[..., None])

@@ -12,7 +12,7 @@ from datamodules.in_memory import InMemoryData, Split
 class Ring(InMemoryData):
     """Points (N, 2) of Gaussians evenly spaced on a circle, and the number of each point's Gaussian (N,).
 
-    Memory holds only which Gaussian each point of an epoch belongs to. The point itself is drawn anew for every batch
+    Memory holds only which Gaussian each point of an epoch belongs to. The point itself is drawn again for every batch
     from (seed, batch) alone, so that a resumed run sees the same points. An epoch is 51,200 points, 100 batches.
 
     Args:

@@ -39,9 +39,9 @@ def fault_of(value: Any, annotation: Any) -> str | None:
             return None
         except ValidationError as error:
             faults = faults or [fault["msg"].removeprefix("Input should be ") for fault in error.errors()]
-    told = [text for text in dict.fromkeys(faults) if not text.startswith("an instance of Tensor")]
-    told = [text for text in told if "is-instance" not in text] or faults
-    return told[0] if told[0].startswith(("String", "List", "Tuple")) else f"should be {' or '.join(told[:4])}"
+    texts = [text for text in dict.fromkeys(faults) if not text.startswith("an instance of Tensor")]
+    texts = [text for text in texts if "is-instance" not in text] or faults
+    return texts[0] if texts[0].startswith(("String", "List", "Tuple")) else f"should be {' or '.join(texts[:4])}"
 
 
 def adapter_of(annotation: Any) -> TypeAdapter[Any] | None:
@@ -52,7 +52,7 @@ def adapter_of(annotation: Any) -> TypeAdapter[Any] | None:
 
 
 def make_adapter(annotation: Any) -> TypeAdapter[Any] | None:
-    """None where pydantic can make nothing of the annotation, which then is left unchecked."""
+    """None where pydantic cannot use the annotation, which is then left unchecked."""
     if annotation in (Any, inspect.Parameter.empty):
         return None
     try:

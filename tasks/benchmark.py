@@ -163,7 +163,7 @@ def peak_memory() -> int:
 
 
 def result(model: LightningModule, datamodule: LightningDataModule, trainer: Trainer, path: Path) -> str:
-    """What the training came to: accuracy on validation images, or the file of a GAN's samples."""
+    """The outcome of the training: accuracy on validation images, or the file of a GAN's samples."""
     if isinstance(model, GAN):
         with atomic_writer(path, "wb") as file:
             save_image(grid(model.fixed_samples(), 8), file, format="png")

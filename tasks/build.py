@@ -1,4 +1,4 @@
-"""From a checked config to model, data module and trainer, that fit each other."""
+"""From a checked config to a model, a data module and a trainer that fit together."""
 
 import inspect
 import itertools
@@ -37,7 +37,7 @@ def build(cfg: DictConfig, folder: Path) -> tuple[LightningModule, LightningData
 
 
 def build_part(key: str, node: DictConfig, **given: Any) -> Any:
-    """Instantiates a node of the config; what its class refuses is told with the key."""
+    """Instantiates a node of the config; an error that its class raises names the key."""
     try:
         return instantiate(node, **given, _convert_="all")
     except Exception as error:
@@ -52,7 +52,7 @@ def build_part(key: str, node: DictConfig, **given: Any) -> Any:
 
 
 def build_model(node: DictConfig, datamodule: LightningDataModule) -> LightningModule:
-    """A net for the samples of a data set: it is told their channels, size and classes, unless the config says them."""
+    """A net for the samples of a data set: gets their channels, size and classes, unless the config sets them."""
     _, parameters = locate("model", node._target_)
     spec = getattr(datamodule, "spec", None)
     given = {
@@ -123,7 +123,7 @@ def check_devices(trainer: DictConfig) -> None:
 
 
 def check_optimizers(model: LightningModule) -> None:
-    """Tries a model's optimizers and schedule on a parameter of no consequence: their classes know their ranges.
+    """Tries a model's optimizers and schedule on a dummy parameter, so that their classes check their arguments.
 
     Raises:
         ConfigError: one of them refuses its arguments.
@@ -171,7 +171,7 @@ def multiply_adds(model: LightningModule) -> int:
 
 
 def describe(model: LightningModule, datamodule: LightningDataModule, trainer: Trainer) -> dict[str, Any]:
-    """Prints what a run consists of and returns what of it belongs into the results.
+    """Prints what a run consists of and returns the facts that belong in the results.
 
     Raises:
         ValueError: the data's samples are not the net's.

@@ -1,4 +1,4 @@
-"""What every training run has beside its model: whole checkpoints that hold the config, a clock, and a way to stop."""
+"""What every training run has besides its model: whole checkpoints that hold the config, a clock, and a way to stop."""
 
 import io
 import math
@@ -175,9 +175,8 @@ class StopOnSignal(Callback):
     ) -> None:
         done = batch_idx + 1
         if done % trainer.accumulate_grad_batches == 0 and done % (trainer.val_check_batch or math.inf):
-            self.stop_if_asked(
-                trainer
-            )  # gradients are not saved, and half a validation is none: they are finished first
+            # accumulated gradients and half-done validations are not saved: they are finished first
+            self.stop_if_asked(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.stop_if_asked(trainer)

@@ -18,13 +18,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from tasks.annotations import is_local_path
 from tasks.build import build, build_model, describe
-from tasks.config import check_config, locate
+from tasks.config import CONF, check_config, locate
 from tasks.folders import short
 from tasks.untrusted import check_untrusted, class_of
 
 FORMAT = 2  # of the config in a checkpoint; 1 had interpolations and paths
-CONF = Path(__file__).parents[1] / "conf"
-OF_THE_COMMAND = ("task", "ckpt_path", "input", "init_from", "expect")  # not of the run that a checkpoint is from
+COMMAND_KEYS = ("task", "ckpt_path", "input", "init_from", "expect")  # not of the run that a checkpoint is from
 GROUPS = ("model", "data", "trainer/logger")  # whose options a checkpoint remembers
 
 
@@ -108,9 +107,9 @@ def complete(cfg: DictConfig, given: list[str]) -> DictConfig:
             config[key], config.choices[key] = composed[key], composed.choices.get(key)
             if key == "model":
                 config.callbacks = composed.callbacks
-        elif key.split(".")[0] not in OF_THE_COMMAND:
+        elif key.split(".")[0] not in COMMAND_KEYS:
             OmegaConf.update(config, key, OmegaConf.select(composed, key), merge=False, force_add=True)
-    for key in OF_THE_COMMAND:
+    for key in COMMAND_KEYS:
         config[key] = composed.get(key)
     before = {text.split("=")[0]: text for text in read_checkpoint(cfg.ckpt_path)["overrides"]}
     config.overrides = list((before | {text.split("=")[0]: text for text in given}).values())
@@ -129,9 +128,9 @@ def restore_paths(config: DictConfig, composed: DictConfig, saved: Mapping[str, 
 
 
 def plain_config(cfg: DictConfig) -> dict[str, Any]:
-    """What of a run's checked config goes into its checkpoints: plain values, no paths."""
+    """The part of a run's checked config that goes into its checkpoints: plain values, no paths."""
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    for key in (*OF_THE_COMMAND, "overrides"):
+    for key in (*COMMAND_KEYS, "overrides"):
         config.pop(key, None)
     config["trainer"].pop("logger", None)
     for part in ("model", "data"):
@@ -173,7 +172,7 @@ def load_trained(
             transform is fitted to it.
 
     Returns:
-        Model, data module, trainer, and the facts of the run that belong into its results.
+        Model, data module, trainer, and the facts of the run that belong in its results.
 
     Raises:
         ValueError: there is no checkpoint, it cannot be used, or it holds a net of another family.
@@ -182,7 +181,7 @@ def load_trained(
         raise ValueError(f"ckpt_path is missing: name a trained {family.__name__}, ckpt_path=outputs/.../best.ckpt")
     model, datamodule, trainer = build(cfg, folder)
     if not isinstance(model, family):
-        raise ValueError(f"ckpt_path={cfg.ckpt_path}: a {type(model).__name__} is no {family.__name__}")
+        raise ValueError(f"ckpt_path={cfg.ckpt_path}: {type(model).__name__} is not a kind of {family.__name__}")
     load_weights(model, cfg)
     if reads_data or getattr(datamodule, "is_transform_fitted", False):
         datamodule.prepare_data()

@@ -17,7 +17,7 @@ from datamodules.contract import Count, Index, LocalPath, NonNegative, Share
 from tasks.annotations import Parameters, fault_of, members, parameters_of, suggestion
 
 CONF = Path(__file__).parents[1] / "conf"
-HYDRAS = {"_target_": str, "_partial_": bool, "_convert_": typing.Literal["none", "partial", "object", "all"]}
+HYDRA_KEYS = {"_target_": str, "_partial_": bool, "_convert_": typing.Literal["none", "partial", "object", "all"]}
 PARTS = ("model", "data", "trainer", "task")
 # Arguments that the run gives itself, so that all it writes lies in its own folder.
 GIVEN = {
@@ -152,8 +152,8 @@ def check_node(key: str, node: Mapping[str, Any]) -> None:
         raise ConfigError(key, "is not a part of this config, which this model or data set may not have")
     _, parameters = locate(key, node["_target_"])
     for name, value in node.items():
-        if name in HYDRAS:
-            if (reason := fault_of(value, HYDRAS[name])) is not None:
+        if name in HYDRA_KEYS:
+            if (reason := fault_of(value, HYDRA_KEYS[name])) is not None:
                 raise ConfigError(f"{key}.{name}", reason, value)
             continue
         misspelled = difflib.get_close_matches(name, parameters.annotations, n=1, cutoff=0.8)
@@ -197,7 +197,7 @@ def check_built(key: str, node: Mapping[str, Any], annotation: Any) -> None:
     classes = [part for part in members(annotation) if inspect.isclass(part) and part is not type(None)]
     if inspect.isclass(cls) and classes and annotation is not Any and not issubclass(cls, (*classes,)):
         names = " or ".join(part.__name__ for part in classes)
-        raise ConfigError(key, f"{cls.__name__} is no {names}")
+        raise ConfigError(key, f"{cls.__name__} is not a kind of {names}")
 
 
 def parts_of(value: Any) -> Iterator[tuple[str, Any]]:

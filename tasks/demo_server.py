@@ -24,7 +24,7 @@ LINGER_SECONDS = 0.5  # for a client to stop sending what was refused
 WAIT_SECONDS = 10.0  # for the drawings before it
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADERS = {
-    # the browser itself is told to ask nobody but this server
+    # the page may contact this server only
     "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -236,7 +236,7 @@ class BoundedReader(io.RawIOBase):
 
 
 def check_png(content: bytes) -> None:
-    """Refuses what is no PNG, and by its header one that would take much memory to decode.
+    """Refuses what is not a PNG, and one that by its header would take much memory to decode.
 
     Raises:
         RequestError: of status 415 or 413.

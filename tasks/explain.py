@@ -18,7 +18,7 @@ from classic_cnn.explain.deconvnet import ConvLayer, conv_layers, feature_maps, 
 from classic_cnn.explain.occlusion import occlusion
 from datamodules.contract import Count, Share
 from tasks.checkpoint import load_trained
-from tasks.explain_excitation import Opened, evenly, excitation
+from tasks.explain_excitation import ExplainedNet, evenly_spaced, excitation
 from tasks.explain_page import ATTRIBUTIONS, FEATURE_MAPS, FILTERS, OCCLUSION, PAGE, Picture, write_page
 from tasks.folders import short
 from tasks.plots import save_plot
@@ -81,7 +81,7 @@ def explain(
     model, data, _, facts = load_trained(cfg, folder, ImageClassifier)
     chosen = choose_examples(cfg, data, examples)
     convolutions = conv_layers(model, model.example_input_array.to(model.device))
-    net = Opened(model, convolutions, lambda stored: data.transform(stored.to(model.device)), data.class_names)
+    net = ExplainedNet(model, convolutions, lambda stored: data.transform(stored.to(model.device)), data.class_names)
     pictures: list[Picture] = []
     rows: list[dict[str, Any]] = []
     with Progress(transient=True) as progress, SummaryWriter(str(folder)) as board:
@@ -103,7 +103,7 @@ def percent(key: str) -> Callable[[Any], str]:
 
 SHOWN = (
     *(Column("example"), Column("class"), Column("predicted")),
-    Column("probability", text=percent("probability")),
+    Column("probability", "class probability", percent("probability")),
     Column("lowest_when_occluded", text=percent("lowest_when_occluded")),
 )
 
@@ -123,14 +123,14 @@ def choose_examples(cfg: DictConfig, data: Any, count: int) -> Examples:
 
 def draw(
     settings: Settings,
-    net: Opened,
+    net: ExplainedNet,
     validation: Any,
     examples: Examples,
     rows: list[dict[str, Any]],
     progress: Progress,
 ) -> Iterator[Picture]:
-    """Draws one plot after the other, and adds to `rows` what came out for each example."""
-    shown = evenly(net.layers, settings.layers or len(net.layers))
+    """Draws one plot after the other, and adds each example's results to `rows`."""
+    shown = evenly_spaced(net.layers, settings.layers or len(net.layers))
     if shown:
         if isinstance(shown[0].convolution, nn.Conv2d):
             yield Picture("filters", "First-layer filters", plots.filters_figure(shown[0].convolution.weight), FILTERS)
@@ -151,7 +151,7 @@ def draw(
     yield Picture("attributions", "Attributions: which pixels decide", figure, ATTRIBUTIONS)
 
 
-def draw_feature_maps(settings: Settings, net: Opened, layers: list[ConvLayer], examples: Examples) -> Picture:
+def draw_feature_maps(settings: Settings, net: ExplainedNet, layers: list[ConvLayer], examples: Examples) -> Picture:
     maps = [layer[0] for layer in feature_maps(net.model, layers, net.transform(examples.images[:1]))]
     figure = plots.feature_maps_figure(examples.images[0], [layer.name for layer in layers], maps, settings.maps)
     title = "Feature maps, from the first to the last convolution"
@@ -159,7 +159,7 @@ def draw_feature_maps(settings: Settings, net: Opened, layers: list[ConvLayer], 
 
 
 def draw_excitation(
-    settings: Settings, net: Opened, layers: list[ConvLayer], validation: Any, progress: Progress
+    settings: Settings, net: ExplainedNet, layers: list[ConvLayer], validation: Any, progress: Progress
 ) -> Iterator[Picture]:
     """For each layer, the validation images that excite its feature maps most."""
     images, labels = validation
@@ -173,7 +173,7 @@ def draw_excitation(
 
 
 def describe_examples(
-    net: Opened,
+    net: ExplainedNet,
     examples: Examples,
     classes: Tensor,
     probabilities: Tensor,

@@ -14,7 +14,7 @@ from classic_cnn.explain.receptive_field import ReceptiveField, receptive_field
 from tasks.explain_page import DECONVNET, GUIDED, Picture
 
 
-class Opened(NamedTuple):
+class ExplainedNet(NamedTuple):
     """A net with all that its explanation needs."""
 
     model: LightningModule
@@ -28,10 +28,10 @@ class Opened(NamedTuple):
         return self.model(self.transform(images)).softmax(1).cpu()
 
 
-def evenly(layers: list[ConvLayer], count: int) -> list[ConvLayer]:
+def evenly_spaced(layers: list[ConvLayer], count: int) -> list[ConvLayer]:
     """At most `count` of the layers, evenly from the first to the last.
 
-    >>> [layer.name for layer in evenly([ConvLayer(str(n), nn.ReLU(), nn.ReLU()) for n in range(9)], 3)]
+    >>> [layer.name for layer in evenly_spaced([ConvLayer(str(n), nn.ReLU(), nn.ReLU()) for n in range(9)], 3)]
     ['0', '4', '8']
     """
     if len(layers) <= count:
@@ -40,7 +40,7 @@ def evenly(layers: list[ConvLayer], count: int) -> list[ConvLayer]:
 
 
 def excitation(
-    count: int, net: Opened, layer: ConvLayer, responses: Responses, images: Tensor, labels: Tensor, number: int
+    count: int, net: ExplainedNet, layer: ConvLayer, responses: Responses, images: Tensor, labels: Tensor, number: int
 ) -> Picture:
     """The `count` strongest feature maps of a layer, each with its nine images and their projections to pixels."""
     maps, top = responses.strongest(count)  # (M,), (M, 9)

@@ -98,7 +98,7 @@ def lock(folder: Path) -> FileLock:
 
 
 def short(path: str | Path) -> str:
-    """A path as one types it: relative to the current folder where it lies below.
+    """A path as a user types it: relative to the current folder where it lies below.
 
     >>> short(Path.cwd() / "outputs")
     'outputs'

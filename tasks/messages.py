@@ -1,4 +1,4 @@
-"""What a person reads when something went wrong: one line for a mistake, a traceback for a fault of the program."""
+"""What a user reads when something went wrong: one line for a mistake, a traceback for a fault of the program."""
 
 import difflib
 import re
@@ -28,14 +28,14 @@ PLUGINS = {
 
 
 def report(error: BaseException, show_traceback: bool = False) -> int:
-    """Prints what was wrong on stderr; returns the status: 2 for a person's mistake, 1 for a fault of the program."""
+    """Prints what was wrong on stderr; returns the status: 2 for a user's mistake, 1 for a fault of the program."""
     mistake = isinstance(error, MISTAKES) or type(error).__name__ == "MisconfigurationException"
     if show_traceback or not mistake:
         traceback.print_exception(error)
         return 1
     try:
         line = one_line(error)
-    except Exception:  # the wording must not hide what it words
+    except Exception:  # a fault of this module must not hide the error
         line = " ".join(str(error).split())
     print(f"Error: {line}", file=sys.stderr)
     return 2

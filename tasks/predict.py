@@ -1,4 +1,4 @@
-"""task=predict: how a trained classifier classifies a person's own images."""
+"""task=predict: how a trained classifier classifies your own images."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Settings of the whole process, made once by whoever starts a run: libraries' greetings, precision, memory."""
+"""Settings of the whole process, made once by whoever starts a run: libraries' notices, precision, memory."""
 
 import ctypes
 import logging

@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-NAME = "results.json"
-LARGEST = 10_000_000  # bytes; a record has a few thousand
+RESULTS = "results.json"
+MAX_BYTES = 10_000_000  # of a results.json, which has a few thousand
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def atomic_writer(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 def write_results(folder: Path, record: Mapping[str, Any]) -> None:
     """Writes a run's record into its folder."""
-    with atomic_writer(folder / NAME) as file:
+    with atomic_writer(folder / RESULTS) as file:
         file.write(json.dumps(rounded(record), indent=2) + "\n")
 
 
@@ -55,11 +55,11 @@ def read_results(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: there is one that cannot be read: it is too large, damaged, or no record.
     """
-    path = folder / NAME
+    path = folder / RESULTS
     if not path.is_file():
         return {}
     try:
-        if path.stat().st_size > LARGEST:
+        if path.stat().st_size > MAX_BYTES:
             raise ValueError("too large")
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -5,6 +5,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from tasks.annotations import is_local_path
+from tasks.config import as_typed, locate
 from tasks.messages import command
 
 # Of the trainer's keys, those that decide what is computed. The others are the machine's, the budget's or the logs'.
@@ -55,9 +57,6 @@ def new_run(cfg: DictConfig) -> str:
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """The fixed keys whose values differ: key, value in the checkpoint, value now."""
-    from tasks.annotations import is_local_path
-    from tasks.config import as_typed, locate
-
     paths = {
         f"{part}.{name}"
         for part in ("model", "data")

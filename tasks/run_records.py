@@ -1,4 +1,4 @@
-"""What the runs below a folder came to, by their results.json, which may be missing, half-written or anything."""
+"""The outcomes of the runs below a folder, from their results.json, which may be missing, half-written or anything."""
 
 import json
 import math
@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.folders import short
+from tasks.results import MAX_BYTES, RESULTS
 
-RESULTS = "results.json"
-MAX_BYTES = 10_000_000  # of a results.json
 STATUSES = ("finished", "failed", "interrupted", "diverged")
 TEXTS = ("task", "model", "data", "experiment", "device", "precision", "reason", "started")
 COUNTS = ("parameters", "macs", "epochs", "seconds", "images_per_second")  # 0 or more
@@ -69,21 +68,21 @@ def read_record(path: Path) -> Record:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is no record, or holds something else than a run would write.
+        ValueError: it is not a record, or holds something that a run would not write.
         OSError: it cannot be read.
     """
     if path.exists() and not path.is_file():
-        raise ValueError("is no file")
+        raise ValueError("is not a file")
     if path.stat().st_size > MAX_BYTES:
         raise ValueError("is too large")
     try:
         record = json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise ValueError(f"is no JSON ({error.msg}, line {error.lineno})") from error
+        raise ValueError(f"is not JSON ({error.msg}, line {error.lineno})") from error
     except UnicodeDecodeError as error:
-        raise ValueError("is no text") from error
+        raise ValueError("is not text") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, or thousands of brackets
-        raise ValueError("is no JSON that a run would write") from error
+        raise ValueError("is not JSON that a run would write") from error
     check_record(record)
     return record
 
@@ -95,7 +94,7 @@ def check_record(record: Any) -> None:
     ValueError: val/accuracy should be a number from 0 to 1, got 'nan'
     """
     if not isinstance(record, dict):
-        raise ValueError("is no dictionary")
+        raise ValueError("is not a dictionary")
     if record.get("status") not in STATUSES:
         refuse("status", record, f"one of {', '.join(STATUSES)}")
     for key in TEXTS:

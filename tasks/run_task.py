@@ -1,4 +1,4 @@
-"""One run of the command line: its config is checked, it gets a folder and a lock, and what comes of it is recorded."""
+"""One run of the command line: its config is checked, it gets a folder and a lock, and its outcome is recorded."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from tasks.config import ConfigError, check_config
 from tasks.messages import MISTAKES, command
 from tasks.results import read_results, write_results
 
-FOLDER_OF_RUN = "CLASSIC_NETS_FOLDER"  # tells the processes that Lightning starts beside this one where the run lies
+FOLDER_VARIABLE = "CLASSIC_NETS_FOLDER"  # tells the processes that Lightning starts beside this one where the run lies
 WITHOUT_NET = ("leaderboard", "fetch")  # tasks that build nothing, and so wait for no framework
 
 
@@ -30,7 +30,7 @@ def run_task(cfg: DictConfig, hydra: DictConfig | None = None) -> float | None:
         hydra: Hydra's own config; None where `cfg` holds it, as `run.compose` returns it.
 
     Raises:
-        ValueError: a person's mistake; nothing was written unless the message names a folder.
+        ValueError: a user's mistake; nothing was written unless the message names a folder.
         SystemExit: a signal ended the run, with status 128 + its number.
     """
     in_sweep = hydra is not None and hydra.mode == RunMode.MULTIRUN
@@ -93,7 +93,7 @@ def task_name(cfg: DictConfig) -> str:
 
 def folder_of(cfg: DictConfig) -> Path:
     """A new folder outputs/<model>/<data>/<date_time>, or that of the process which started this one."""
-    if (folder := os.environ.get(FOLDER_OF_RUN)) and is_helper_process():
+    if (folder := os.environ.get(FOLDER_VARIABLE)) and is_helper_process():
         return Path(folder)
     if task_name(cfg) in WITHOUT_NET:
         return folders.new_folder(Path("outputs", task_name(cfg)))
@@ -107,13 +107,13 @@ def is_helper_process() -> bool:
 
 
 def record_task(cfg: DictConfig, folder: Path, resumed: bool = False, alone: bool = True) -> float | None:
-    """Calls the task of a checked config and writes what came of it into the folder.
+    """Calls the task of a checked config and writes its outcome into the folder.
 
     Args:
         cfg: checked.
         folder: of the run.
         resumed: the folder holds the record of a run that goes on; what is refused leaves it as it was.
-        alone: no job of a sweep, whose table names what was refused.
+        alone: not a job of a sweep, whose table lists what was refused.
     """
     settings = {name: value for name, value in cfg.task.items() if name != "_target_"}
     task = get_method(cfg.task._target_)
@@ -122,7 +122,7 @@ def record_task(cfg: DictConfig, folder: Path, resumed: bool = False, alone: boo
     if is_helper_process():
         return task(cfg, folder, **settings).get("objective")
     held = folders.lock(folder)
-    os.environ[FOLDER_OF_RUN] = str(folder)
+    os.environ[FOLDER_VARIABLE] = str(folder)
     record = {
         "status": "finished",
         "task": task_name(cfg),
@@ -143,7 +143,7 @@ def record_task(cfg: DictConfig, folder: Path, resumed: bool = False, alone: boo
         number = signal_of(stop)
         record |= {"status": "interrupted", "reason": f"stopped by {number.name}"}
         keep = read_results(folder).get("status") == "finished"
-        say_how_to_resume(cfg, folder)
+        print_resume_command(cfg, folder)
         raise SystemExit(128 + number) from stop
     except Exception as error:
         record |= {"status": getattr(error, "status", "failed"), "reason": f"{type(error).__name__}: {error}"}
@@ -153,7 +153,7 @@ def record_task(cfg: DictConfig, folder: Path, resumed: bool = False, alone: boo
             keep = True
         raise
     finally:
-        del os.environ[FOLDER_OF_RUN]
+        del os.environ[FOLDER_VARIABLE]
         if not keep:
             write_results(folder, record)
         held.release()
@@ -205,7 +205,7 @@ def signal_of(stop: BaseException) -> signal.Signals:
     return signal.SIGTERM if by_lightning or by_status else signal.SIGINT
 
 
-def say_how_to_resume(cfg: DictConfig, folder: Path) -> None:
+def print_resume_command(cfg: DictConfig, folder: Path) -> None:
     if task_name(cfg) != "train":
         print("Stopped.", flush=True)
         return

@@ -16,8 +16,7 @@ from datamodules.contract import Count, Index
 from gan.adversarial import GAN
 from gan.callbacks.sample_plots import grid
 from tasks.build import build
-from tasks.checkpoint import CONF
-from tasks.config import check_node
+from tasks.config import CONF, check_node
 from tasks.folders import short
 from tasks.generate import write_set
 from tasks.plots import save_plot
@@ -62,7 +61,7 @@ def small_data(
         augment: as `cfg.data.augment`; empty = no augmented classifiers.
         fake_per_class: generated images per class.
         classifier_steps: of each classifier.
-        parts: a folder; parts (n, seed) that lie there finished are not repeated. None = `folder`.
+        parts: a folder; finished parts (n, seed) found there are not repeated. None = `folder`.
 
     Raises:
         ValueError: a list is empty, the GAN is not conditional, or the parts there were made with other settings.
@@ -93,7 +92,7 @@ def as_plain(node: Any) -> Any:
 
 
 def run_part(cfg: DictConfig, folder: Path, parts: Path, n: int, seed: int, settings: Settings) -> dict[str, Any]:
-    """The record of one part: read where it lies finished, otherwise made and written there.
+    """The record of one part: read if it is there already, otherwise made and written.
 
     Raises:
         ValueError: it was made with other settings, or its file cannot be read.
@@ -161,7 +160,7 @@ def fit_gan(part: DictConfig, folder: Path, settings: Settings) -> GAN:
     """The GAN, trained on augmented images of the part.
 
     Raises:
-        ValueError: it is no conditional GAN, or its settings are refused.
+        ValueError: it is not a conditional GAN, or its settings are refused.
     """
     cfg = part.copy()
     with open_dict(cfg):

@@ -3,7 +3,6 @@
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
-from classic_cnn.classifier import ImageClassifier, layer_name
+from classic_cnn.classifier import ImageClassifier, copy_layers, layer_name
 from gan.adversarial import GAN
 from tasks.build import build, describe
 from tasks.callbacks import (
@@ -84,7 +82,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def check_budget(trainer: DictConfig) -> None:
-    """Refuses a training of nothing."""
+    """Refuses a budget of zero."""
     for name in ("max_epochs", "max_steps", "limit_train_batches"):
         if trainer.get(name) == 0:
             raise ValueError(f"trainer.{name}=0: leaves nothing to train")
@@ -108,33 +106,19 @@ def prepare_resume(model: LightningModule, trainer: Trainer, cfg: DictConfig, fo
 
 
 def warm_start(model: LightningModule, path: str) -> str:
-    """Starts a net from the layers of a checkpoint; says which were taken over and which were not.
+    """Starts a net from the layers of a checkpoint; says which were copied and which were not.
 
     Raises:
         ValueError: the file cannot be used or has no layer that fits.
     """
     weights = read_checkpoint(path, "init_from")["state_dict"]
     layers = dict.fromkeys(map(layer_name, model.state_dict()))
-    if isinstance(model, ImageClassifier):  # VGG has a rule of its own
-        try:
-            taken = model.warm_start(weights)
-        except ValueError as error:
-            raise ValueError(f"init_from={path}: {error}") from error
-    else:
-        taken = copy_layers(model, weights)
-        if not taken:
-            raise ValueError(f"init_from={path}: has no layer in common with this {type(model).__name__}")
+    try:  # VGG has a rule of its own
+        taken = model.warm_start(weights) if isinstance(model, ImageClassifier) else copy_layers(model, weights)
+    except ValueError as error:
+        raise ValueError(f"init_from={path}: {error}") from error
     new = [layer for layer in layers if layer not in taken]
     return f"taken over   {', '.join(taken)} from {path}\nleft random  {', '.join(new) or 'nothing'}"
-
-
-def copy_layers(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> list[str]:
-    """Copies each layer that has the same name and shapes in the `weights` of another net; returns their names."""
-    own = model.state_dict()
-    new = {layer_name(name) for name in own if name not in weights or weights[name].shape != own[name].shape}
-    common = {name: weights[name] for name in own if layer_name(name) not in new}
-    model.load_state_dict(common, strict=False)
-    return list(dict.fromkeys(map(layer_name, common)))
 
 
 def compile_nets(model: LightningModule, device: torch.device) -> None:
@@ -238,10 +222,12 @@ def log_hyperparameters(trainer: Trainer, cfg: DictConfig, results: dict[str, An
 def show_results(results: dict[str, Any], trainer: Trainer) -> None:
     """The end of a run on the console: its metrics, its folder, and how to look at it."""
     table = Table(show_header=False, caption=results.get("description"))
+    table.add_column(overflow="fold")  # long names must not be cut off: their ends tell them apart
     for name, value in results.items():
         if "/" in name and isinstance(value, float) and not name.endswith("_floor"):
             floor = results.get(f"{name}_floor")  # of a GAN's score: the same of real images
-            table.add_row(name, f"{value:.4f}", *([] if floor is None else [f"floor {floor:.4f}"]))
+            text = f"{value:.0f}" if name.endswith("count") else f"{value:.4f}"
+            table.add_row(name, text, *([] if floor is None else [f"floor {floor:.4f}"]))
     if "seconds" in results:
         table.add_row("training", f"{results['seconds']:.1f} s, {results['images_per_second']:,.0f} images/s")
     Console().print(table)

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from datamodules.contract import CheckedArguments
-from tasks.config import HYDRAS
+from tasks.config import HYDRA_KEYS
 
 # Only these names are looked up when a checkpoint's config holds them, and only these kinds of classes are built.
 TRUSTED_NAMES = re.compile(
@@ -27,7 +27,7 @@ TRUSTED_CALLBACKS = {
     *("DeviceStatsMonitor", "StochasticWeightAveraging", "GradientAccumulationScheduler", "RichModelSummary"),
 }
 PATHS = {"default_root_dir", "plugins"}  # arguments of a Trainer that are never taken out of a checkpoint
-DEEPEST = 20  # levels of a config
+MAX_DEPTH = 20  # levels of a config
 
 
 def check_untrusted(checkpoint: Mapping[str, Any]) -> None:
@@ -47,7 +47,7 @@ def check_untrusted(checkpoint: Mapping[str, Any]) -> None:
         raise ValueError("its config is not that of a run")
     for name, choice in config.get("choices", {}).items():
         if choice is not None and not re.fullmatch(r"[\w-]+(/[\w-]+)?", str(choice)):
-            raise ValueError(f"its config calls the {name} {choice!r}, which is no name")
+            raise ValueError(f"its config calls the {name} {choice!r}, which is not a name")
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise ValueError("its weights are not tensors")
     for part, kinds in (("model", LightningModule), ("data", LightningDataModule)):
@@ -69,19 +69,19 @@ def check_untrusted(checkpoint: Mapping[str, Any]) -> None:
 
 def check_plain(value: Any, depth: int = 0) -> None:
     """Refuses what is not a number, string, list or dictionary, and strings that OmegaConf would interpret."""
-    if depth > DEEPEST:
+    if depth > MAX_DEPTH:
         raise ValueError("its config is nested too deeply")
     if type(value) in (dict, list):
         for inner in [*value, *value.values()] if isinstance(value, dict) else value:
             check_plain(inner, depth + 1)
     elif type(value) not in (str, int, float, bool, type(None)):
-        raise ValueError(f"its config holds a {type(value).__name__}, which is no plain value")
+        raise ValueError(f"its config holds a {type(value).__name__}, which is not a plain value")
     elif isinstance(value, str) and ("${" in value or value == "???"):
         raise ValueError(f"its config holds the interpolation {value!r}, which is not followed")
 
 
 def check_targets(node: Any) -> None:
-    """Refuses a `_target_` anywhere in a node that is no class of the kinds that runs are made of.
+    """Refuses a `_target_` anywhere in a node that is not a class of the kinds that runs are made of.
 
     >>> check_targets({"optimizer": {"_target_": "torch.optim.Adam"}})
     >>> check_targets({"model": [{"_target_": "torch.load"}]})
@@ -92,7 +92,7 @@ def check_targets(node: Any) -> None:
         if "_target_" in node:
             class_of(node["_target_"])
         for key in node:
-            if not isinstance(key, str) or (key.startswith("_") and key not in HYDRAS):
+            if not isinstance(key, str) or (key.startswith("_") and key not in HYDRA_KEYS):
                 raise ValueError(f"its config has the key {key!r}, which is not followed out of a checkpoint")
     for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         check_targets(inner)

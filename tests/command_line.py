@@ -1,4 +1,4 @@
-"""run.py as a person calls it: in this process, which spares its seconds of imports, or in one of its own."""
+"""run.py as a user calls it: in this process, which spares its seconds of imports, or in one of its own."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""TensorBoard on a real run, as a person sees it: the pages in headless Chromium show what the run left.
+"""TensorBoard on a real run, as a user sees it: the pages in headless Chromium show what the run left.
 
 With SCREENSHOTS=FOLDER in the environment the pages are kept there as pictures.
 """
@@ -53,7 +53,7 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-# the tab, and what a person must find on it
+# the tab, and what a user must find on it
 TABS = {
     "scalars": ("train/loss", "val/accuracy"),
     "images": ("val/confusion matrix", "val/worst mistakes"),

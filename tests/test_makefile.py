@@ -14,7 +14,7 @@ from command_line import only_run, results_of
 from conftest import ROOT
 from documents import README, copy_project
 
-BIN = f"BIN={Path(sys.executable).parent}"  # the environment is not set up anew
+BIN = f"BIN={Path(sys.executable).parent}"  # the environment is not set up again
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
 PATIENCE = 120  # seconds: both cores may be busy with other tests

@@ -433,7 +433,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(variable, raising=False)
     for variable, value in {"NO_INDEX": "1", "FIND_LINKS": str(nothing), "CONFIG_FILE": os.devnull}.items():
         monkeypatch.setenv(f"PIP_{variable}", value)
-    monkeypatch.setattr(urllib.request, "_opener", None)  # made anew, with these proxies
+    monkeypatch.setattr(urllib.request, "_opener", None)  # made again, with these proxies
 
 
 @pytest.mark.usefixtures("offline")

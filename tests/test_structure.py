@@ -1,4 +1,4 @@
-"""The rules of the house: who imports whom, what lies where, and that configs and classes match."""
+"""The structure of the project: who imports whom, what is where, and that configs and classes match."""
 
 import ast
 import importlib
