@@ -124,16 +124,23 @@ def list_changes(record: Record, common: set[str]) -> str:
 
 def summarize(names: tuple[str, ...], group: list[Record]) -> dict[str, Any]:
     """The row of one kind of run: means over its seeds, and standard deviations (n - 1)."""
+    group = latest_per_seed(group)
     first = group[0]
     row: dict[str, Any] = dict(zip(("model", "data", "changes", "device"), names, strict=True))
     row |= {"status": "finished", "reason": "", "folder": first["folder"] if len(group) == 1 else ""}
     row |= {key: first.get(key) for key in ("parameters", "macs", "epochs", "precision")}
-    row |= {"seeds": len({record.get("seed") for record in group}), "measured_on": measured_on(first)}
+    row |= {"seeds": len(group), "measured_on": measured_on(first)}
     row |= {key: mean(values(group, key)) for key in ("seconds", "images_per_second")}
     for name in METRICS:
         numbers = values(group, *(f"{stage}/{name}" for stage in STAGES))
         row |= {name: mean(numbers), f"{name}_sd": deviation(numbers)}
     return row
+
+
+def latest_per_seed(group: list[Record]) -> list[Record]:
+    """One record per seed: a run that was repeated must not count twice in a mean."""
+    ordered = sorted(group, key=lambda record: record.get("started") or "")
+    return list({record.get("seed"): record for record in ordered}.values())
 
 
 def values(group: list[Record], *keys: str) -> list[float]:

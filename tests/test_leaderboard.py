@@ -71,6 +71,16 @@ ODD: list[str | bytes] = [
 ]
 
 
+def test_a_repeated_run_counts_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for number, (seed, accuracy) in enumerate([(0, 0.9), (1, 0.7), (0, 0.8)]):
+        started = f"2026-01-01T00:00:0{number}+0000"
+        leave_run(f"runs/{number}", changed(seed=seed, test__accuracy=accuracy, started=started))
+    write_table(Path("runs"), Path())
+    (row,) = rows(Path())
+    assert row["seeds"] == "2"
+    assert float(row["accuracy"]) == pytest.approx(0.75)
+
+
 @pytest.mark.parametrize("number", range(len(ODD)))
 def test_odd_record_is_named_and_left_out_and_the_others_are_shown(
     number: int, capsys: pytest.CaptureFixture[str]
