@@ -1,5 +1,6 @@
 """task=train: fit, then test the checkpoint that validation chose."""
 
+import functools
 import os
 import shutil
 import warnings
@@ -11,6 +12,7 @@ import torch
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -74,10 +76,12 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         write_config(cfg, folder)  # nothing is left to refuse
     fit(trainer, model, datamodule, cfg, signals)
     paths = checkpoint_paths(trainer, last)
+    if clock.images == 0 and paths:  # of a fit in processes that ddp_spawn or ddp_fork started
+        clock.restore(torch.load(paths["last_checkpoint"], map_location="cpu", weights_only=True))
     results: dict[str, Any] = clock.metrics | numbers(trainer.callback_metrics)
     results |= objective(trainer)
     results |= test_model(trainer, model, datamodule, paths.get("best_checkpoint"))
-    results |= facts | clock.cost(trainer) | paths
+    results |= facts | clock.cost() | paths
     log_hyperparameters(trainer, cfg, results)
     show_results(results, trainer)
     return results
@@ -170,7 +174,7 @@ def fit(
     loop = trainer.fit_loop
     if trainer.max_steps != -1:
         # Lightning would repeat the end of an epoch that a checkpoint was saved at
-        loop._iteration_based_training = lambda: not loop.epoch_loop.batch_progress.is_last_batch  # type: ignore[method-assign]
+        loop._iteration_based_training = functools.partial(is_within_epoch, loop)  # type: ignore[method-assign]
     try:
         trainer.fit(model, datamodule=datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
     except SIGTERMException:
@@ -189,6 +193,10 @@ def checkpoint_paths(trainer: Trainer, last: Path | None) -> dict[str, str]:
         return {}
     best = getattr(trainer.checkpoint_callback, "best_model_path", "")
     return {"best_checkpoint": best if best and Path(best).is_file() else str(last), "last_checkpoint": str(last)}
+
+
+def is_within_epoch(loop: _FitLoop) -> bool:
+    return not loop.epoch_loop.batch_progress.is_last_batch
 
 
 def objective(trainer: Trainer) -> dict[str, float]:
