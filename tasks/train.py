@@ -52,6 +52,8 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """
     check_budget(cfg.trainer)
     model, datamodule, trainer = build(cfg, folder)
+    if cfg.compile:
+        check_compile(model, trainer.strategy.root_device)
     keeps_checkpoints = isinstance(trainer.checkpoint_callback, ModelCheckpoint)
     last = folder / "checkpoints" / "last.ckpt" if keeps_checkpoints else None
     if cfg.ckpt_path is not None:
@@ -71,7 +73,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     own = [config, clock, signals, StopAtNonFinite(), *([SaveAtBudgetEnd(last)] if last else [])]
     trainer.callbacks[:0] = own  # type: ignore[attr-defined]
     if cfg.compile:
-        compile_nets(model, trainer.strategy.root_device)
+        compile_nets(model)
     if cfg.ckpt_path is not None:
         write_config(cfg, folder)  # nothing is left to refuse
     fit(trainer, model, datamodule, cfg, signals)
@@ -141,8 +143,8 @@ def copy_layers(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> list[s
     return list(dict.fromkeys(map(layer_name, common)))
 
 
-def compile_nets(model: LightningModule, device: torch.device) -> None:
-    """Compiles what is trained: a classifier with its loss, both nets of a GAN.
+def check_compile(model: LightningModule, device: torch.device) -> None:
+    """Checks that what is trained can be compiled.
 
     Raises:
         ConfigError: the model or the machine cannot have it.
@@ -153,13 +155,18 @@ def compile_nets(model: LightningModule, device: torch.device) -> None:
     if isinstance(model, GAN):
         if model.has_double_backward:
             raise ConfigError("compile", f"torch cannot compile a {name}, whose loss is made of gradients", True)
+    elif not (isinstance(model, ImageClassifier) and model.automatic_optimization):
+        raise ConfigError("compile", f"nothing of a {name} is trained by gradient descent", True)
+
+
+def compile_nets(model: LightningModule) -> None:
+    """Compiles what is trained: a classifier with its loss, both nets of a GAN."""
+    if isinstance(model, GAN):
         model.generator.compile()
         model.discriminator.compile()
-    elif isinstance(model, ImageClassifier) and model.automatic_optimization:
+    elif isinstance(model, ImageClassifier):
         model.compile()
         model.training_loss = torch.compile(model.training_loss)  # type: ignore[method-assign]
-    else:
-        raise ConfigError("compile", f"nothing of a {name} is trained by gradient descent", True)
 
 
 def fit(
