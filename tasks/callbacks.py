@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -98,15 +99,22 @@ class TrainingClock(Callback):
         self.seconds = 0.0
         self.images = 0
         self.metrics: dict[str, float] = {}  # a run that is resumed after its last epoch has no others
+        self.epochs = 0
         self.started_at = 0.0
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         metrics = numbers(trainer.callback_metrics)  # when all has ended that adds to them
-        checkpoint["training_clock"] = {"seconds": self.seconds, "images": self.images, "metrics": metrics}
+        counts = {"seconds": self.seconds, "images": self.images, "epochs": self.epochs}
+        checkpoint["training_clock"] = {**counts, "metrics": metrics}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.restore(checkpoint)
+
+    def restore(self, checkpoint: Mapping[str, Any]) -> None:
+        """Goes on from the counts of a checkpoint, if it has them."""
         if state := checkpoint.get("training_clock"):
-            self.seconds, self.images, self.metrics = (state[key] for key in ("seconds", "images", "metrics"))
+            self.seconds, self.images, self.epochs = (state[key] for key in ("seconds", "images", "epochs"))
+            self.metrics = state["metrics"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.started_at = time.perf_counter()  # a run that is resumed within an epoch does not start one
@@ -127,6 +135,7 @@ class TrainingClock(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.pause(trainer)
+        self.epochs = trainer.current_epoch + 1
 
     def pause(self, trainer: Trainer) -> None:
         if not trainer.sanity_checking and self.started_at:
@@ -135,10 +144,10 @@ class TrainingClock(Callback):
             self.seconds += time.perf_counter() - self.started_at
             self.started_at = 0.0
 
-    def cost(self, trainer: Trainer) -> dict[str, Any]:
+    def cost(self) -> dict[str, Any]:
         """Epochs, seconds of training and images per second, for the results."""
         return {
-            "epochs": trainer.current_epoch,
+            "epochs": self.epochs,
             "seconds": self.seconds,
             "images_per_second": self.images / self.seconds if self.seconds else 0.0,
         }

@@ -62,9 +62,9 @@ def prepare(cfg: DictConfig, hydra: DictConfig | None = None) -> DictConfig:
 
 
 def check_sweep(cfg: DictConfig, in_sweep: bool) -> None:
-    """Refuses a sweep whose jobs would each start the whole sweep again."""
+    """Refuses what would start the whole sweep again in a second process."""
     if in_sweep and str(cfg.trainer.get("strategy")) == "ddp" and cfg.trainer.devices not in (1, "1"):
-        raise ConfigError("trainer.strategy", "would start the whole sweep again, use ddp_spawn or ddp_fork", "ddp")
+        raise ConfigError("trainer.strategy", "cannot be used in a sweep: use ddp_spawn or ddp_fork there", "ddp")
 
 
 def typed(hydra: DictConfig | None) -> list[str]:

@@ -1,5 +1,6 @@
 """task=train: fit, then test the checkpoint that validation chose."""
 
+import functools
 import os
 import shutil
 import warnings
@@ -10,6 +11,7 @@ import torch
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -48,6 +50,8 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """
     check_budget(cfg.trainer)
     model, datamodule, trainer = build(cfg, folder)
+    if cfg.compile:
+        check_compile(model, trainer.strategy.root_device)
     keeps_checkpoints = isinstance(trainer.checkpoint_callback, ModelCheckpoint)
     last = folder / "checkpoints" / "last.ckpt" if keeps_checkpoints else None
     if cfg.ckpt_path is not None:
@@ -67,15 +71,17 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     own = [config, clock, signals, StopAtNonFinite(), *([SaveAtBudgetEnd(last)] if last else [])]
     trainer.callbacks[:0] = own  # type: ignore[attr-defined]
     if cfg.compile:
-        compile_nets(model, trainer.strategy.root_device)
+        compile_nets(model)
     if cfg.ckpt_path is not None:
         write_config(cfg, folder)  # nothing is left to refuse
     fit(trainer, model, datamodule, cfg, signals)
     paths = checkpoint_paths(trainer, last)
+    if clock.images == 0 and paths:  # of a fit in processes that ddp_spawn or ddp_fork started
+        clock.restore(torch.load(paths["last_checkpoint"], map_location="cpu", weights_only=True))
     results: dict[str, Any] = clock.metrics | numbers(trainer.callback_metrics)
     results |= objective(trainer)
     results |= test_model(trainer, model, datamodule, paths.get("best_checkpoint"))
-    results |= facts | clock.cost(trainer) | paths
+    results |= facts | clock.cost() | paths
     log_hyperparameters(trainer, cfg, results)
     show_results(results, trainer)
     return results
@@ -121,8 +127,8 @@ def warm_start(model: LightningModule, path: str) -> str:
     return f"taken over   {', '.join(taken)} from {path}\nleft random  {', '.join(new) or 'nothing'}"
 
 
-def compile_nets(model: LightningModule, device: torch.device) -> None:
-    """Compiles what is trained: a classifier with its loss, both nets of a GAN.
+def check_compile(model: LightningModule, device: torch.device) -> None:
+    """Checks that what is trained can be compiled.
 
     Raises:
         ConfigError: the model or the machine cannot have it.
@@ -133,13 +139,18 @@ def compile_nets(model: LightningModule, device: torch.device) -> None:
     if isinstance(model, GAN):
         if model.has_double_backward:
             raise ConfigError("compile", f"torch cannot compile a {name}, whose loss is made of gradients", True)
+    elif not (isinstance(model, ImageClassifier) and model.automatic_optimization):
+        raise ConfigError("compile", f"nothing of a {name} is trained by gradient descent", True)
+
+
+def compile_nets(model: LightningModule) -> None:
+    """Compiles what is trained: a classifier with its loss, both nets of a GAN."""
+    if isinstance(model, GAN):
         model.generator.compile()
         model.discriminator.compile()
-    elif isinstance(model, ImageClassifier) and model.automatic_optimization:
+    elif isinstance(model, ImageClassifier):
         model.compile()
         model.training_loss = torch.compile(model.training_loss)  # type: ignore[method-assign]
-    else:
-        raise ConfigError("compile", f"nothing of a {name} is trained by gradient descent", True)
 
 
 def fit(
@@ -154,7 +165,7 @@ def fit(
     loop = trainer.fit_loop
     if trainer.max_steps != -1:
         # Lightning would repeat the end of an epoch that a checkpoint was saved at
-        loop._iteration_based_training = lambda: not loop.epoch_loop.batch_progress.is_last_batch  # type: ignore[method-assign]
+        loop._iteration_based_training = functools.partial(is_within_epoch, loop)  # type: ignore[method-assign]
     try:
         trainer.fit(model, datamodule=datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
     except SIGTERMException:
@@ -173,6 +184,10 @@ def checkpoint_paths(trainer: Trainer, last: Path | None) -> dict[str, str]:
         return {}
     best = getattr(trainer.checkpoint_callback, "best_model_path", "")
     return {"best_checkpoint": best if best and Path(best).is_file() else str(last), "last_checkpoint": str(last)}
+
+
+def is_within_epoch(loop: _FitLoop) -> bool:
+    return not loop.epoch_loop.batch_progress.is_last_batch
 
 
 def objective(trainer: Trainer) -> dict[str, float]:

@@ -106,5 +106,5 @@ def test_compiled_net_trains_and_leaves_an_ordinary_checkpoint(model: str) -> No
 def test_compiling_a_gradient_penalty_is_refused_in_one_line() -> None:
     outcome = finish(start("model=wgan_gp", *PLAIN, "trainer.max_epochs=1", "compile=true"))
     assert outcome.status == 2
-    assert outcome.err.startswith("compile=True")
+    assert "compile=true" in outcome.err
     assert len(outcome.err.splitlines()) == 1

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import run_well
-from conftest import compose, models_of, quick_gan, small_run
+from conftest import compose, model_class, models_of, quick_gan, small_run
 from PIL import Image
 
 from classic_cnn.classifier import ImageClassifier
@@ -13,7 +13,7 @@ from datamodules.in_memory import seed_generators
 from datamodules.mnist import MNIST5k
 from gan.adversarial import GAN
 from tasks.config import ConfigError
-from tasks.train import compile_nets
+from tasks.train import check_compile
 
 NO_CALLBACKS = ("~callbacks.plots", "~callbacks.evaluation", "~callbacks.collapse_watch")
 CPU = torch.device("cpu")
@@ -31,6 +31,7 @@ def test_reused_fakes_save_a_pass_of_the_generator_in_each_step(reuse: bool, pas
     net, data, trainer = small_run("model=gan", *quick_gan("gan"), f"model.reuse_fakes={reuse}", *NO_CALLBACKS)
     calls: list[torch.Tensor] = []
     before = [parameter.clone() for parameter in net.parameters()]
+    assert isinstance(net, GAN)
     net.generator.register_forward_hook(lambda module, inputs, output: calls.append(output))
     trainer.fit(net, data)
     in_training = [output for output in calls if len(output) in (8, 4)]
@@ -62,13 +63,14 @@ def test_what_torch_cannot_compile_is_refused(name: str) -> None:
     assert not can_be_compiled(name)
     net, _, _ = small_run(f"model={name}", *quick_gan(name))
     with pytest.raises(ConfigError) as refusal:
-        compile_nets(net, CPU)
+        check_compile(net, CPU)
     assert refusal.value.key == "compile"
 
 
 def test_every_gan_says_whether_its_loss_is_made_of_gradients() -> None:
-    classes = [type(small_run(f"model={name}", *quick_gan(name))[0]) for name in models_of(GAN)]
-    assert {cls.__name__ for cls in classes if cls.has_double_backward} == {"DRAGAN", "UnrolledGAN", "WGANGP"}
+    classes = map(model_class, models_of(GAN))
+    marked = {cls.__name__ for cls in classes if issubclass(cls, GAN) and cls.has_double_backward}
+    assert marked == {"DRAGAN", "UnrolledGAN", "WGANGP"}
 
 
 def test_reuse_is_off_unless_it_is_asked_for() -> None:
@@ -83,7 +85,12 @@ def test_predicting_reads_the_data_set_only_if_its_transform_is_fitted_to_it(
     image.save("digit.png")
     reads: list[MNIST5k] = []
     read = MNIST5k.read
-    monkeypatch.setattr(MNIST5k, "read", lambda data: (reads.append(data), read(data)))
+
+    def counted(data: MNIST5k) -> None:
+        reads.append(data)
+        read(data)
+
+    monkeypatch.setattr(MNIST5k, "read", counted)
     command = ("task=predict", f"ckpt_path={trained}/checkpoints/best.ckpt", "input=digit.png")
     run_well(*command)
     assert not reads
