@@ -53,7 +53,8 @@ def prepare(cfg: DictConfig, hydra: DictConfig | None = None) -> DictConfig:
     with open_dict(cfg):
         own = cfg.pop("hydra", None)
         hydra = hydra if hydra is not None else own
-        cfg.choices, cfg.overrides = choices_of(hydra), typed(hydra)
+        cfg.choices = choices_of(hydra)
+        cfg.overrides = list({text.split("=")[0]: text for text in typed(hydra)}.values())  # the later of a key wins
     if task_name(cfg) in WITHOUT_NET:
         return check_config(cfg, ("task",))
     from tasks.checkpoint import complete
