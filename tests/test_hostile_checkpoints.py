@@ -1,6 +1,7 @@
 """A stranger's checkpoint is data: whatever it holds, nothing runs, nothing is written outside, one line says why."""
 
 import copy
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,25 @@ def recursive(content: Content) -> Any:
     return content
 
 
+def many_times(content: Content) -> Any:
+    """A list of ten lists of ten lists ... of which the file holds one each."""
+    laughs: list[Any] = ["x"]
+    for _ in range(15):
+        laughs = [laughs] * 10
+    content["config"]["model"]["self"] = laughs
+    return content
+
+
+def with_weights(change: Callable[[torch.Tensor], Any]) -> Callable[[Content], Any]:
+    """An attack that changes all weights."""
+
+    def attack(content: Content) -> Any:
+        content["state_dict"] = {name: change(value) for name, value in content["state_dict"].items()}
+        return content
+
+    return attack
+
+
 ATTACKS: dict[str, Callable[[Content], Any]] = {
     **{f"{place}: {target}": putting(place, command(target, command="x")) for place in PLACES for target in TARGETS},
     **{f"{place}: {text}": putting(place, text) for place in PLACES for text in INTERPOLATIONS},
@@ -88,6 +108,8 @@ ATTACKS: dict[str, Callable[[Content], Any]] = {
     "positional arguments": setting("config", "model", "_args_", to=[1]),
     "a class of another part": setting("config", "data", "_target_", to="classic_cnn.lenet.LeNet5"),
     "choices are a path": setting("config", "choices", "model", to="/tmp/elsewhere"),
+    "choices are a list": setting("config", "choices", to=[1]),
+    "choices are a number": setting("config", "choices", to=5),
     "choices go up": setting("config", "choices", "data", to="../../elsewhere"),
     "choices are an interpolation": setting("config", "choices", "experiment", to="${oc.env:HOME}"),
     "trainer writes elsewhere": setting("config", "trainer", "default_root_dir", to="elsewhere"),
@@ -100,10 +122,18 @@ ATTACKS: dict[str, Callable[[Content], Any]] = {
     "overrides are null": setting("overrides", to=None),
     "weights are a list": setting("state_dict", to=[1]),
     "weights are words": setting("state_dict", to={"features.0.weight": "x"}),
+    "a weight has a number for a name": setting("state_dict", 5, to=torch.zeros(1)),
+    "weights are sparse": with_weights(lambda value: value.to_sparse()),
+    "weights have no content": with_weights(lambda value: value.to("meta")),
+    "weights are complex": with_weights(lambda value: value.to(torch.complex64)),
+    "weights are not finite": with_weights(lambda value: value * torch.nan),
+    "a weight is larger than the file": setting("state_dict", "x", to=torch.zeros(1).expand(10**12)),
+    "a state is larger than the file": setting("optimizer_states", to=[torch.zeros(1).expand(10**12)]),
     "earlier format": setting("format", to=1),
     "no format": lambda content: {key: value for key, value in content.items() if key != "format"},
     "a tensor in the config": setting("config", "seed", to=torch.zeros(1)),
     "infinitely deep": recursive,
+    "a list a million billion times": many_times,
     "a list": lambda content: [content],
     "nothing": lambda content: {},
 }
@@ -125,6 +155,33 @@ def test_hostile_content_is_refused_before_anything_is_done(name: str, content: 
     with pytest.raises(ValueError, match=r"^ckpt_path=strange\.ckpt: [^\n]+$"):
         read_checkpoint("strange.ckpt")
     assert files() == before
+
+
+def repack(before: Path, after: Path, compression: int, more: bytes = b"") -> None:
+    """Writes a checkpoint with another compression, and with more opcodes at the end of its pickle."""
+    with zipfile.ZipFile(before) as old, zipfile.ZipFile(after, "w", compression) as new:
+        for name in old.namelist():
+            content = old.read(name)
+            new.writestr(name, content[:-1] + more + b"." if name.endswith("data.pkl") else content)
+
+
+def test_checkpoint_that_unpacks_to_more_than_its_size_is_refused(content: Content) -> None:
+    torch.save({**content, "bomb": torch.zeros(10**6)}, "plain.ckpt")
+    repack(Path("plain.ckpt"), Path("packed.ckpt"), zipfile.ZIP_DEFLATED)
+    assert Path("packed.ckpt").stat().st_size < Path("plain.ckpt").stat().st_size / 2
+    with pytest.raises(ValueError, match=r"^ckpt_path=packed\.ckpt: [^\n]+$"):
+        read_checkpoint("packed.ckpt")
+
+
+@pytest.mark.parametrize("name", ["__builtin__ bytearray", "torch Tensor", "_codecs encode", "os system"])
+def test_checkpoint_that_asks_for_memory_in_a_few_bytes_is_refused(name: str, content: Content) -> None:
+    torch.save(content, "plain.ckpt")
+    call = b"X\x01\x00\x00\x00xc" + name.replace(" ", "\n").encode() + b"\nJ\x00\x10\x00\x00\x85Rs"  # 4096 bytes
+    repack(Path("plain.ckpt"), Path("strange.ckpt"), zipfile.ZIP_STORED, call)
+    with pytest.raises(ValueError, match=r"^ckpt_path=strange\.ckpt: [^\n]+$"):
+        read_checkpoint("strange.ckpt")
+    repack(Path("plain.ckpt"), Path("same.ckpt"), zipfile.ZIP_STORED)
+    assert read_checkpoint("same.ckpt")["epoch"] == content["epoch"]
 
 
 TASKS: dict[str, tuple[str, ...]] = {
