@@ -1,6 +1,7 @@
 """A stranger's checkpoint is data: whatever it holds, nothing runs, nothing is written outside, one line says why."""
 
 import copy
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from command_line import run
+from command_line import run, run_well
 from PIL import Image
 
 from tasks.checkpoint import read_checkpoint
@@ -239,6 +240,49 @@ def test_paths_in_a_checkpoint_are_not_followed_when_its_run_is_resumed(trained:
     assert (victim / "precious" / "letter.txt").read_text() == "dear"
     assert (victim / "best.ckpt").read_text() == "mine"
     assert {path.name for path in victim.iterdir()} == {"precious", "best.ckpt"}
+
+
+LINKS = (".hydra", "hparams.yaml", "results.json", "plots", "checkpoints/best.ckpt", "checkpoints/last.ckpt")
+
+
+@pytest.mark.parametrize("name", LINKS)
+@pytest.mark.parametrize("is_dangling", [False, True])
+def test_links_in_a_strangers_run_are_not_written_through(name: str, is_dangling: bool, trained: Path) -> None:
+    shutil.copytree(trained, "theirs")
+    link, victim = Path("theirs", name), Path("victim").resolve()
+    victim.mkdir()
+    (victim / "config.yaml").write_text("mine")
+    shutil.copytree(trained, victim / "run")
+    target = victim / "run" / name if link.suffix == ".ckpt" else victim if name == ".hydra" else victim / "config.yaml"
+    if link.is_dir():
+        shutil.rmtree(link)
+    link.unlink(missing_ok=True)
+    link.symlink_to(victim / "new" if is_dangling else target)
+    before = {file: file.read_bytes() for file in victim.rglob("*") if file.is_file()}
+    outcome = run("ckpt_path=theirs/checkpoints/last.ckpt", "trainer.accelerator=cpu")
+    assert {file: file.read_bytes() for file in victim.rglob("*") if file.is_file()} == before
+    if (name, is_dangling) != (".hydra", True):  # then it is no run's folder, and the run goes on in a new one
+        assert outcome.status == 2
+        assert outcome.err.count("\n") == 1
+
+
+def test_a_persons_file_beside_checkpoints_is_not_taken_for_a_leftover(trained: Path) -> None:
+    shutil.copytree(trained, "mine")
+    note, leftover = Path("mine/checkpoints/.notes.ckpt.txt"), Path("mine/checkpoints/.last.ckpt.123-456")
+    note.write_text("mine")
+    leftover.write_text("half")
+    run_well("ckpt_path=mine/checkpoints/last.ckpt", "trainer.accelerator=cpu")
+    assert note.read_text() == "mine"
+    assert not leftover.exists()
+
+
+def test_best_checkpoint_that_is_none_is_named_in_one_line(trained: Path) -> None:
+    shutil.copytree(trained, "mine")
+    Path("mine/checkpoints/best.ckpt").write_text("a text")
+    outcome = run("ckpt_path=mine/checkpoints/last.ckpt", "trainer.accelerator=cpu")
+    assert outcome.status == 2
+    assert outcome.err.count("\n") == 1
+    assert "best.ckpt" in outcome.err
 
 
 DAMAGES: dict[str, Any] = {
