@@ -5,11 +5,12 @@ python run.py -m model=lenet,alexnet seed=0,1,2              # a sweep: one fold
 python run.py task=test ckpt_path=outputs/.../best.ckpt      # no model= or data=: the checkpoint knows them
 """
 
+import argparse
 import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make other jobs up to 6 times slower
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -65,8 +66,14 @@ def job(cfg: DictConfig) -> float | None:
         return float("nan")
 
 
+def refuse_option(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    """In one line, where argparse would print all options before it."""
+    raise ValueError(f"{message}: see python run.py --help")
+
+
 def main() -> None:
     """The command line: status 0 for success, 1 for a failure, 2 for a user's mistake, 130 or 143 when stopped."""
+    argparse.ArgumentParser.error = refuse_option  # type: ignore[method-assign]
     try:
         sys.argv[1:] = any_key(sys.argv[1:])
         job()

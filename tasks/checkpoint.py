@@ -20,7 +20,7 @@ from tasks.annotations import is_local_path
 from tasks.build import build, build_model, describe
 from tasks.config import CONF, check_config, locate
 from tasks.folders import short
-from tasks.untrusted import check_untrusted, class_of
+from tasks.untrusted import check_untrusted, class_of, fault_of_file
 
 FORMAT = 2  # of the config in a checkpoint; 1 had interpolations and paths
 COMMAND_KEYS = ("task", "ckpt_path", "input", "init_from", "expect")  # not of the run that a checkpoint is from
@@ -47,9 +47,12 @@ def read_checkpoint(path: str | Path, key: str = "ckpt_path") -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _read(path: str, version: tuple[int, ...], name: str) -> dict[str, Any]:
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        problem = fault_of_file(path)
+        checkpoint = None if problem else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of any kind: it may be any file
         raise ValueError(f"{name}: damaged, or not a checkpoint") from error
+    if problem:
+        raise ValueError(f"{name}: {problem}")
     if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
         raise ValueError(f"{name}: not written by run.py, it holds no config")
     if checkpoint.get("format") != FORMAT:

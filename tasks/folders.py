@@ -59,10 +59,21 @@ def job_folder(number: int, overrides: ListConfig) -> str:
 
 
 def run_of_checkpoint(path: str | Path) -> Path | None:
-    """The folder of the run that a checkpoint lies in, None for one that lies elsewhere."""
+    """The folder of the run that a checkpoint lies in, None for one that lies elsewhere.
+
+    Raises:
+        ValueError: a link leads out of that folder, which a resumed run would write through.
+    """
     place = Path(path).resolve().parent
-    is_run = place.name == "checkpoints" and (place.parent / CONFIG).is_file()
-    return place.parent if is_run else None
+    for folder in {parent.parent for parent in (place, Path(path).parent.resolve()) if is_of_run(parent)}:
+        for link in folder.rglob("*"):
+            if link.is_symlink() and not Path(os.path.realpath(link)).is_relative_to(folder):
+                raise ValueError(f"{link}: a link out of the run's folder, which is not written through: remove it")
+    return place.parent if is_of_run(place) else None
+
+
+def is_of_run(checkpoints: Path) -> bool:
+    return checkpoints.name == "checkpoints" and (checkpoints.parent / CONFIG).is_file()
 
 
 def write_config(cfg: DictConfig, folder: Path) -> None:

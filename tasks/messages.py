@@ -37,7 +37,7 @@ def report(error: BaseException, show_traceback: bool = False) -> int:
         line = one_line(error)
     except Exception:  # a fault of this module must not hide the error
         line = " ".join(str(error).split())
-    print(f"Error: {line}", file=sys.stderr)
+    print(f"Error: {''.join(c if c.isprintable() else ' ' for c in line)}", file=sys.stderr)
     return 2
 
 
@@ -88,6 +88,7 @@ def missing_option(error: MissingConfigException) -> str:
 
 def unreadable(override: str) -> str:
     """How to write an argument that Hydra's grammar cannot read."""
+    override = override.removeprefix("++")  # by run.py
     key, equals, value = override.partition("=")
     if not equals:
         return f"{override}: not of the form KEY=VALUE"

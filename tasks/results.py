@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -41,6 +42,15 @@ def atomic_writer(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         if isinstance(error, OSError) and error.filename in (None, str(temporary)):
             raise OSError(error.errno, error.strerror or str(error), str(path)) from error
         raise
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a path is named as what a killed `atomic_writer` left.
+
+    >>> is_temporary(Path(".last.ckpt.123-456")), is_temporary(Path(".last.ckpt.bak"))
+    (True, False)
+    """
+    return re.fullmatch(r"\..+\.\d+-\d+", path.name) is not None
 
 
 def write_results(folder: Path, record: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from tasks.folders import short
 from tasks.results import MAX_BYTES, RESULTS
 
+MOST = 1e18  # the size of a number that is summed up, drawn and written
 STATUSES = ("finished", "failed", "interrupted", "diverged")
 TEXTS = ("task", "model", "data", "experiment", "device", "precision", "reason", "started")
 COUNTS = ("parameters", "macs", "epochs", "seconds", "images_per_second")  # 0 or more
@@ -104,7 +105,7 @@ def check_record(record: Any) -> None:
     if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
         refuse("overrides", record, "a list of texts")
     for key in {*COUNTS, *NUMBERS} & record.keys():
-        if record[key] is not None and not is_number(record[key], 0 if key in COUNTS else -math.inf):
+        if record[key] is not None and not is_number(record[key], 0 if key in COUNTS else -MOST):
             refuse(key, record, "a number" if key in NUMBERS else "a number of 0 or more")
     if record["status"] == "finished":
         for key in record:
@@ -115,11 +116,11 @@ def check_metric(key: str, record: Record) -> None:
     stage, _, name = key.partition("/")
     if stage in STAGES and name in METRICS:
         share = name in SHARES
-        if not is_number(record[key], 0 if share else -math.inf, 1 if share else math.inf):
+        if not is_number(record[key], 0 if share else -MOST, 1 if share else MOST):
             refuse(key, record, "a number from 0 to 1" if share else "a number")
 
 
-def is_number(value: Any, least: float = -math.inf, most: float = math.inf) -> bool:
+def is_number(value: Any, least: float = -MOST, most: float = MOST) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     try:

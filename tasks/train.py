@@ -35,6 +35,7 @@ from tasks.checkpoint import load_weights, plain_config, read_checkpoint
 from tasks.config import ConfigError
 from tasks.folders import short, write_config
 from tasks.process import has_bf16_instructions
+from tasks.results import is_temporary
 from tasks.resume import check_resume
 
 
@@ -107,8 +108,9 @@ def prepare_resume(model: LightningModule, trainer: Trainer, cfg: DictConfig, fo
     checkpoint = read_checkpoint(cfg.ckpt_path)
     check_resume(checkpoint, cfg)
     trainer.strategy.checkpoint_io = ResumedCheckpoint(checkpoint, folder / "checkpoints")
-    for stale in (folder / "checkpoints").glob(".*.ckpt.*"):  # of a write that was killed
-        stale.unlink()
+    for stale in (folder / "checkpoints").glob(".*.ckpt.*"):
+        if is_temporary(stale):  # of a write that was killed
+            stale.unlink(missing_ok=True)
 
 
 def warm_start(model: LightningModule, path: str) -> str:
@@ -211,8 +213,7 @@ def test_model(
     if not is_overridden("test_step" if has_test else "validation_step", model):
         return {}
     if path is not None:
-        read = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(read["state_dict"])
+        model.load_state_dict(read_checkpoint(path, "best_checkpoint")["state_dict"])
     stage = trainer.test if has_test else trainer.validate
     stage(model, datamodule=datamodule, verbose=False)
     described = [getattr(callback, "description", "") for callback in trainer.callbacks]  # type: ignore[attr-defined]

@@ -1,9 +1,12 @@
 """A checkpoint of a stranger is data: what it may hold, checked on the very object that is used afterwards."""
 
 import inspect
+import pickletools
 import pkgutil
 import re
+import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -28,6 +31,32 @@ TRUSTED_CALLBACKS = {
 }
 PATHS = {"default_root_dir", "plugins"}  # arguments of a Trainer that are never taken out of a checkpoint
 MAX_DEPTH = 20  # levels of a config
+MOST = 100_000  # values of a config; one that holds a list many times counts it as often
+# What the pickle in a checkpoint may name: `bytearray` alone can ask for more memory than there is.
+PICKLED = re.compile(
+    r"torch\._utils _rebuild_(tensor_v2|parameter)|torch (\w+Storage|Size|device)|"
+    r"collections (OrderedDict|Counter|defaultdict)"
+)
+
+
+def fault_of_file(path: str | Path) -> str | None:
+    """What is wrong with a file that could take more memory than it has bytes, or that names what no checkpoint holds.
+
+    Raises:
+        Exception: of some kind, where it is not a zip file with pickles.
+    """
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if archive.comment or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            return "its content is compressed"
+        if sum(entry.file_size for entry in entries) > Path(path).stat().st_size:
+            return "its parts overlap"
+        for entry in entries:
+            for opcode, name, _ in pickletools.genops(archive.read(entry)) if entry.filename.endswith(".pkl") else ():
+                is_name = opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL") or opcode.name.startswith("EXT")
+                if is_name and not (opcode.name == "GLOBAL" and PICKLED.fullmatch(str(name))):
+                    return f"it holds a {str(name or 'thing').replace(' ', '.')}, as no checkpoint of a run does"
+    return None
 
 
 def check_untrusted(checkpoint: Mapping[str, Any]) -> None:
@@ -37,19 +66,25 @@ def check_untrusted(checkpoint: Mapping[str, Any]) -> None:
         ValueError: says what was found.
     """
     config, weights = checkpoint["config"], checkpoint["state_dict"]
-    check_plain(config)
-    check_plain(checkpoint.get("overrides"))
+    check_plain([config, checkpoint.get("overrides")])
     if not isinstance(config, dict) or not all(
         isinstance(config.get(part), dict) for part in ("model", "data", "trainer")
     ):
         raise ValueError("its config is not that of a run")
     if not isinstance(checkpoint.get("overrides"), list) or not isinstance(config.get("callbacks"), dict):
         raise ValueError("its config is not that of a run")
+    if not isinstance(config.get("choices", {}), dict):
+        raise ValueError("its config is not that of a run")
     for name, choice in config.get("choices", {}).items():
         if choice is not None and not re.fullmatch(r"[\w-]+(/[\w-]+)?", str(choice)):
             raise ValueError(f"its config calls the {name} {choice!r}, which is not a name")
-    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in weights.items()
+    ):
         raise ValueError("its weights are not tensors")
+    check_tensors(checkpoint)
+    if not all(bool(value.isfinite().all()) for value in weights.values()):
+        raise ValueError("its weights are not finite: its run diverged, use an earlier checkpoint")
     for part, kinds in (("model", LightningModule), ("data", LightningDataModule)):
         check_targets(config[part])
         if not issubclass(class_of(config[part].get("_target_")), kinds):
@@ -67,17 +102,38 @@ def check_untrusted(checkpoint: Mapping[str, Any]) -> None:
             check_targets(callback)
 
 
-def check_plain(value: Any, depth: int = 0) -> None:
+def check_tensors(checkpoint: Any) -> None:
+    """Refuses tensors without content, and those that would take more memory when copied than they have in the file."""
+    nodes, seen = [checkpoint], set()
+    while nodes:
+        node = nodes.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, torch.Tensor):
+            is_real = node.layout is torch.strided and node.device.type == "cpu" and not node.is_complex()
+            if not is_real or node.nbytes > node.untyped_storage().nbytes():
+                raise ValueError("it holds a tensor that is not made of as many real numbers as it claims")
+        elif isinstance(node, dict):
+            nodes += [*node, *node.values()]
+        elif isinstance(node, list | tuple):
+            nodes += node
+
+
+def check_plain(value: Any) -> None:
     """Refuses what is not a number, string, list or dictionary, and strings that OmegaConf would interpret."""
-    if depth > MAX_DEPTH:
-        raise ValueError("its config is nested too deeply")
-    if type(value) in (dict, list):
-        for inner in [*value, *value.values()] if isinstance(value, dict) else value:
-            check_plain(inner, depth + 1)
-    elif type(value) not in (str, int, float, bool, type(None)):
-        raise ValueError(f"its config holds a {type(value).__name__}, which is not a plain value")
-    elif isinstance(value, str) and ("${" in value or value == "???"):
-        raise ValueError(f"its config holds the interpolation {value!r}, which is not followed")
+    nodes, count = [(value, 0)], 0
+    while nodes:
+        value, depth = nodes.pop()
+        count += 1
+        if depth > MAX_DEPTH or count > MOST:
+            raise ValueError("its config is nested too deeply")
+        if type(value) in (dict, list):
+            nodes += [(inner, depth + 1) for inner in ([*value, *value.values()] if type(value) is dict else value)]
+        elif type(value) not in (str, int, float, bool, type(None)):
+            raise ValueError(f"its config holds a {type(value).__name__}, which is not a plain value")
+        elif isinstance(value, str) and ("${" in value or value == "???"):
+            raise ValueError(f"its config holds the interpolation {value!r}, which is not followed")
 
 
 def check_targets(node: Any) -> None:

@@ -66,6 +66,10 @@ def assert_one_line(outcome: Outcome, *parts: str) -> None:
         ("input=my photo (1).png", ("input=my photo (1).png", "quoted")),
         ("ckpt_path=a=b.ckpt", ("ckpt_path=a=b.ckpt", "quoted")),
         ("ckpt_path=数字.ckpt", ("ckpt_path=数字.ckpt",)),
+        ("trainer.accelerator=\n", ("Error: trainer.accelerator=", "quoted")),
+        ("seed=\x1b[2J", ("Error: seed=", "quoted")),
+        ("--cfgg", ("--cfgg", "--help")),
+        ("--cfg=jobs", ("--cfg", "jobs")),
         # files
         ("ckpt_path=none.ckpt", ("ckpt_path=none.ckpt",)),
         ("ckpt_path=.", ("ckpt_path=.",)),

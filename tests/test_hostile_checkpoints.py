@@ -1,13 +1,15 @@
 """A stranger's checkpoint is data: whatever it holds, nothing runs, nothing is written outside, one line says why."""
 
 import copy
+import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from command_line import run
+from command_line import run, run_well
 from PIL import Image
 
 from tasks.checkpoint import read_checkpoint
@@ -79,6 +81,25 @@ def recursive(content: Content) -> Any:
     return content
 
 
+def many_times(content: Content) -> Any:
+    """A list of ten lists of ten lists ... of which the file holds one each."""
+    laughs: list[Any] = ["x"]
+    for _ in range(15):
+        laughs = [laughs] * 10
+    content["config"]["model"]["self"] = laughs
+    return content
+
+
+def with_weights(change: Callable[[torch.Tensor], Any]) -> Callable[[Content], Any]:
+    """An attack that changes all weights."""
+
+    def attack(content: Content) -> Any:
+        content["state_dict"] = {name: change(value) for name, value in content["state_dict"].items()}
+        return content
+
+    return attack
+
+
 ATTACKS: dict[str, Callable[[Content], Any]] = {
     **{f"{place}: {target}": putting(place, command(target, command="x")) for place in PLACES for target in TARGETS},
     **{f"{place}: {text}": putting(place, text) for place in PLACES for text in INTERPOLATIONS},
@@ -88,6 +109,8 @@ ATTACKS: dict[str, Callable[[Content], Any]] = {
     "positional arguments": setting("config", "model", "_args_", to=[1]),
     "a class of another part": setting("config", "data", "_target_", to="classic_cnn.lenet.LeNet5"),
     "choices are a path": setting("config", "choices", "model", to="/tmp/elsewhere"),
+    "choices are a list": setting("config", "choices", to=[1]),
+    "choices are a number": setting("config", "choices", to=5),
     "choices go up": setting("config", "choices", "data", to="../../elsewhere"),
     "choices are an interpolation": setting("config", "choices", "experiment", to="${oc.env:HOME}"),
     "trainer writes elsewhere": setting("config", "trainer", "default_root_dir", to="elsewhere"),
@@ -100,10 +123,18 @@ ATTACKS: dict[str, Callable[[Content], Any]] = {
     "overrides are null": setting("overrides", to=None),
     "weights are a list": setting("state_dict", to=[1]),
     "weights are words": setting("state_dict", to={"features.0.weight": "x"}),
+    "a weight has a number for a name": setting("state_dict", 5, to=torch.zeros(1)),
+    "weights are sparse": with_weights(lambda value: value.to_sparse()),
+    "weights have no content": with_weights(lambda value: value.to("meta")),
+    "weights are complex": with_weights(lambda value: value.to(torch.complex64)),
+    "weights are not finite": with_weights(lambda value: value * torch.nan),
+    "a weight is larger than the file": setting("state_dict", "x", to=torch.zeros(1).expand(10**12)),
+    "a state is larger than the file": setting("optimizer_states", to=[torch.zeros(1).expand(10**12)]),
     "earlier format": setting("format", to=1),
     "no format": lambda content: {key: value for key, value in content.items() if key != "format"},
     "a tensor in the config": setting("config", "seed", to=torch.zeros(1)),
     "infinitely deep": recursive,
+    "a list a million billion times": many_times,
     "a list": lambda content: [content],
     "nothing": lambda content: {},
 }
@@ -125,6 +156,33 @@ def test_hostile_content_is_refused_before_anything_is_done(name: str, content: 
     with pytest.raises(ValueError, match=r"^ckpt_path=strange\.ckpt: [^\n]+$"):
         read_checkpoint("strange.ckpt")
     assert files() == before
+
+
+def repack(before: Path, after: Path, compression: int, more: bytes = b"") -> None:
+    """Writes a checkpoint with another compression, and with more opcodes at the end of its pickle."""
+    with zipfile.ZipFile(before) as old, zipfile.ZipFile(after, "w", compression) as new:
+        for name in old.namelist():
+            content = old.read(name)
+            new.writestr(name, content[:-1] + more + b"." if name.endswith("data.pkl") else content)
+
+
+def test_checkpoint_that_unpacks_to_more_than_its_size_is_refused(content: Content) -> None:
+    torch.save({**content, "bomb": torch.zeros(10**6)}, "plain.ckpt")
+    repack(Path("plain.ckpt"), Path("packed.ckpt"), zipfile.ZIP_DEFLATED)
+    assert Path("packed.ckpt").stat().st_size < Path("plain.ckpt").stat().st_size / 2
+    with pytest.raises(ValueError, match=r"^ckpt_path=packed\.ckpt: [^\n]+$"):
+        read_checkpoint("packed.ckpt")
+
+
+@pytest.mark.parametrize("name", ["__builtin__ bytearray", "torch Tensor", "_codecs encode", "os system"])
+def test_checkpoint_that_asks_for_memory_in_a_few_bytes_is_refused(name: str, content: Content) -> None:
+    torch.save(content, "plain.ckpt")
+    call = b"X\x01\x00\x00\x00xc" + name.replace(" ", "\n").encode() + b"\nJ\x00\x10\x00\x00\x85Rs"  # 4096 bytes
+    repack(Path("plain.ckpt"), Path("strange.ckpt"), zipfile.ZIP_STORED, call)
+    with pytest.raises(ValueError, match=r"^ckpt_path=strange\.ckpt: [^\n]+$"):
+        read_checkpoint("strange.ckpt")
+    repack(Path("plain.ckpt"), Path("same.ckpt"), zipfile.ZIP_STORED)
+    assert read_checkpoint("same.ckpt")["epoch"] == content["epoch"]
 
 
 TASKS: dict[str, tuple[str, ...]] = {
@@ -182,6 +240,49 @@ def test_paths_in_a_checkpoint_are_not_followed_when_its_run_is_resumed(trained:
     assert (victim / "precious" / "letter.txt").read_text() == "dear"
     assert (victim / "best.ckpt").read_text() == "mine"
     assert {path.name for path in victim.iterdir()} == {"precious", "best.ckpt"}
+
+
+LINKS = (".hydra", "hparams.yaml", "results.json", "plots", "checkpoints/best.ckpt", "checkpoints/last.ckpt")
+
+
+@pytest.mark.parametrize("name", LINKS)
+@pytest.mark.parametrize("is_dangling", [False, True])
+def test_links_in_a_strangers_run_are_not_written_through(name: str, is_dangling: bool, trained: Path) -> None:
+    shutil.copytree(trained, "theirs")
+    link, victim = Path("theirs", name), Path("victim").resolve()
+    victim.mkdir()
+    (victim / "config.yaml").write_text("mine")
+    shutil.copytree(trained, victim / "run")
+    target = victim / "run" / name if link.suffix == ".ckpt" else victim if name == ".hydra" else victim / "config.yaml"
+    if link.is_dir():
+        shutil.rmtree(link)
+    link.unlink(missing_ok=True)
+    link.symlink_to(victim / "new" if is_dangling else target)
+    before = {file: file.read_bytes() for file in victim.rglob("*") if file.is_file()}
+    outcome = run("ckpt_path=theirs/checkpoints/last.ckpt", "trainer.accelerator=cpu")
+    assert {file: file.read_bytes() for file in victim.rglob("*") if file.is_file()} == before
+    if (name, is_dangling) != (".hydra", True):  # then it is no run's folder, and the run goes on in a new one
+        assert outcome.status == 2
+        assert outcome.err.count("\n") == 1
+
+
+def test_a_persons_file_beside_checkpoints_is_not_taken_for_a_leftover(trained: Path) -> None:
+    shutil.copytree(trained, "mine")
+    note, leftover = Path("mine/checkpoints/.notes.ckpt.txt"), Path("mine/checkpoints/.last.ckpt.123-456")
+    note.write_text("mine")
+    leftover.write_text("half")
+    run_well("ckpt_path=mine/checkpoints/last.ckpt", "trainer.accelerator=cpu")
+    assert note.read_text() == "mine"
+    assert not leftover.exists()
+
+
+def test_best_checkpoint_that_is_none_is_named_in_one_line(trained: Path) -> None:
+    shutil.copytree(trained, "mine")
+    Path("mine/checkpoints/best.ckpt").write_text("a text")
+    outcome = run("ckpt_path=mine/checkpoints/last.ckpt", "trainer.accelerator=cpu")
+    assert outcome.status == 2
+    assert outcome.err.count("\n") == 1
+    assert "best.ckpt" in outcome.err
 
 
 DAMAGES: dict[str, Any] = {

@@ -41,7 +41,7 @@ def changed(**changes: Any) -> str:
     return json.dumps(RECORD | {key.replace("__", "/"): value for key, value in changes.items()})
 
 
-WRONG: list[Any] = ["nan", "", [], {}, True, [[[]]], {"a": {"b": []}}, float("nan"), float("inf"), -1, 10**400]
+WRONG: list[Any] = ["nan", "", [], {}, True, [[[]]], {"a": {"b": []}}, float("nan"), float("inf"), -1, 10**400, 1e308]
 GOOD = json.dumps(RECORD)
 ODD: list[str | bytes] = [
     *(
