@@ -73,7 +73,7 @@ def refuse_option(parser: argparse.ArgumentParser, message: str) -> NoReturn:
 
 def main() -> None:
     """The command line: status 0 for success, 1 for a failure, 2 for a user's mistake, 130 or 143 when stopped."""
-    argparse.ArgumentParser.error = refuse_option  # type: ignore[method-assign]
+    argparse.ArgumentParser.error = refuse_option  # type: ignore[method-assign,assignment]
     try:
         sys.argv[1:] = any_key(sys.argv[1:])
         job()

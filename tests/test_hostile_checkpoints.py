@@ -63,7 +63,7 @@ def putting(place: str, value: Any) -> Callable[[Content], Any]:
     return attack
 
 
-def setting(*path: str, to: Any) -> Callable[[Content], Any]:
+def setting(*path: Any, to: Any) -> Callable[[Content], Any]:
     """An attack that sets a value somewhere in the checkpoint."""
 
     def attack(content: Content) -> Any:
