@@ -46,6 +46,8 @@ class TopLevel(TypedDict):
     overrides: list[str]
 
 
+# Letters and values, {epoch:03d}: a width of many digits would ask for as much memory.
+FILE_NAME = r"^([A-Za-z0-9_.\-]|\{[A-Za-z_]+(:[0-9]{0,2}(\.[0-9]{1,2})?[a-z]?)?\})+$"
 Limit = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]  # batches, or the share of them
 # Ranges that the annotations of others' classes leave open.
 RANGES: dict[str, dict[str, Any]] = {
@@ -65,7 +67,7 @@ RANGES: dict[str, dict[str, Any]] = {
         "devices": Annotated[int, Field(ge=-1)] | str | list[Index],
     },
     "lightning.pytorch.callbacks.ModelCheckpoint": {
-        "filename": Annotated[str, Field(pattern=r"^[A-Za-z0-9_{}:.\-]+$", min_length=1)],
+        "filename": Annotated[str, Field(pattern=FILE_NAME)],
         "save_top_k": Annotated[int, Field(ge=-1)],
         "every_n_epochs": Count | None,
     },
@@ -138,6 +140,8 @@ def check_parts(plain: Any, parts: tuple[str, ...]) -> None:
             raise ConfigError(key, f"is not a key of the config{suggestion(key, hints)}")
         if (reason := fault_of(value, hints[key])) is not None:
             raise ConfigError(key, reason, value)
+    for key in hints.keys() - plain.keys():
+        raise ConfigError(key, "cannot be left out")
     for part in parts:
         check_node(part, plain[part])
     for name, callback in plain["callbacks"].items() if parts == PARTS else ():

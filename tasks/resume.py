@@ -16,6 +16,10 @@ FIXED_TRAINER_KEYS = (
     *("enable_checkpointing", "fast_dev_run", "devices", "num_nodes"),
 )
 FIXED_CALLBACKS = ("checkpoint", "last", "ema", "early_stopping")
+# The same by their classes, whatever their keys are.
+FIXED_CLASSES = (
+    *("ModelCheckpoint", "EarlyStopping", "WeightEMA", "StochasticWeightAveraging", "GradientAccumulationScheduler"),
+)
 NEEDED = {
     "epoch": int,
     "global_step": int,
@@ -71,8 +75,14 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str
 def fixed(config: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of a config that a resumed run keeps."""
     trainer = {key: value for key, value in config["trainer"].items() if key in FIXED_TRAINER_KEYS}
-    callbacks = {key: value for key, value in config["callbacks"].items() if key in FIXED_CALLBACKS}
+    callbacks = {key: value for key, value in config["callbacks"].items() if key in FIXED_CALLBACKS or is_fixed(value)}
     return {name: config.get(name) for name in ("model", "data", "seed")} | {"trainer": trainer, "callbacks": callbacks}
+
+
+def is_fixed(callback: Any) -> bool:
+    """Whether a callback decides the weights of a run, or which of them are kept."""
+    target = callback.get("_target_") if isinstance(callback, Mapping) else None
+    return str(target).rpartition(".")[2] in FIXED_CLASSES
 
 
 def leaves(node: Any, key: str = "") -> dict[str, Any]:

@@ -41,6 +41,9 @@ def assert_one_line(outcome: Outcome, *parts: str) -> None:
         ("+foo=1", ("foo",)),
         ("+trainer.x=1", ("trainer.x",)),
         ("~callbacks.figure", ("callbacks.figure",)),
+        ("~callbacks", ("callbacks",)),
+        ("~trainer", ("trainer",)),
+        ("~init_from", ("init_from",)),
         ("model.optimizer=sgd", ("model.optimizer", "model/optimizer=NAME")),
         # values
         ("trainer.max_epochs=abc", ("trainer.max_epochs=abc",)),
@@ -48,6 +51,7 @@ def assert_one_line(outcome: Outcome, *parts: str) -> None:
         ("trainer.limit_train_batches=0", ("trainer.limit_train_batches=0",)),
         ("seed=1.5", ("seed=1.5",)),
         ("seed=null", ("seed=null",)),
+        ("callbacks.checkpoint.filename='{epoch:999999999}'", ("callbacks.checkpoint.filename",)),
         ("model.optimizer.lr=-1", ("=-1",)),
         ("model.optimizer.betas=[0.5,2.0]", ("model.optimizer", "2.0")),
         ("model.lr_scheduler.max_lr=-1", ("model.lr_scheduler",)),

@@ -80,6 +80,12 @@ REFUSED = (
     "trainer.max_steps=7",
     "init_from=none.ckpt",
     "trainer.devices=2",
+    "callbacks.swa={_target_:lightning.pytorch.callbacks.StochasticWeightAveraging,swa_lrs:0.1}",
+    "callbacks.mine={_target_:lightning.pytorch.callbacks.GradientAccumulationScheduler,scheduling:{0:2}}",
+    "callbacks.mine={_target_:classic_cnn.callbacks.weight_ema.WeightEMA}",
+    "~model",
+    "~data",
+    "~callbacks",
 )
 
 
