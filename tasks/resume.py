@@ -1,5 +1,6 @@
 """What a resumed run may change: the machine, the budget and what watches it; not what it computes."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,6 +43,9 @@ def check_resume(checkpoint: Mapping[str, Any], cfg: DictConfig) -> None:
     for name, kind in NEEDED.items():
         if not isinstance(checkpoint.get(name), kind):
             raise ValueError(f"ckpt_path={cfg.ckpt_path}: cannot be resumed, its {name} is missing or damaged")
+    if not re.match(r"([2-9]|\d\d)\.\d", str(checkpoint.get("pytorch-lightning_version"))):
+        # Lightning would translate it, and bring back paths that have been left out
+        raise ValueError(f"ckpt_path={cfg.ckpt_path}: cannot be resumed, it is not of Lightning 2 or later")
     before: dict[str, Any] = checkpoint["config"]
     now: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     for key, was, value in changes(before, now):

@@ -285,6 +285,16 @@ def test_best_checkpoint_that_is_none_is_named_in_one_line(trained: Path) -> Non
     assert "best.ckpt" in outcome.err
 
 
+@pytest.mark.parametrize("version", ["0.9.0", "1.9.5", "x", None, 5])
+def test_checkpoint_that_lightning_would_translate_is_not_resumed(version: Any, content: Content) -> None:
+    content = {**content, "pytorch-lightning_version": version, "callbacks": {}}
+    torch.save(content | {"checkpoint_callback_best_model_path": "/elsewhere/best.ckpt"}, "old.ckpt")
+    outcome = run("ckpt_path=old.ckpt", "trainer.accelerator=cpu")
+    assert outcome.status == 2
+    assert outcome.err.count("\n") == 1
+    assert "of Lightning 2" in outcome.err
+
+
 DAMAGES: dict[str, Any] = {
     **{f"no {key}": key for key in ("loops", "callbacks", "optimizer_states", "lr_schedulers", "epoch", "global_step")},
 }
