@@ -8,8 +8,10 @@ python run.py task=test ckpt_path=outputs/.../best.ckpt      # no model= or data
 import argparse
 import os
 import re
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make other jobs up to 6 times slower
@@ -71,9 +73,18 @@ def refuse_option(parser: argparse.ArgumentParser, message: str) -> NoReturn:
     raise ValueError(f"{message}: see python run.py --help")
 
 
+def stop_at_once(number: int, frame: FrameType | None) -> NoReturn:
+    """Ends a command whose task has not begun; an exception could be caught by whatever is being imported."""
+    os.write(2, b"Stopped before the task began.\n")
+    if "tasks.folders" in sys.modules:
+        get_method("tasks.folders.remove_unused_sweeps")()
+    os._exit(128 + number)
+
+
 def main() -> None:
     """The command line: status 0 for success, 1 for a failure, 2 for a user's mistake, 130 or 143 when stopped."""
     argparse.ArgumentParser.error = refuse_option  # type: ignore[method-assign,assignment]
+    before = {number: signal.signal(number, stop_at_once) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         sys.argv[1:] = any_key(sys.argv[1:])
         job()
@@ -83,6 +94,9 @@ def main() -> None:
         sys.exit(get_method("tasks.messages.report")(error, SHOW_TRACEBACK))
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, ValidationError, validate_call
 
 Count = Annotated[int, Field(gt=0)]  # 1, 2, 3, ...
 Index = Annotated[int, Field(ge=0)]  # 0, 1, 2, ...
+Side = Annotated[int, Field(gt=0, le=1024)]  # pixels; no net here needs larger images
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 from typing_extensions import TypedDict
 
-from datamodules.contract import Count, Index, LocalPath, SampleSpec
+from datamodules.contract import Count, Index, LocalPath, SampleSpec, Side
 from datamodules.in_memory import InMemoryData, Split, first_of_each_class
 from datamodules.labelled_set import check_imitates, read_labelled
 
@@ -22,7 +22,7 @@ class ImageSettings(TypedDict, total=False):
 
     root: LocalPath | None
     batch_size: Count
-    image_size: Count
+    image_size: Side
     augment: Mapping[str, Transform | None]
     normalize: Literal["half", "pixel_mean"]
     train_images_per_class: Count | None
@@ -37,7 +37,7 @@ class ImageData(InMemoryData):
         root: folder where the data set's files are looked for; by default the environment variable DATA_ROOT's, or
             `data`.
         batch_size: images per training step and process.
-        image_size: S, the side in pixels that the net reads; 28 leaves the images as they are.
+        image_size: S, the side in pixels that the net reads, up to 1,024; 28 leaves the images as they are.
         augment: transforms of a float batch (N, C, 28, 28) in [0, 1] by name, for training only, applied in their
             order; None switches one off.
         normalize: "half" maps [0, 1] to [-1, 1]; "pixel_mean" scales alike but centers each pixel on its mean over
@@ -59,7 +59,7 @@ class ImageData(InMemoryData):
         self,
         root: LocalPath | None = None,
         batch_size: Count = 128,
-        image_size: Count = 28,
+        image_size: Side = 28,
         augment: Mapping[str, Transform | None] = {},
         normalize: Literal["half", "pixel_mean"] = "half",
         train_images_per_class: Count | None = None,

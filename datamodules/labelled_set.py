@@ -77,7 +77,7 @@ def is_header(line: str) -> bool:
     if cells[0].lower() == "label" and len(cells) == COLUMNS:
         return True
     if not line or not all(cell.isdecimal() for cell in cells):
-        raise ValueError(f"line 1 is neither the names label,pixel0,...,pixel{COLUMNS - 2} nor {COLUMNS} whole numbers")
+        raise ValueError(f"line 1 is neither the names label,pixel0,...,pixel{COLUMNS - 2} nor {COLUMNS} integers")
     return False
 
 
@@ -113,7 +113,7 @@ def check_lines(lines: Iterator[str], number: int) -> None:
             )
         for column, cell in zip(HEADER.split(","), cells, strict=True):
             if not cell.strip().isdecimal() or len(cell.strip()) > 3 or int(cell) > 255:
-                raise ValueError(f"line {line_number}, {column}: {cell[:20]!r} is not a whole number from 0 to 255")
+                raise ValueError(f"line {line_number}, {column}: {cell[:20]!r} is not an integer from 0 to 255")
 
 
 def has_idx(folder: Path) -> bool:

@@ -114,7 +114,8 @@ class TrainingClock(Callback):
         """Goes on from the counts of a checkpoint, if it has them."""
         if state := checkpoint.get("training_clock"):
             self.seconds, self.images, self.epochs = (state[key] for key in ("seconds", "images", "epochs"))
-            self.metrics = state["metrics"]
+            metrics = state["metrics"].items()
+            self.metrics = {name: float(value) for name, value in metrics if "/" in name and isinstance(value, float)}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.started_at = time.perf_counter()  # a run that is resumed within an epoch does not start one

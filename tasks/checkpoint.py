@@ -14,15 +14,17 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig, OmegaConf
 
 from tasks.annotations import is_local_path
-from tasks.build import build, build_model, describe
+from tasks.build import build, build_model, build_part, describe
 from tasks.config import CONF, check_config, locate
 from tasks.folders import short
-from tasks.untrusted import check_untrusted, class_of, fault_of_file
+from tasks.untrusted import check_callbacks, check_tensors, check_untrusted, class_of, fault_of_file
 
 FORMAT = 2  # of the config in a checkpoint; 1 had interpolations and paths
+MACHINE_KEYS = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
 COMMAND_KEYS = ("task", "ckpt_path", "input", "init_from", "expect")  # not of the run that a checkpoint is from
 GROUPS = ("model", "data", "trainer/logger")  # whose options a checkpoint remembers
 
@@ -33,8 +35,19 @@ def read_checkpoint(path: str | Path, key: str = "ckpt_path") -> dict[str, Any]:
     `key` is the option that named it, for the messages.
 
     Raises:
-        ValueError: there is no such file, it is damaged, or it was not written by a run of this version.
+        ValueError: there is no such file, it is damaged, it was not written by a run of this version, or its config
+            names what is not followed.
     """
+    checkpoint = read_content(path, key)
+    try:
+        check_untrusted(checkpoint)
+    except ValueError as error:
+        raise ValueError(f"{key}={path}: {error}") from error
+    return checkpoint
+
+
+def read_content(path: str | Path, key: str) -> dict[str, Any]:
+    """The same for the weights alone: its config is not looked at."""
     file = Path(path)
     if not file.is_file():
         others = sorted(short(other.absolute()) for other in file.parent.glob("*.ckpt"))
@@ -58,7 +71,7 @@ def _read(path: str, version: tuple[int, ...], name: str) -> dict[str, Any]:
     if checkpoint.get("format") != FORMAT:
         raise ValueError(f"{name}: written by an earlier version of this project, which this one cannot read")
     try:
-        check_untrusted(checkpoint)
+        check_tensors(checkpoint)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     return checkpoint
@@ -99,6 +112,9 @@ def complete(cfg: DictConfig, given: list[str]) -> DictConfig:
     composed = check_config(cfg)
     restore_paths(config, composed, saved)
     config.trainer.logger = composed.trainer.logger
+    if not str(cfg.task._target_).endswith(".train"):  # the machine at hand decides, not the one that trained the net
+        for key in MACHINE_KEYS:
+            config.trainer[key] = composed.trainer.get(key, MACHINE_KEYS[key])
     for override in OverridesParser.create().parse_overrides(given):
         key = override.key_or_group.replace("/", ".")
         if override.is_delete():
@@ -114,9 +130,33 @@ def complete(cfg: DictConfig, given: list[str]) -> DictConfig:
             OmegaConf.update(config, key, OmegaConf.select(composed, key), merge=False, force_add=True)
     for key in COMMAND_KEYS:
         config[key] = composed.get(key)
+    try:
+        check_callbacks(OmegaConf.to_container(config.callbacks), OmegaConf.to_container(composed.callbacks))
+    except ValueError as error:
+        raise ValueError(f"ckpt_path={cfg.ckpt_path}: {error}") from error
     before = {text.split("=")[0]: text for text in read_checkpoint(cfg.ckpt_path)["overrides"]}
     config.overrides = list((before | {text.split("=")[0]: text for text in given}).values())
-    return check_config(config)
+    config = check_config(config)
+    check_sizes(config)
+    return config
+
+
+def check_sizes(cfg: DictConfig) -> None:
+    """Refuses a config that builds another net than its checkpoint's weights are of, before memory is taken for it.
+
+    Raises:
+        ValueError: says which weight is of another size.
+    """
+    checkpoint = read_checkpoint(cfg.ckpt_path)
+    if class_of(checkpoint["config"]["model"]["_target_"]) is not class_of(cfg.model._target_):
+        return  # which `load_weights` tells
+    with isolate_rng(), torch.device("meta"):
+        model = build_model(cfg.model, build_part("data", cfg.data))
+    saved = checkpoint["state_dict"]
+    for name, value in model.state_dict().items():
+        if name in saved and saved[name].shape != value.shape:
+            sizes = f"{name} is {tuple(saved[name].shape)} there and {tuple(value.shape)} by this config"
+            raise ValueError(f"ckpt_path={cfg.ckpt_path}: of a {type(model).__name__} of another size: {sizes}")
 
 
 def restore_paths(config: DictConfig, composed: DictConfig, saved: Mapping[str, Any]) -> None:

@@ -43,7 +43,7 @@ def sweep_folder() -> str:
 def remove_unused_sweeps() -> None:
     """Removes the folders of sweeps that were refused before their first job."""
     for folder in sweeps:
-        if folder.is_dir() and {path.name for path in folder.iterdir()} <= {"multirun.yaml"}:
+        if folder.is_dir() and {path.name for path in folder.rglob("*") if not path.is_dir()} <= {"multirun.yaml"}:
             shutil.rmtree(folder)
 
 

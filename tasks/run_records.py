@@ -125,7 +125,7 @@ def is_number(value: Any, least: float = -MOST, most: float = MOST) -> bool:
         return False
     try:
         return math.isfinite(value) and least <= value <= most
-    except OverflowError:  # a whole number beyond what a float holds
+    except OverflowError:  # an integer beyond what a float holds
         return False
 
 

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -34,17 +34,18 @@ def run_task(cfg: DictConfig, hydra: DictConfig | None = None) -> float | None:
         SystemExit: a signal ended the run, with status 128 + its number.
     """
     in_sweep = hydra is not None and hydra.mode == RunMode.MULTIRUN
+    try:
+        cfg = prepare(cfg, hydra)
+        check_sweep(cfg, in_sweep)
+    except Exception as error:
+        if in_sweep and hydra is not None:
+            record_early_failure(hydra, error)
+        raise
+    task = get_method(cfg.task._target_)  # with its imports, which an interrupt can leave half done
     with stoppable():
-        try:
-            cfg = prepare(cfg, hydra)
-            check_sweep(cfg, in_sweep)
-        except Exception as error:
-            if in_sweep and hydra is not None:
-                record_early_failure(hydra, error)
-            raise
         resumed = folders.run_of_checkpoint(cfg.ckpt_path) if cfg.ckpt_path and task_name(cfg) == "train" else None
         folder = Path(hydra.runtime.output_dir) if in_sweep else resumed or folder_of(cfg)  # type: ignore[union-attr]
-        return record_task(cfg, folder.absolute(), resumed is not None, not in_sweep)
+        return record_task(cfg, task, folder.absolute(), resumed is not None, not in_sweep)
 
 
 def prepare(cfg: DictConfig, hydra: DictConfig | None = None) -> DictConfig:
@@ -107,17 +108,19 @@ def is_helper_process() -> bool:
     return any(os.environ.get(name, "0") not in ("", "0") for name in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))
 
 
-def record_task(cfg: DictConfig, folder: Path, resumed: bool = False, alone: bool = True) -> float | None:
-    """Calls the task of a checked config and writes its outcome into the folder.
+def record_task(
+    cfg: DictConfig, task: Callable[..., Any], folder: Path, resumed: bool = False, alone: bool = True
+) -> float | None:
+    """Calls a task and writes its outcome into the folder.
 
     Args:
         cfg: checked.
+        task: of the config, `tasks.train.train` say.
         folder: of the run.
         resumed: the folder holds the record of a run that goes on; what is refused leaves it as it was.
         alone: not a job of a sweep, whose table lists what was refused.
     """
     settings = {name: value for name, value in cfg.task.items() if name != "_target_"}
-    task = get_method(cfg.task._target_)
     if task_name(cfg) not in WITHOUT_NET:
         set_up(cfg.seed)
     if is_helper_process():
@@ -181,7 +184,7 @@ def record_early_failure(hydra: DictConfig, error: Exception) -> None:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Makes SIGTERM an exit that can be recorded, as Ctrl-C is, and restores both signals' handlers afterwards."""
+    """Makes SIGTERM and Ctrl-C exits that can be recorded, and restores their earlier handlers afterwards."""
 
     def terminate(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -189,6 +192,7 @@ def stoppable() -> Iterator[None]:
     try:
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         signal.signal(signal.SIGTERM, terminate)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     except ValueError:  # not in the main thread, which alone gets signals
         yield
         return

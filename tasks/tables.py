@@ -122,7 +122,7 @@ def format_mean(average: float | None, deviation: float | None, digits: str = ".
 
 
 def count(key: str) -> Callable[[Row], str]:
-    """Writes the whole number of a row with separators, nothing for 0 or where there is none.
+    """Writes the integer of a row with separators, nothing for 0 or where there is none.
 
     >>> count("parameters")({"parameters": 61706})
     '61,706'

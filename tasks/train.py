@@ -31,7 +31,7 @@ from tasks.callbacks import (
     TrainingClock,
     numbers,
 )
-from tasks.checkpoint import load_weights, plain_config, read_checkpoint
+from tasks.checkpoint import load_weights, plain_config, read_checkpoint, read_content
 from tasks.config import ConfigError
 from tasks.folders import short, write_config
 from tasks.process import has_bf16_instructions
@@ -213,7 +213,7 @@ def test_model(
     if not is_overridden("test_step" if has_test else "validation_step", model):
         return {}
     if path is not None:
-        model.load_state_dict(read_checkpoint(path, "best_checkpoint")["state_dict"])
+        model.load_state_dict(read_content(path, "best_checkpoint")["state_dict"])
     stage = trainer.test if has_test else trainer.validate
     stage(model, datamodule=datamodule, verbose=False)
     described = [getattr(callback, "description", "") for callback in trainer.callbacks]  # type: ignore[attr-defined]

@@ -31,7 +31,7 @@ TRUSTED_CALLBACKS = {
 }
 PATHS = {"default_root_dir", "plugins"}  # arguments of a Trainer that are never taken out of a checkpoint
 MAX_DEPTH = 20  # levels of a config
-MOST = 100_000  # values of a config; one that holds a list many times counts it as often
+MAX_VALUES = 100_000  # of a config; one that holds a list many times counts it as often
 # What the pickle in a checkpoint may name: `bytearray` alone can ask for more memory than there is.
 PICKLED = re.compile(
     r"torch\._utils _rebuild_(tensor_v2|parameter)|torch (\w+Storage|Size|device)|"
@@ -60,12 +60,12 @@ def fault_of_file(path: str | Path) -> str | None:
 
 
 def check_untrusted(checkpoint: Mapping[str, Any]) -> None:
-    """Refuses a checkpoint whose config or weights are anything but plain data about trusted classes.
+    """Refuses a checkpoint whose config is anything but plain data about trusted classes; its callbacks come later.
 
     Raises:
         ValueError: says what was found.
     """
-    config, weights = checkpoint["config"], checkpoint["state_dict"]
+    config = checkpoint["config"]
     check_plain([config, checkpoint.get("overrides")])
     if not isinstance(config, dict) or not all(
         isinstance(config.get(part), dict) for part in ("model", "data", "trainer")
@@ -78,13 +78,6 @@ def check_untrusted(checkpoint: Mapping[str, Any]) -> None:
     for name, choice in config.get("choices", {}).items():
         if choice is not None and not re.fullmatch(r"[\w-]+(/[\w-]+)?", str(choice)):
             raise ValueError(f"its config calls the {name} {choice!r}, which is not a name")
-    if not isinstance(weights, dict) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in weights.items()
-    ):
-        raise ValueError("its weights are not tensors")
-    check_tensors(checkpoint)
-    if not all(bool(value.isfinite().all()) for value in weights.values()):
-        raise ValueError("its weights are not finite: its run diverged, use an earlier checkpoint")
     for part, kinds in (("model", LightningModule), ("data", LightningDataModule)):
         check_targets(config[part])
         if not issubclass(class_of(config[part].get("_target_")), kinds):
@@ -97,14 +90,46 @@ def check_untrusted(checkpoint: Mapping[str, Any]) -> None:
         or PATHS & config["trainer"].keys()
     ):
         raise ValueError("its config's trainer is not lightning.Trainer with plain arguments")
-    for callback in config["callbacks"].values():
-        if callback is not None:
-            check_targets(callback)
 
 
-def check_tensors(checkpoint: Any) -> None:
-    """Refuses tensors without content, and those that would take more memory when copied than they have in the file."""
-    nodes, seen = [checkpoint], set()
+def check_callbacks(saved: Any, named: Any) -> None:
+    """Refuses callbacks out of a checkpoint that are neither of a trusted class nor named by the command itself.
+
+    Args:
+        saved: by name, of the checkpoint's config.
+        named: by name, of the config that the command composes without the checkpoint.
+
+    Raises:
+        ValueError: says which class is not followed, and what to type.
+
+    >>> check_callbacks({"own": {"_target_": "my.Callback"}}, {"own": {"_target_": "my.Callback"}})
+    >>> check_callbacks({"own": {"_target_": "my.Callback"}}, {})  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    ValueError: its config names my.Callback, which is not followed out of a checkpoint; if you trust it, ...
+    """
+    for name, callback in saved.items():
+        own = named.get(name)
+        target = own.get("_target_") if isinstance(own, Mapping) else None
+        try:
+            check_targets(callback, target)
+        except ValueError as error:
+            way = f"callbacks.{name}._target_=CLASS, or leave it out with callbacks.{name}=null"
+            raise ValueError(f"{error}; if you trust it, add {way}") from error
+
+
+def check_tensors(checkpoint: Mapping[str, Any]) -> None:
+    """Refuses weights that are not finite tensors, and tensors that would take more memory than they have in the file.
+
+    Raises:
+        ValueError: says what was found.
+    """
+    weights = checkpoint["state_dict"]
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in weights.items()
+    ):
+        raise ValueError("its weights are not tensors")
+    nodes: list[Any] = [checkpoint]
+    seen = set()
     while nodes:
         node = nodes.pop()
         if id(node) in seen:
@@ -118,6 +143,8 @@ def check_tensors(checkpoint: Any) -> None:
             nodes += [*node, *node.values()]
         elif isinstance(node, list | tuple):
             nodes += node
+    if not all(bool(value.isfinite().all()) for value in weights.values()):
+        raise ValueError("its weights are not finite: its run diverged, use an earlier checkpoint")
 
 
 def check_plain(value: Any) -> None:
@@ -126,7 +153,7 @@ def check_plain(value: Any) -> None:
     while nodes:
         value, depth = nodes.pop()
         count += 1
-        if depth > MAX_DEPTH or count > MOST:
+        if depth > MAX_DEPTH or count > MAX_VALUES:
             raise ValueError("its config is nested too deeply")
         if type(value) in (dict, list):
             nodes += [(inner, depth + 1) for inner in ([*value, *value.values()] if type(value) is dict else value)]
@@ -136,8 +163,8 @@ def check_plain(value: Any) -> None:
             raise ValueError(f"its config holds the interpolation {value!r}, which is not followed")
 
 
-def check_targets(node: Any) -> None:
-    """Refuses a `_target_` anywhere in a node that is not a class of the kinds that runs are made of.
+def check_targets(node: Any, named: str | None = None) -> None:
+    """Refuses a `_target_` anywhere in a node that is not a class of the kinds that runs are made of, nor `named`.
 
     >>> check_targets({"optimizer": {"_target_": "torch.optim.Adam"}})
     >>> check_targets({"model": [{"_target_": "torch.load"}]})
@@ -145,7 +172,7 @@ def check_targets(node: Any) -> None:
     ValueError: its config names torch.load, which is not followed out of a checkpoint
     """
     if isinstance(node, dict):
-        if "_target_" in node:
+        if "_target_" in node and (named is None or node["_target_"] != named):
             class_of(node["_target_"])
         for key in node:
             if not isinstance(key, str) or (key.startswith("_") and key not in HYDRA_KEYS):

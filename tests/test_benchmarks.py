@@ -17,6 +17,7 @@ def test_every_module_is_covered_here() -> None:
     assert {module.name for module in pkgutil.iter_modules(benchmarks.__path__)} == COVERED
 
 
+@pytest.mark.filterwarnings("ignore:The number of training batches")
 @pytest.mark.parametrize("name", contenders.PLAIN | contenders.COMMON)
 def test_contender_tells_its_epoch(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     (contenders.PLAIN | contenders.COMMON)[name](2)

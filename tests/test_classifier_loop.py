@@ -255,7 +255,6 @@ def plain_trainer(folder: Path) -> Trainer:
 
 QUIET = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers",
-    "ignore:.*LeafSpec.* is deprecated:FutureWarning",  # Lightning 2.6 with torch 2.14
     "ignore:You defined a `validation_step` but have no `val_dataloader`",
 )
 

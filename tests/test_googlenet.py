@@ -14,7 +14,6 @@ from classic_cnn.googlenet import INCEPTIONS, GoogLeNet, Inception
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning"),  # Lightning 2.6 with torch 2.14
 ]
 
 # Szegedy et al., Table 1: output size and millions of multiply-adds of each module. 5a is printed with 54, but the

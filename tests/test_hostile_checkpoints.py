@@ -1,6 +1,7 @@
 """A stranger's checkpoint is data: whatever it holds, nothing runs, nothing is written outside, one line says why."""
 
 import copy
+import resource
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -9,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from command_line import run, run_well
+from command_line import only_run, results_of, run, run_well
+from conftest import compose
 from PIL import Image
 
 from tasks.checkpoint import read_checkpoint
@@ -154,7 +156,7 @@ def test_hostile_content_is_refused_before_anything_is_done(name: str, content: 
     torch.save(ATTACKS[name](copy.deepcopy(content)), "strange.ckpt")
     before = files()
     with pytest.raises(ValueError, match=r"^ckpt_path=strange\.ckpt: [^\n]+$"):
-        read_checkpoint("strange.ckpt")
+        compose("task=test", "ckpt_path=strange.ckpt")
     assert files() == before
 
 
@@ -293,6 +295,73 @@ def test_checkpoint_that_lightning_would_translate_is_not_resumed(version: Any, 
     assert outcome.status == 2
     assert outcome.err.count("\n") == 1
     assert "of Lightning 2" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        setting("config", "data", "image_size", to=1_000_000),
+        setting("config", "data", "image_size", to=1_000),
+        setting("config", "model", "num_classes", to=10**9),
+    ],
+    ids=["a huge image", "a large image", "a billion classes"],
+)
+def test_sizes_in_a_checkpoint_take_no_memory_before_they_are_refused(
+    attack: Callable[[Content], Any], content: Content
+) -> None:
+    torch.save(attack(copy.deepcopy(content)), "strange.ckpt")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    outcome = run("task=test", "ckpt_path=strange.ckpt", "trainer.accelerator=cpu")
+    assert outcome.status == 2, outcome.err
+    assert outcome.err.count("\n") == 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+
+
+def test_counts_in_a_checkpoint_reach_the_results_only_as_metrics(trained: Path, tmp_path: Path) -> None:
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    content["training_clock"]["metrics"] |= {"status": "great", "a/b": [1], "seed": 3.0, "val/loss": 0.5}
+    torch.save(content, "last.ckpt")
+    run("ckpt_path=last.ckpt", "trainer.accelerator=cpu", "~callbacks.plots")
+    results = results_of(only_run())
+    assert (results["status"], results["seed"]) == ("finished", 0)
+    assert "a/b" not in results
+
+
+def test_machine_of_the_command_tests_a_net_not_that_of_the_checkpoint(content: Content) -> None:
+    strange = copy.deepcopy(content)
+    strange["config"]["trainer"] |= {"devices": 2, "strategy": "ddp", "accelerator": "gpu"}
+    torch.save(strange, "strange.ckpt")
+    cfg = compose("task=test", "ckpt_path=strange.ckpt", "trainer.accelerator=cpu")
+    assert (cfg.trainer.devices, cfg.trainer.strategy, cfg.trainer.accelerator) == (1, "auto", "cpu")
+
+
+def test_callback_of_ones_own_is_followed_only_where_the_command_names_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "own_callback.py").write_text(
+        "import lightning\nclass Own(lightning.Callback):\n    def on_fit_start(self, *_): print('own callback')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    named = "callbacks.own._target_=own_callback.Own"
+    quick = ("trainer.accelerator=cpu", "trainer.limit_train_batches=4", "trainer.limit_val_batches=2")
+    run_well(
+        "model=lenet",
+        "data=mnist_5k",
+        *quick,
+        "model/lr_scheduler=none",
+        "trainer.max_steps=2",
+        "~callbacks.plots",
+        named,
+    )
+    last = f"ckpt_path={only_run()}/checkpoints/last.ckpt"
+    for task in ("train", "test"):
+        outcome = run(f"task={task}", last, *quick)
+        assert outcome.status == 2
+        assert "own_callback.Own" in outcome.err
+        assert "callbacks.own=null" in outcome.err
+        assert "own callback" not in outcome.out
+    assert run("task=test", last, *quick, "callbacks.own=null").status == 0
+    assert "own callback" in run_well(last, *quick, "trainer.max_steps=4", named).out
 
 
 DAMAGES: dict[str, Any] = {

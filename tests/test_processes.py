@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -108,3 +110,17 @@ def test_compiling_a_gradient_penalty_is_refused_in_one_line() -> None:
     assert outcome.status == 2
     assert "compile=true" in outcome.err
     assert len(outcome.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sweep", [(), ("-m", "seed=0,1")], ids=["a run", "a sweep"])
+def test_command_stopped_during_its_imports_ends_at_once_in_one_line(
+    sweep: tuple[str, ...], number: signal.Signals
+) -> None:
+    process = start(*sweep, "model=lenet", *PLAIN)
+    time.sleep(1.5)  # PyTorch alone takes longer
+    process.send_signal(number)
+    outcome = finish(process)
+    assert outcome.status == 128 + number
+    assert outcome.err == "Stopped before the task began.\n"
+    assert not list(Path().rglob("*.yaml"))

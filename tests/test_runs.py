@@ -16,6 +16,7 @@ from torch import Tensor
 from datamodules.mnist import MNIST5k
 from tasks.folders import new_folder
 from tasks.run_task import record_task
+from tasks.train import train
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_objective_of_a_run_is_the_validation_accuracy_of_its_best_checkpoint(tr
     assert results["objective"] == results["val/accuracy"]
     assert results["objective"] == pytest.approx(states[0]["best_model_score"].item())
     cfg = compose("model=lenet", *PLAIN, "trainer.max_epochs=1")
-    assert record_task(cfg, Path.cwd(), resumed=False) == pytest.approx(results_of(Path.cwd())["val/accuracy"])
+    assert record_task(cfg, train, Path.cwd()) == pytest.approx(results_of(Path.cwd())["val/accuracy"])
 
 
 def test_curves_of_training_and_validation_are_on_the_board(board: EventAccumulator) -> None:

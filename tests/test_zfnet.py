@@ -9,7 +9,6 @@ from classic_cnn.zfnet import ZFNet
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning"),  # Lightning 2.6 with torch 2.14
 ]
 
 
