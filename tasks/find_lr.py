@@ -17,7 +17,6 @@ from tasks.plots import save_plot
 from tasks.results import atomic_writer
 from tasks.tables import Column, Table, one_line
 
-
 SKIPPED = 10  # first losses, of which Lightning's running average is too low
 
 
