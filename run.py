@@ -78,7 +78,7 @@ def stop_at_once(number: int, frame: FrameType | None) -> NoReturn:
     for again in (signal.SIGINT, signal.SIGTERM):
         signal.signal(again, signal.SIG_DFL)
     if "tasks.sweeps" in sys.modules and get_method("tasks.sweeps.stop_jobs")():
-        get_method("tasks.sweeps.print_command")()
+        os.write(1, get_method("tasks.sweeps.how_to_go_on")().encode())  # print() may be at work
     else:
         os.write(2, b"Stopped before the task began.\n")
     end_sweep()
@@ -103,7 +103,7 @@ def main() -> None:
         sys.exit(130)
     except SystemExit as end:
         if end.code in (130, 143) and "tasks.sweeps" in sys.modules:
-            get_method("tasks.sweeps.print_command")()
+            print(get_method("tasks.sweeps.how_to_go_on")(), end="", flush=True)
         raise
     finally:
         end_sweep()

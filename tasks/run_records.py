@@ -23,6 +23,7 @@ SHARES = (
     *("accuracy", "high_quality", "nearest_neighbour_accuracy"),
     *("nearest_neighbour_accuracy_real", "nearest_neighbour_accuracy_fake"),
 )
+WITHOUT_NET = ("leaderboard", "runs", "fetch")  # tasks that build nothing, and so wait for no framework
 METRICS = (*SHARES, "fid", "fid_floor", "fid_relative", "modes", "modes_kl")  # that a table of results needs
 
 Record = dict[str, Any]
@@ -77,8 +78,8 @@ def read_run(folder: Path) -> Record:
     """The record of one run; `folder` in it is where the run lies now."""
     overrides = read_overrides(folder / ".hydra" / "overrides.yaml")
     typed = {key: value for key, equals, value in (text.partition("=") for text in overrides) if equals}
-    known = {key: typed[key] for key in ("model", "data", "name", "seed") if key in typed}
-    otherwise: Record = {"task": typed.get("task", "train"), "overrides": overrides, **known}
+    known: Record = {key: typed[key] for key in ("model", "data", "name", "seed") if key in typed}
+    otherwise = {"task": typed.get("task", "train"), "overrides": overrides, **known}
     try:
         record = otherwise | read_record(folder / RESULTS)
     except FileNotFoundError:

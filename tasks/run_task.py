@@ -15,12 +15,11 @@ from tasks import folders
 from tasks.config import ConfigError, check_config
 from tasks.messages import MISTAKES, command
 from tasks.results import RESULTS, read_results, write_results
-from tasks.run_records import read_run
+from tasks.run_records import WITHOUT_NET, read_run
 from tasks.signals import signal_of, stoppable
 
 FOLDER_VARIABLE = "CLASSIC_NETS_FOLDER"  # tells the processes that Lightning starts beside this one where the run lies
 stopped: list[int] = []  # signals that ended a task in this process
-WITHOUT_NET = ("leaderboard", "fetch")  # tasks that build nothing, and so wait for no framework
 
 
 def run_task(cfg: DictConfig, hydra: DictConfig | None = None) -> float | None:
@@ -171,8 +170,9 @@ def record_task(
         folders.write_config(cfg, folder)
     keep = resumed  # the record of a resumed run, until there is a better one
     try:
-        record |= task(cfg, folder, **settings)
-        keep = False
+        outcome = task(cfg, folder, **settings)
+        record |= outcome
+        keep = not outcome and alone and folders.remove_unused(folder)  # a list leaves nothing
         return record.get("objective")
     except (KeyboardInterrupt, SystemExit) as stop:
         number = signal_of(stop)

@@ -167,10 +167,9 @@ def stop_jobs() -> bool:
     return bool(jobs)
 
 
-def print_command() -> None:
-    """Says how to go on with a sweep that a signal ends."""
-    if begun:
-        os.write(1, f"To go on with the sweep: {begun[-1].command}\n".encode())  # print() may be at work
+def how_to_go_on() -> str:
+    """What a user reads when a signal has ended a sweep; empty where there is none."""
+    return f"To go on with the sweep: {begun[-1].command}\n" if begun else ""
 
 
 def clean_up() -> None:

@@ -17,7 +17,7 @@ class Column(NamedTuple):
     """A column: its name in the rows and in CSV, its title for readers, and how a row's value is written for them.
 
     Without `text` the value is written as it is, None as an empty cell. An optional column is left out on a terminal
-    that is too narrow for it.
+    that is too narrow for it; cells that must not be wrapped can be copied from there.
     """
 
     key: str
@@ -25,6 +25,7 @@ class Column(NamedTuple):
     text: Callable[[Row], str] | None = None
     right: bool = False
     optional: bool = False
+    no_wrap: bool = False
 
     @property
     def header(self) -> str:
@@ -68,7 +69,12 @@ class Table:
         for columns in (self.columns, [column for column in self.columns if not column.optional]):
             table = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
             for column in columns:
-                table.add_column(Text(column.header), justify="right" if column.right else "left", overflow="fold")
+                table.add_column(
+                    Text(column.header),
+                    justify="right" if column.right else "left",
+                    overflow="fold",
+                    no_wrap=column.no_wrap,
+                )
             for row in self.rows:
                 table.add_row(*(Text(one_line(column.cell(row))) for column in columns))
             if Measurement.get(console, wide, table).maximum <= console.width:

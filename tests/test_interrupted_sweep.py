@@ -39,8 +39,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[Path
     ]
     yield list(zip(places, begun, strict=True))
     for process in begun:
-        process.kill()
-        process.communicate()
+        process.terminate()
+        finish(process)
 
 
 @pytest.fixture(scope="module")
