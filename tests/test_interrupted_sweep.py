@@ -2,9 +2,9 @@
 
 import shlex
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -30,17 +30,26 @@ def snapshot(folder: Path) -> dict[Path, tuple[int, bytes]]:
     return {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
 
 
+def interrupted(place: Path, number: signal.Signals, jobs: tuple[str, ...], *more: str) -> Outcome:
+    """The end of a sweep that gets a signal as soon as these jobs have finished an epoch."""
+    process = start("-m", *LONGER, "seed=0,1", *more, place=place)
+    end = time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < end:
+        if all(list(place.rglob(f"{job}*/checkpoints/last.ckpt")) for job in jobs):
+            break
+        time.sleep(0.02)
+    process.send_signal(number)
+    return finish(process)
+
+
 @pytest.fixture(scope="module", autouse=True)
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[Path, subprocess.Popen[str]]]]:
-    """A sweep in one process and one in three, started first: they train while the other tests do their part."""
-    places = [tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("parallel")]
-    begun = [
-        start("-m", *LONGER, "seed=0,1", *more, place=place) for place, more in zip(places, ((), PARALLEL), strict=True)
-    ]
-    yield list(zip(places, begun, strict=True))
-    for process in begun:
-        process.terminate()
-        finish(process)
+def ends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[Path, Future[Outcome]]]]:
+    """A sweep that is killed and one of two jobs at once that is stopped, while the other tests do their part."""
+    alone, parallel = (tmp_path_factory.mktemp(name) for name in ("alone", "parallel"))
+    with ThreadPoolExecutor(1) as pool:
+        killed = pool.submit(interrupted, alone, signal.SIGKILL, ("001",))
+        stopped = pool.submit(interrupted, parallel, signal.SIGTERM, ("000", "001"), *PARALLEL)
+        yield [(alone, killed), (parallel, stopped)]
 
 
 @pytest.fixture(scope="module")
@@ -112,19 +121,9 @@ def test_folder_of_a_sweep_tells_its_name_and_experiment() -> None:
     assert sweep_folder(["experiment=lenet_mnist,lenet_relu"])[-1].isdigit()
 
 
-def wait_for_second_epoch(place: Path, job: str) -> None:
-    end = time.monotonic() + 120
-    while not list(place.rglob(f"{job}*/checkpoints/last.ckpt")) and time.monotonic() < end:
-        time.sleep(0.02)
-
-
-def test_killed_sweep_goes_on(
-    killed: list[tuple[Path, subprocess.Popen[str]]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place, process = killed[0]
-    wait_for_second_epoch(place, "001")
-    process.kill()
-    finish(process)
+def test_killed_sweep_goes_on(ends: list[tuple[Path, Future[Outcome]]], monkeypatch: pytest.MonkeyPatch) -> None:
+    place, end = ends[0]
+    assert end.result().status == -signal.SIGKILL
     monkeypatch.chdir(place)
     finished, half_done = jobs()
     assert not (half_done / "results.json").exists()
@@ -136,17 +135,13 @@ def test_killed_sweep_goes_on(
 
 
 def test_parallel_sweep_stops_with_all_its_jobs_and_goes_on(
-    killed: list[tuple[Path, subprocess.Popen[str]]], monkeypatch: pytest.MonkeyPatch
+    ends: list[tuple[Path, Future[Outcome]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place, process = killed[1]
-    for job in ("000", "001"):
-        wait_for_second_epoch(place, job)
-    process.terminate()
-    outcome = finish(process)
+    place, end = ends[1]
+    outcome = end.result()
     assert (outcome.status, outcome.err) == (143, "")
     monkeypatch.chdir(place)
     assert set(PARALLEL) < set(command_in(outcome))
-    statuses = {results_of(job)["status"] for job in jobs()}
-    assert statuses <= {"interrupted", "finished"}
+    assert {results_of(job)["status"] for job in jobs()} <= {"interrupted", "finished"}
     run_well(*[text for text in command_in(outcome) if text not in PARALLEL])
     assert [results_of(job)["epochs"] for job in jobs()] == [3, 3]

@@ -57,7 +57,7 @@ def test_every_key_of_the_config_may_change_or_may_not(half_done: Path) -> None:
         assert found == ([key] if is_fixed else []), key
         (fixed_parts if is_fixed else free_parts).add(path[0])
     assert fixed_parts == {"model", "data", "seed", "trainer", "callbacks"}
-    assert free_parts == {"trainer", "callbacks", "compile"}
+    assert free_parts == {"trainer", "callbacks", "compile", "name", "tags", "description"}
 
 
 REFUSED = (
