@@ -74,13 +74,15 @@ def refuse_option(parser: argparse.ArgumentParser, message: str) -> NoReturn:
 
 
 def stop_at_once(number: int, frame: FrameType | None) -> NoReturn:
-    """Ends a command whose task has not begun, or is done by others: an exception could be caught by an import."""
+    """Ends a command whose task has not begun, or is done by other processes; an import could catch an exception."""
     for again in (signal.SIGINT, signal.SIGTERM):
         signal.signal(again, signal.SIG_DFL)
-    if "tasks.sweeps" in sys.modules and get_method("tasks.sweeps.stop_jobs")():
-        os.write(1, get_method("tasks.sweeps.how_to_go_on")().encode())  # print() may be at work
-    else:
-        os.write(2, b"Stopped before the task began.\n")
+    text = ""
+    if "tasks.sweeps" in sys.modules:
+        if get_method("tasks.sweeps.stop_jobs")():
+            sys.exit(128 + number)  # out of the launcher that waits for them; main() goes on
+        text = get_method("tasks.sweeps.how_to_go_on")()
+    os.write(1 if text else 2, (text or "Stopped before the task began.\n").encode())  # print() may be at work
     end_sweep()
     os._exit(128 + number)
 

@@ -154,7 +154,7 @@ def jobs_of(folder: Path) -> list[Path]:
 
 
 def stop_jobs() -> bool:
-    """Ends the processes of a parallel sweep, after each job has written its checkpoint; False where none has begun."""
+    """Ends the processes of a parallel sweep, after each job has written its checkpoint; False where there is none."""
     processes = multiprocessing.active_children()
     for process in processes:
         process.terminate()
@@ -164,12 +164,12 @@ def stop_jobs() -> bool:
         time.sleep(0.1)
     for process in multiprocessing.active_children():
         os.kill(process.pid or 0, signal.SIGKILL)  # joblib's have no kill()
-    return bool(jobs)
+    return bool(processes)
 
 
 def how_to_go_on() -> str:
-    """What a user reads when a signal has ended a sweep; empty where there is none."""
-    return f"To go on with the sweep: {begun[-1].command}\n" if begun else ""
+    """What a user reads when a signal has ended a sweep; empty where no job has begun."""
+    return f"To go on with the sweep: {begun[-1].command}\n" if begun and jobs_of(begun[-1].folder) else ""
 
 
 def clean_up() -> None:
