@@ -218,7 +218,7 @@ def test_model(
     stage(model, datamodule=datamodule, verbose=False)
     described = [getattr(callback, "description", "") for callback in trainer.callbacks]  # type: ignore[attr-defined]
     results: dict[str, Any] = numbers(trainer.callback_metrics)
-    return results | ({"description": "; ".join(filter(None, described))} if any(described) else {})
+    return results | ({"metrics_description": "; ".join(filter(None, described))} if any(described) else {})
 
 
 @rank_zero_only
@@ -237,7 +237,7 @@ def log_hyperparameters(trainer: Trainer, cfg: DictConfig, results: dict[str, An
 @rank_zero_only
 def show_results(results: dict[str, Any], trainer: Trainer) -> None:
     """The end of a run on the console: its metrics, its folder, and how to look at it."""
-    table = Table(show_header=False, caption=results.get("description"))
+    table = Table(show_header=False, caption=results.get("metrics_description"))
     table.add_column(overflow="fold")  # long names must not be cut off: their ends tell them apart
     for name, value in results.items():
         if "/" in name and isinstance(value, float) and not name.endswith("_floor"):
