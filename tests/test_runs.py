@@ -60,9 +60,10 @@ def test_objective_of_a_run_is_the_validation_accuracy_of_its_best_checkpoint(tr
 
 def test_curves_of_training_and_validation_are_on_the_board(board: EventAccumulator) -> None:
     steps = {name: [event.step for event in board.Scalars(name)] for name in board.Tags()["scalars"]}
-    assert steps["lr-Adam"] == list(range(15, 240, 16))
-    assert steps["train/loss"] == steps["train/accuracy"] == [*steps["lr-Adam"], 240]  # with hyperparameters
-    assert steps["val/loss"] == steps["val/accuracy"] == [79, 159, 239, 240, 240]  # the last of the best checkpoint
+    assert {name.split("/")[0] for name in steps} == {"train", "val"}  # groups that come before all others
+    assert steps["train/loss"] == steps["train/accuracy"] == steps["train/lr-Adam"] == list(range(15, 240, 16))
+    assert steps["val/loss"] == [79, 159, 239, 240]  # the last of the best checkpoint
+    assert steps["val/accuracy"] == [79, 159, 239, 240, 240]  # and with the hyperparameters
     losses = [event.value for event in board.Scalars("train/loss")]
     assert losses[0] > 2 * losses[-1] > 0
 
@@ -101,8 +102,11 @@ def test_config_is_on_the_board_and_hyperparameters_come_with_final_metrics(
     assert "batch_size: 50" in text.tensor_proto.string_val[0].decode()
     start = HParamsPluginData.FromString(board.summary_metadata["_hparams_/session_start_info"].plugin_data.content)
     values = start.session_start_info.hparams
-    assert values["data/batch_size"].number_value == 50
-    assert values["model/optimizer/lr"].number_value > 0
+    assert set(values) == {"model", "data", "optimizer", "lr", "batch_size", "epochs", "seed"}
+    assert (values["model"].string_value, values["batch_size"].number_value) == ("lenet", 50)
+    assert (values["optimizer"].string_value, values["lr"].number_value > 0) == ("Adam", True)
+    (results,) = board.Tensors("results/text_summary")
+    assert "| val/accuracy |" in results.tensor_proto.string_val[0].decode()
     assert board.Scalars("val/accuracy")[-1].value == pytest.approx(results_of(trained)["val/accuracy"], abs=1e-5)
 
 

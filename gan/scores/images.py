@@ -7,12 +7,15 @@ from gan.scores.classes import inception_score, mode_score
 from gan.scores.distances import PairwiseDistances, wasserstein_distance
 from gan.scores.features import covariance, frechet_distance, kernel_inception_distance
 from gan.scores.parzen import parzen_log_likelihood
+from gan.scores.progress import Report, silent
 from gan.scores.scoring_net import ScoringNet
 
 WASSERSTEIN_COUNT = 2000  # images of each set that the exact distance is computed for
 
 
-def image_scores(net: ScoringNet, real: Tensor, fake: Tensor, validation: Tensor | None = None) -> dict[str, float]:
+def image_scores(
+    net: ScoringNet, real: Tensor, fake: Tensor, validation: Tensor | None = None, report: Report = silent
+) -> dict[str, float]:
     """The scores of generated images (M, 1, 28, 28) against real ones (N, 1, 28, 28), both in [-1, 1], by name.
 
     `fid`, `fid_relative`, `kid`, `inception_score` and `mode_score`, and `mmd`, `wasserstein_2000` (its name says of
@@ -22,12 +25,16 @@ def image_scores(net: ScoringNet, real: Tensor, fake: Tensor, validation: Tensor
     Raises:
         ValueError: images are not finite.
     """
+    report("features")
     real_features, fake_features = net.features_of_all(real), net.features_of_all(fake)
     scores = class_scores(net.logits(real_features), net.logits(fake_features))
     scores |= feature_scores(real_features, fake_features)
+    report("distances between features")
     scores |= distance_scores(real_features, fake_features)
+    report("distances between pixels")
     scores |= {f"pixel_{name}": value for name, value in distance_scores(real, fake).items()}
     if validation is not None:
+        report("Parzen windows")
         parzen = parzen_log_likelihood(real, fake, validation)
         scores |= {f"parzen_{name}": value.item() for name, value in parzen.items()}
     return scores
