@@ -70,7 +70,7 @@ def test_curves_of_training_and_validation_are_on_the_board(board: EventAccumula
 
 def test_pictures_of_a_run_are_on_the_board(board: EventAccumulator) -> None:
     assert set(board.Tags()["images"]) == {
-        "train/batch as the net reads it",
+        "train/what the net reads",
         "val/confusion matrix",
         "val/worst mistakes",
     }
