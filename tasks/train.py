@@ -65,7 +65,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
             print(text)
     clock = TrainingClock()
     signals = StopOnSignal(last, clock)
-    config = ConfigInCheckpoint(plain_config(cfg), list(cfg.overrides), OmegaConf.to_yaml(cfg))
+    config = ConfigInCheckpoint(plain_config(cfg, datamodule), list(cfg.overrides), OmegaConf.to_yaml(cfg))
     own = [config, clock, signals, StopAtNonFinite(), *([SaveAtBudgetEnd(last)] if last else [])]
     trainer.callbacks[:0] = own  # type: ignore[attr-defined]
     if cfg.compile:

@@ -99,6 +99,7 @@ class ScoringNet(nn.Module):
         self.features = nn.Sequential(net.features, net.classifier[:-1])
         self.last = net.classifier[-1]
         self.requires_grad_(False)
+        self.to(memory_format=torch.channels_last)  # 0.65 of the time on a CPU
         self.eval()
 
     def train(self, mode: bool = True) -> "ScoringNet":
