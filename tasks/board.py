@@ -1,29 +1,30 @@
 """What a run shows in TensorBoard: its charts, and the choices and metrics by which the HParams tab compares runs."""
 
+import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from lightning import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard.summary import hparams
 
 METRICS = ("test/accuracy", "val/accuracy", "test/fid", "val/fid")  # that the HParams tab compares
 NOT_DRAWN = re.compile(r"epoch|.*_floor|.*/(gan_train_)?count|.*/evaluation_seconds")
-# the keys that every run has, under the names of their columns
-COMMON = {
-    "optimizer": "model.optimizer._target_",
-    "lr": "model.optimizer.lr",
-    "batch_size": "data.batch_size",
-    "epochs": "trainer.max_epochs",
+CHOICES = ("model", "data", "experiment")
+SETTINGS = {  # that every run has: where the config has them, and the names of their columns
+    "model.optimizer.lr": "lr",
+    "data.batch_size": "batch_size",
+    "trainer.max_epochs": "epochs",
     "seed": "seed",
 }
-NOT_COMPARED = re.compile(  # of the command line: in another column, or without effect on what comes out
-    r"(task|ckpt_path|init_from|input|name|tags|description|~.*|hydra.*|trainer/logger.*|"
-    r"task\..*|callbacks\.(plots|progress_bar|evaluation)\b.*|trainer\.(accelerator|devices|enable_.*|log_every.*)|"
-    r"data\.(root|num_workers))(=.*|$)"
+NOT_COMPARED = re.compile(  # of the command line: without effect on what comes out
+    r"(task|ckpt_path|init_from|input|name|tags|description|~.*|hydra.*|trainer/logger.*|task\..*|data\.(root|num_workers)|"
+    r"callbacks\.(plots|progress_bar|evaluation)\b.*|trainer\.(accelerator|devices|enable_.*|log_every.*))(=.*|$)"
 )
 
 
@@ -52,37 +53,52 @@ def log_outcome(trainer: Trainer, cfg: DictConfig, results: Mapping[str, Any], t
         return
     board = trainer.logger.experiment
     board.add_text("results", table, trainer.global_step)
+    values, first = compared_values(cfg, shared_overrides(Path(trainer.default_root_dir)))
     # TensorBoard takes the columns of all runs from one of them: a classifier names a GAN's metrics too
     metrics = sorted(METRICS, key=lambda name: name not in results)
-    for summary in hparams(compared_values(cfg), dict.fromkeys(metrics, 0.0)):
-        board.file_writer.add_summary(summary)
+    experiment, start, end = hparams(values, dict.fromkeys(metrics, 0.0))
+    plugin = experiment.value[0].metadata.plugin_data
+    columns = HParamsPluginData.FromString(plugin.content)
+    for column in columns.experiment.hparam_infos:
+        column.differs = column.name in first  # TensorBoard shows these before the others
+    plugin.content = columns.SerializeToString()
+    for part in (experiment, start, end):
+        board.file_writer.add_summary(part)
     board.flush()
 
 
-def compared_values(cfg: DictConfig) -> dict[str, Any]:
-    """What tells a run from others, by plain names: first what its command line chose, then what every run has."""
-    every = {name: cfg.choices[name] for name in ("model", "data", "experiment") if cfg.choices.get(name)}
-    common = {name: OmegaConf.select(cfg, key) for name, key in COMMON.items()}
-    every |= {name: value for name, value in common.items() if value is not None}
-    keys = {key: name for name, key in COMMON.items()} | {name: name for name in every}
-    chosen: dict[str, Any] = {}
+def shared_overrides(folder: Path) -> set[str]:
+    """What all jobs of a sweep have in common, from the record of the sweep that a run's folder lies in, if any."""
+    try:
+        shared = json.loads((folder.parent / "sweep.json").read_bytes())["shared"]
+        return {str(text).removeprefix("++") for text in shared}
+    except (OSError, ValueError, LookupError, TypeError):
+        return set()
+
+
+def compared_values(cfg: DictConfig, shared: set[str]) -> tuple[dict[str, Any], set[str]]:
+    """What tells a run from others, by plain names; which of them the command line chose, not for all jobs of a sweep.
+
+    Args:
+        cfg: of the run.
+        shared: overrides that all jobs have.
+    """
+    values = {name: cfg.choices[name] for name in CHOICES if cfg.choices.get(name)}
+    if optimizer := OmegaConf.select(cfg, "model.optimizer._target_"):
+        values["optimizer"] = optimizer.rpartition(".")[2]
+    values |= {name: OmegaConf.select(cfg, key) for key, name in SETTINGS.items() if OmegaConf.select(cfg, key)}
+    values["seed"] = cfg.seed
+    first = set()
     for override in cfg.overrides:
         key, _, typed = override.partition("=")
-        if (name := keys.get(key)) in every:
-            chosen[name] = every[name]
-        elif not NOT_COMPARED.fullmatch(override):
-            name = re.split(r"[./]", key)[-1]  # model/optimizer=sgd says more than the class
-            name = key if name in chosen or (name in every and "/" not in key) else name
-            chosen[name] = typed if "/" in key else OmegaConf.select(cfg, key)
-    return {name: plain(name, value) for name, value in (chosen | {**every, **chosen}).items()}
-
-
-def plain(name: str, value: Any) -> Any:
-    """A value as a cell of the table.
-
-    >>> plain("optimizer", "torch.optim.Adam"), plain("lr", 1e-3), plain("betas", [0.5, 0.9])
-    ('Adam', 0.001, '[0.5, 0.9]')
-    """
-    if name == "optimizer" and "." in value:
-        return str(value).rpartition(".")[2]
-    return value if isinstance(value, bool | int | float | str) else str(value)
+        name = key if key in CHOICES else SETTINGS.get(key, "")
+        if not name:
+            if NOT_COMPARED.fullmatch(override):
+                continue
+            last = re.split(r"[./]", key)[-1]
+            name = key if last in values and key != "model/optimizer" else last  # its option says more than its class
+            values[name] = typed if "/" in key else OmegaConf.select(cfg, key)
+        if override not in shared:
+            first.add(name)
+    plain = (bool, int, float, str)
+    return {name: value if isinstance(value, plain) else str(value) for name, value in values.items()}, first
