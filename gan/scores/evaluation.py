@@ -15,6 +15,7 @@ from gan.adversarial import GAN
 from gan.scores.distances import scoring_device
 from gan.scores.floors import fingerprint, load_floors
 from gan.scores.images import image_scores, subsample
+from gan.scores.progress import Report, scoring_progress, silent
 from gan.scores.scoring_net import PRETRAINED, ScoringNet, ScoringNetName, gan_train_accuracy, scoring_net_for
 
 BATCH = 500  # samples that a generator makes at a time
@@ -45,6 +46,7 @@ class Evaluation(CheckedArguments, Callback):
         self.count = count
         self.final_count = final_count
         self.description = ""
+        self.report: Report = silent
 
     def check(self, model: Any, data: Any) -> None:
         """Raises a ValueError if samples of this model cannot be compared with this data."""
@@ -69,7 +71,7 @@ class Evaluation(CheckedArguments, Callback):
             return
         scores = self.log_scores(trainer, pl_module, "val", final=not training)
         if training and trainer.is_global_zero:
-            print(f"epoch {epoch}: {self.progress_line(scores)}, {self.description}", flush=True)
+            print(f"epoch {epoch}: {self.progress_line(scores)}", flush=True)
 
     def is_due(self, trainer: Trainer, epoch: int) -> bool:
         """Whether scores are computed after an epoch: every n-th, and the first if a checkpoint is chosen by them."""
@@ -87,8 +89,9 @@ class Evaluation(CheckedArguments, Callback):
         model.check_divergence()
         scores: dict[str, float] = {}
         if trainer.is_global_zero:
-            with torch.inference_mode(False), torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad(), scoring_progress(trainer) as self.report:
                 scores = self.compute_scores(model, trainer.datamodule, stage, final)  # type: ignore[attr-defined]
+            self.report = silent
         scores, self.description = trainer.strategy.broadcast((scores, self.description))
         metrics = {f"{stage}/{name}": value for name, value in scores.items()}
         training = trainer.state.fn == "fit"
@@ -146,10 +149,13 @@ class GANEvaluation(Evaluation):
         return scores | {"evaluation_seconds": time.perf_counter() - started}
 
     def progress_line(self, scores: dict[str, float]) -> str:
-        names = ("fid", "fid_relative", "inception_score", "nearest_neighbour_accuracy")
-        parts = [f"val/{name} {scores[name]:.3g} (floor {scores[f'{name}_floor']:.3g})" for name in names]
-        halves = (scores[f"nearest_neighbour_accuracy_{half}"] for half in ("real", "fake"))
-        return f"{', '.join(parts)}, of which real {next(halves):.3g} and generated {next(halves):.3g}"
+        names = {"fid": "FID", "inception_score": "IS", "nearest_neighbour_accuracy": "1-NN"}
+        parts = [f"{short} {scores[name]:.3g} ({scores[f'{name}_floor']:.3g})" for name, short in names.items()]
+        assert self.scoring_net is not None
+        return f"{', '.join(parts).replace('(', '(floor ', 1)} by net {self.scoring_net.name}"
+
+    def report_floor(self, stage: str) -> None:
+        self.report(f"floor, {stage}")
 
     def describe(self, scores: dict[str, float], data: Any, stage: str) -> str:
         """Which scoring net compared how many images with which, and whether it was trained on these."""
@@ -177,10 +183,10 @@ class GANEvaluation(Evaluation):
         parzen_images = data.val_split.images[:PARZEN_VALIDATION].to(device) if with_parzen else None
         validation = None if parzen_images is None else data.transform(parzen_images)
         with torch.autocast(device.type, enabled=False):
-            scores = image_scores(net, real, fake, validation, self.pixels)
+            scores = image_scores(net, real, fake, validation, self.pixels, self.report)
             key = fingerprint(PRETRAINED[net.name].sha256, real, train, validation)
             if key not in self.floors:
-                self.floors[key] = image_scores(net, real, train, validation, self.pixels)
+                self.floors[key] = image_scores(net, real, train, validation, self.pixels, self.report_floor)
             if labels is not None:
                 predicted = net.logits(net.features_of_all(fake)).argmax(1)
                 scores["gan_test_accuracy"] = (predicted == labels.to(device)).float().mean().item()
@@ -200,10 +206,11 @@ class GANEvaluation(Evaluation):
         real, real_labels = (subsample(part, count).to(device) for part in data.train_split)
         real = data.transform(real)
         with torch.autocast(device.type, enabled=False):
-            accuracy = gan_train_accuracy(fake, labels, *test)
+            accuracy = gan_train_accuracy(fake, labels, *test, self.report)
             key = fingerprint(real, real_labels, *test)
             if key not in self.floors:
-                self.floors[key] = {"gan_train_accuracy": gan_train_accuracy(real, real_labels, *test)}
+                floor = gan_train_accuracy(real, real_labels, *test, self.report_floor)
+                self.floors[key] = {"gan_train_accuracy": floor}
         floor = self.floors[key]["gan_train_accuracy"]
         return {
             "gan_train_accuracy": accuracy,

@@ -7,13 +7,19 @@ from gan.scores.classes import inception_score, mode_score
 from gan.scores.distances import PairwiseDistances, wasserstein_distance
 from gan.scores.features import covariance, frechet_distance, kernel_inception_distance
 from gan.scores.parzen import best_sigma, mean_log_likelihood
+from gan.scores.progress import Report, silent
 from gan.scores.scoring_net import ScoringNet
 
 WASSERSTEIN_COUNT = 2000  # images of each set that the exact distance is computed for
 
 
 def image_scores(
-    net: ScoringNet, real: Tensor, fake: Tensor, validation: Tensor | None = None, pixels: bool = True
+    net: ScoringNet,
+    real: Tensor,
+    fake: Tensor,
+    validation: Tensor | None = None,
+    pixels: bool = True,
+    report: Report = silent,
 ) -> dict[str, float]:
     """The scores of generated images (M, 1, 28, 28) against real ones (N, 1, 28, 28), both in [-1, 1], by name.
 
@@ -25,12 +31,15 @@ def image_scores(
     Raises:
         ValueError: images are not finite.
     """
+    report("features")
     real_features, fake_features = net.features_of_all(real), net.features_of_all(fake)
     scores = class_scores(net.logits(real_features), net.logits(fake_features))
     scores |= feature_scores(real_features, fake_features)
+    report("distances between features")
     scores |= distance_scores(real_features, fake_features)
     if not pixels:
         return scores
+    report("distances between pixels")
     if validation is None:
         return scores | pixel_scores(real, fake, PairwiseDistances(real, fake))
     sigma = best_sigma(validation, fake)
