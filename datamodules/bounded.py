@@ -53,17 +53,20 @@ def open_file(path: str | Path, max_bytes: int = MAX_BYTES) -> BinaryIO:
         raise
 
 
-def idx_header(shape: Sequence[int]) -> bytes:
-    """What precedes the numbers in an IDX file of uint8: two zero bytes, the type 8, the number of sizes, the sizes.
+IDX_TYPES = {"u1": 8, ">i4": 12}  # the type of its numbers that an IDX file names
+
+
+def idx_header(shape: Sequence[int], dtype: str = "u1") -> bytes:
+    """What precedes the numbers in an IDX file: two zero bytes, their type, the number of sizes, the sizes.
 
     >>> idx_header([258]).hex(" ")
     '00 00 08 01 00 00 01 02'
     """
-    return bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes()
+    return bytes([0, 0, IDX_TYPES[dtype], len(shape)]) + np.array(shape, ">u4").tobytes()
 
 
-def read_idx(path: Path, dimensions: int, max_bytes: int = MAX_BYTES) -> np.ndarray:
-    """The uint8 array of an IDX file, raw or .gz. Never takes more memory than the file has content.
+def read_idx(path: Path, dimensions: int, max_bytes: int = MAX_BYTES, dtype: str = "u1") -> np.ndarray:
+    """The array of an IDX file, raw or .gz. Never takes more memory than the file has content.
 
     Raises:
         OSError, EOFError, zlib.error: the file cannot be read or decompressed.
@@ -72,10 +75,13 @@ def read_idx(path: Path, dimensions: int, max_bytes: int = MAX_BYTES) -> np.ndar
     with open_file(path, max_bytes) as file:
         stream: Any = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
         header = stream.read(4 + 4 * dimensions)
-        if len(header) < 4 + 4 * dimensions or header[:4] != idx_header([0] * dimensions)[:4]:
-            raise ValueError(f"is not an IDX file of bytes in {dimensions} dimension{'s' if dimensions > 1 else ''}")
+        if len(header) < 4 + 4 * dimensions or header[:4] != idx_header([0] * dimensions, dtype)[:4]:
+            numbers = "bytes" if dtype == "u1" else "integers of four bytes"
+            raise ValueError(
+                f"is not an IDX file of {numbers} in {dimensions} dimension{'s' if dimensions > 1 else ''}"
+            )
         shape = [int(size) for size in np.frombuffer(header, ">u4", offset=4)]
-        size = math.prod(shape)
+        size = math.prod(shape) * np.dtype(dtype).itemsize
         if size > max_bytes:
             raise ValueError(f"claims to hold {size:,} bytes, more than the limit of {max_bytes:,}")
         array = np.empty(size, np.uint8)  # pages that are never written take no memory
@@ -86,7 +92,7 @@ def read_idx(path: Path, dimensions: int, max_bytes: int = MAX_BYTES) -> np.ndar
             raise ValueError(f"is cut short: {filled:,} of {size:,} bytes")
         if stream.read(1):
             raise ValueError(f"goes on after its {size:,} bytes")
-    return array.reshape(shape)
+    return array.view(dtype).reshape(shape)
 
 
 @contextmanager

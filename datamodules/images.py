@@ -2,16 +2,19 @@
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
 
 import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 from typing_extensions import TypedDict
 
+from datamodules.bounded import MAX_PIXELS
 from datamodules.contract import Count, Index, LocalPath, SampleSpec, Side
 from datamodules.in_memory import InMemoryData, Split, first_of_each_class
 from datamodules.labelled_set import check_imitates, read_labelled
+from datamodules.user_image import read_user_image
 
 DEFAULT_ROOT = "data"
 Transform = Callable[[Tensor], Tensor]
@@ -51,7 +54,7 @@ class ImageData(InMemoryData):
     """
 
     class_names: tuple[str, ...] = tuple("0123456789")
-    in_channels: ClassVar[int] = 1
+    in_channels: int = 1
     domain: str = ""  # what the images show, as the config of the original set is called: "mnist", "fashion_mnist"
     centred_digits: bool = False  # drawn as MNIST's digits are: 20x20 pixels around their centre of mass
 
@@ -78,7 +81,7 @@ class ImageData(InMemoryData):
         self.extra_count = 0  # images from there
         self.source = ""  # where the files were found
         self.mean = torch.tensor(0.5)
-        self.resize = v2.Resize(image_size, antialias=True)
+        self.resize = v2.Resize([image_size, image_size], antialias=True)
 
     @property
     def spec(self) -> SampleSpec:
@@ -109,10 +112,16 @@ class ImageData(InMemoryData):
             check_imitates(self.extra_train_path, self.domain)
             original = self.train_split
             images, labels = read_labelled(self.extra_train_path, int(original.labels.max()) + 1)
+            if images.shape[1:] != original.images.shape[1:]:
+                shape = "x".join(map(str, original.images.shape[1:]))
+                raise ValueError(
+                    f"extra_train_path={self.extra_train_path}: gray images of 28x28 pixels, those of {self.name} "
+                    f"are {shape}"
+                )
             self.extra_count = len(labels)
             self.train_split = Split(torch.cat([original.images, images]), torch.cat([original.labels, labels]))
         if self.normalize == "pixel_mean":
-            self.mean = self.train_split.images.float().mean(0) / 255  # (1, 28, 28)
+            self.mean = self.train_split.images.float().mean(0) / 255  # (C, 28, 28)
 
     def describe(self) -> str:
         if self.train_split is None:
@@ -132,7 +141,19 @@ class ImageData(InMemoryData):
                 pixels = transform(pixels)
         self.mean = self.mean.to(pixels.device)
         pixels = (pixels - self.mean) * 2
-        return pixels if pixels.shape[-1] == self.image_size else self.resize(pixels)
+        return pixels if pixels.shape[-2:] == self.sample_shape[-2:] else self.resize(pixels)
+
+    def read_user_image(self, source: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> Tensor:
+        """A person's own picture, made to look like the stored images: uint8 (C, H, W).
+
+        Args:
+            source: the file, or its content in an open one.
+            max_pixels: of the picture; checked before it is decoded.
+
+        Raises:
+            ValueError: it cannot be read or shows nothing. The message starts with the path, if there is one.
+        """
+        return read_user_image(source, self.centred_digits, max_pixels)
 
 
 def check_per_sample(name: str, transform: Any) -> None:

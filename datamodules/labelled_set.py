@@ -1,6 +1,7 @@
 """Reading labelled 28x28 images of one's own: a CSV, IDX files or a folder of PNGs. Nothing in them is trusted."""
 
 import json
+import math
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -11,11 +12,12 @@ import torch
 from torch import Tensor
 
 from datamodules.bounded import MAX_BYTES, READ_ERRORS, open_file, open_picture, read_idx, reason
-from datamodules.formats import HEADER, RAW, SIDE
+from datamodules.formats import RAW, SIDE
 from datamodules.official import NAMES
 
 COLUMNS = SIDE * SIDE + 1
 MAX_CSV_BYTES = 2 * MAX_BYTES  # at least two characters per pixel
+MAX_CSV_SIDE = 128  # pixels, where a CSV may have images of any size
 MAX_LINE = 16 * COLUMNS  # characters of a line: names such as pixel783, or three digits and some blanks
 MAX_FILE_BYTES = 1 << 20  # of a PNG of 28x28 pixels, of the record beside a generated set
 
@@ -46,50 +48,74 @@ def read_labelled(path: str | Path, num_classes: int = 10) -> tuple[Tensor, Tens
     return torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels.astype(np.int64))
 
 
-def read_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The images and labels of a CSV: the label, then 784 pixels. A first line of names is skipped."""
+def read_csv(path: Path, columns: int | None = COLUMNS) -> tuple[np.ndarray, np.ndarray]:
+    """The images (N, S, S) and labels of a CSV: the label, then the pixels. A first line of names is skipped.
+
+    Args:
+        path: of the file.
+        columns: how many there are; None takes as many as the first line has, which have to be a square and the label.
+    """
+    longest = MAX_LINE if columns is not None else 16 * (MAX_CSV_SIDE**2 + 1)
     with open_file(path, MAX_CSV_BYTES) as file:
-        start = 2 if is_header(next(bounded_lines(file), "")) else 1
+        first_line = next(bounded_lines(file, longest=longest), "")
+        columns = columns or count_columns(first_line)
+        start = 2 if is_header(first_line, columns) else 1
         if start == 1:
             file.seek(0)
         try:
-            rows = (line for line in bounded_lines(file, start) if line.strip())
+            rows = (line for line in bounded_lines(file, start, longest) if line.strip())
             first = next(rows, None)
             if first is None:
                 raise ValueError("holds no image")
             table = np.loadtxt(chain([first], rows), np.uint8, delimiter=",", ndmin=2, comments=None)
         except ValueError:
             file.seek(0)
-            check_lines(islice(bounded_lines(file), start - 1, None), start)
+            check_lines(islice(bounded_lines(file, longest=longest), start - 1, None), start, columns)
             raise
-    if table.shape[1] != COLUMNS:
-        raise ValueError(f"line {start} has {table.shape[1]} columns: {COLUMNS} are needed, the label and the pixels")
-    return table[:, 1:].reshape(-1, SIDE, SIDE), table[:, 0]
+    if table.shape[1] != columns:
+        raise ValueError(f"line {start} has {table.shape[1]} columns: {columns} are needed, the label and the pixels")
+    side = math.isqrt(columns - 1)
+    return table[:, 1:].reshape(-1, side, side), table[:, 0]
 
 
-def is_header(line: str) -> bool:
+def count_columns(line: str) -> int:
+    """The columns of a CSV by its first line: the label and the pixels of a square image.
+
+    >>> count_columns("label,1x1,1x2,2x1,2x2")
+    5
+
+    Raises:
+        ValueError: there are more or fewer.
+    """
+    count = line.count(",") + 1
+    if count < 5 or math.isqrt(count - 1) ** 2 != count - 1:
+        raise ValueError(f"line 1 has {count} columns: it needs the label and the pixels of a square, 785 for 28x28")
+    return count
+
+
+def is_header(line: str, columns: int = COLUMNS) -> bool:
     """Whether the first line of a CSV names the columns.
 
     Raises:
         ValueError: it neither does, nor holds numbers.
     """
     cells = [cell.strip().strip('"') for cell in line.split(",")]
-    if cells[0].lower() == "label" and len(cells) == COLUMNS:
+    if cells[0].lower() == "label" and len(cells) == columns:
         return True
     if not line or not all(cell.isdecimal() for cell in cells):
-        raise ValueError(f"line 1 is neither the names label,pixel0,...,pixel{COLUMNS - 2} nor {COLUMNS} integers")
+        raise ValueError(f"line 1 is neither the names label,pixel0,...,pixel{columns - 2} nor {columns} integers")
     return False
 
 
-def bounded_lines(file: BinaryIO, number: int = 1) -> Iterator[str]:
+def bounded_lines(file: BinaryIO, number: int = 1, longest: int = MAX_LINE) -> Iterator[str]:
     """The lines of a file, of which the first has that number.
 
     Raises:
         ValueError: a line is too long or not text.
     """
-    while line := file.readline(MAX_LINE + 1):
-        if len(line) > MAX_LINE:
-            raise ValueError(f"line {number} has more than {MAX_LINE:,} characters")
+    while line := file.readline(longest + 1):
+        if len(line) > longest:
+            raise ValueError(f"line {number} has more than {longest:,} characters")
         try:
             yield line.decode("ascii")
         except UnicodeDecodeError:
@@ -97,21 +123,22 @@ def bounded_lines(file: BinaryIO, number: int = 1) -> Iterator[str]:
         number += 1
 
 
-def check_lines(lines: Iterator[str], number: int) -> None:
+def check_lines(lines: Iterator[str], number: int, columns: int = COLUMNS) -> None:
     """Finds the first line that is wrong.
 
     Raises:
         ValueError: says which line and column.
     """
+    names = ["label", *(f"pixel{index}" for index in range(columns - 1))]
     for line_number, line in enumerate(lines, number):
         if not line.strip():
             continue
         cells = line.strip().split(",")
-        if len(cells) != COLUMNS:
+        if len(cells) != columns:
             raise ValueError(
-                f"line {line_number} has {len(cells)} columns: {COLUMNS} are needed, the label and the pixels"
+                f"line {line_number} has {len(cells)} columns: {columns} are needed, the label and the pixels"
             )
-        for column, cell in zip(HEADER.split(","), cells, strict=True):
+        for column, cell in zip(names, cells, strict=True):
             if not cell.strip().isdecimal() or len(cell.strip()) > 3 or int(cell) > 255:
                 raise ValueError(f"line {line_number}, {column}: {cell[:20]!r} is not an integer from 0 to 255")
 

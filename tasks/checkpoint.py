@@ -173,8 +173,11 @@ def restore_paths(config: DictConfig, composed: DictConfig, saved: Mapping[str, 
                     config[part][name] = composed[part][name]
 
 
-def plain_config(cfg: DictConfig) -> dict[str, Any]:
-    """The part of a run's checked config that goes into its checkpoints: plain values, no paths."""
+def plain_config(cfg: DictConfig, datamodule: LightningDataModule) -> dict[str, Any]:
+    """The part of a run's checked config that goes into its checkpoints: plain values, no paths.
+
+    What was found in a set of a person's own, such as its classes, is added: the net is used where the set is not.
+    """
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     for key in (*COMMAND_KEYS, "overrides"):
         config.pop(key, None)
@@ -184,6 +187,7 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
         for name, annotation in parameters.annotations.items():
             if is_local_path(annotation):
                 config[part].pop(name, None)
+    config["data"] |= getattr(datamodule, "found_arguments", {})
     return config
 
 

@@ -15,7 +15,6 @@ from torchvision.utils import make_grid
 from classic_cnn.classifier import ImageClassifier
 from classic_cnn.explain.deconvnet import conv_layers, feature_maps
 from classic_cnn.explain.plots import GAP_SHADE, normalize_each, to_unit_interval
-from datamodules.user_image import read_user_image
 from tasks.checkpoint import load_trained
 from tasks.demo_server import HOST, MAX_SIDE, DemoServer
 
@@ -76,7 +75,7 @@ class Net:
         Raises:
             ValueError: it is no image, or there is nothing on it.
         """
-        image = read_user_image(io.BytesIO(drawing), self.data.centred_digits, MAX_SIDE**2)
+        image = self.data.read_user_image(io.BytesIO(drawing), MAX_SIDE**2)
         images = self.data.transform(image.unsqueeze(0).to(self.model.device))  # (1, C, S, S)
         return {
             "classes": list(self.data.class_names),

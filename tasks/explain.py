@@ -115,7 +115,7 @@ def choose_examples(cfg: DictConfig, data: Any, count: int) -> Examples:
         ValueError: an image cannot be used.
     """
     if paths := input_paths(cfg):
-        return Examples(read_images(paths, data.centred_digits), [Path(path).name for path in paths], None)
+        return Examples(read_images(paths, data), [Path(path).name for path in paths], None)
     images, labels = data.val_split
     first = [int(torch.nonzero(labels == label)[0]) for label in range(min(count, len(data.class_names)))]
     return Examples(images[first], [f"validation {index}" for index in first], labels[first].tolist())

@@ -10,7 +10,9 @@ from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 
 from classic_cnn.classifier import ImageClassifier
-from datamodules.user_image import read_user_image
+from datamodules.bounded import READ_ERRORS, reason
+from datamodules.found_set import visible
+from datamodules.picture_folders import ENDINGS
 from tasks.checkpoint import load_trained
 from tasks.folders import short
 from tasks.plots import save_plot
@@ -18,7 +20,9 @@ from tasks.results import atomic_writer
 from tasks.tables import Column, Table, one_line
 
 TOP = 3  # classes named for each image
-MAX_DRAWN = 100  # images in the picture
+MAX_DRAWN = 30  # images in the picture, each of which takes a third of a second
+MAX_LISTED = 50  # images in the table on the console
+MAX_INPUTS = 10_000  # files in a folder
 
 
 class Prediction(NamedTuple):
@@ -34,9 +38,9 @@ def predict(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """
     paths = input_paths(cfg)
     if not paths:
-        raise ValueError("task=predict needs images: input=image.png, or input=[a.png,b.png]")
+        raise ValueError("task=predict needs images: input=image.png, input=[a.png,b.png] or input=FOLDER")
     model, data, _, facts = load_trained(cfg, folder, ImageClassifier, reads_data=False)
-    images = read_images(paths, data.centred_digits)  # (N, 1, 28, 28)
+    images = read_images(paths, data)  # (N, C, H, W)
     with torch.no_grad():
         probabilities = model.predict_step((data.transform(images.to(model.device)), None), 0).cpu()
     top = probabilities.topk(min(TOP, probabilities.shape[1]))
@@ -49,25 +53,47 @@ def predict(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         file.write(Table(map(Column, rows[0]), rows).to_csv())
     names = [Path(path).name for path in paths[:MAX_DRAWN]]
     save_plot(draw(images, names, predictions), folder / "predictions.png")
-    Table(SHOWN, rows).print()
+    Table(SHOWN, rows[:MAX_LISTED]).print()
+    if len(rows) > MAX_LISTED:
+        print(f"... and {len(rows) - MAX_LISTED:,} more")
     print(f"written      {one_line(short(folder))}/predictions.csv and predictions.png")
     return facts | {"predictions": {path: row[0]._asdict() for path, row in zip(paths, predictions, strict=True)}}
 
 
 def input_paths(cfg: DictConfig) -> list[str]:
-    """The files that `input=` names: one, a list, or none."""
+    """The files that `input=` names: one, a list, or none; of a folder all pictures in it, sorted by name.
+
+    Raises:
+        ValueError: a folder holds no picture, or too many.
+    """
     given = cfg.input
-    return [] if given is None else [str(path) for path in (given if isinstance(given, ListConfig) else [given])]
+    named = [] if given is None else [str(path) for path in (given if isinstance(given, ListConfig) else [given])]
+    return [path for name in named for path in (pictures_in(name) if Path(name).is_dir() else [name])]
 
 
-def read_images(paths: Sequence[str], centred_digits: bool) -> Tensor:
-    """Image files as uint8 (N, 1, 28, 28).
+def pictures_in(folder: str) -> list[str]:
+    """The pictures that lie directly in a folder.
+
+    Raises:
+        ValueError: there is none, or there are more than `MAX_INPUTS`.
+    """
+    try:
+        files = [file for file in visible(Path(folder), MAX_INPUTS) if file.suffix.lower() in ENDINGS]
+    except READ_ERRORS as error:
+        raise ValueError(f"input={folder}: {reason(error)}") from error
+    if not files:
+        raise ValueError(f"input={folder}: no picture lies in this folder ({', '.join(sorted(ENDINGS))})")
+    return [str(file) for file in files]
+
+
+def read_images(paths: Sequence[str], data: Any) -> Tensor:
+    """Image files as the data set `data` stores its images: uint8 (N, C, H, W).
 
     Raises:
         ValueError: one of them cannot be used.
     """
     try:
-        return torch.stack([read_user_image(path, centred_digits) for path in paths])
+        return torch.stack([data.read_user_image(path) for path in paths])
     except ValueError as error:
         raise ValueError(f"input={error}") from error
 
@@ -93,11 +119,11 @@ SHOWN = (
 
 
 def draw(images: Tensor, names: Sequence[str], predictions: Sequence[Sequence[Prediction]]) -> Figure:
-    """Each image (1, S, S) as the net reads it, with its file's name and its most probable classes."""
+    """Each image (C, H, W) as the net reads it, with its file's name and its most probable classes."""
     figure = Figure(figsize=(5.5, 1.9 * len(names)), layout="constrained")
     panels = figure.subplots(len(names), 2, squeeze=False)
     for (left, right), image, name, row in zip(panels, images, names, predictions, strict=False):
-        left.imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=255)
+        left.imshow(image.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=255)
         left.axis("off")
         right.set_title(shorten(one_line(name)), fontsize=9, loc="left", parse_math=False)
         right.barh([prediction.name for prediction in row], [prediction.probability for prediction in row])

@@ -77,7 +77,9 @@ class TestTimeAugmentation(CheckedArguments, Callback):
     def _measure(self, trainer: Trainer, pl_module: LightningModule, batch: tuple[Tensor, Tensor], stage: str) -> None:
         images, labels = batch
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        empty = -torch.ones_like(images[:1]) if data is None else data.transform(torch.zeros(1, 1, 28, 28)).to(images)
+        empty = -torch.ones_like(images[:1])
+        if data is not None:
+            empty = data.transform(torch.zeros_like(data.train_split.images[:1])).to(images)
         views = VIEWS[self.views](images - empty)  # what comes in at the sides is 0: background
         with trainer.precision_plugin.forward_context():
             probabilities = [pl_module.predict_step((view + empty, labels), 0) for view in views]  # each (N, K)

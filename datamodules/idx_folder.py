@@ -1,0 +1,100 @@
+"""IDX files under the names of MNIST, EMNIST or QMNIST, in a folder of a person's own."""
+
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.bounded import READ_ERRORS, read_idx, reason
+from datamodules.found_set import (
+    FoundSet,
+    Part,
+    check_class_names,
+    check_pairs,
+    labels_of_numbers,
+    part_of,
+    stored,
+    visible,
+)
+
+# train-images-idx3-ubyte, emnist-letters-test-labels-idx1-ubyte.gz, qmnist-train-labels-idx2-int
+FILE = re.compile(r"(?P<set>.*?)(?P<part>train|t10k|test|val)-(?P<kind>images|labels)[-.]idx(?P<form>\d-ubyte|2-int)")
+PLACES = ("", "raw", "MNIST/raw", "gzip", "raw/gzip")  # below the folder that is named
+MAX_FILES = 10_000  # in a folder
+
+
+def find_idx(path: Path, prefix: str | None = None) -> FoundSet | None:
+    """The images of IDX files in a folder; None where there are none.
+
+    EMNIST's are stored with rows and columns exchanged, and are turned; of QMNIST's labels the class is taken.
+
+    Args:
+        path: the folder, or one that has it as raw/ or MNIST/raw/.
+        prefix: of the files' names, where there are several sets: "emnist-letters-".
+
+    Raises:
+        ValueError: there are several sets, one is incomplete, or a file is damaged.
+    """
+    for place in PLACES:
+        sets = files_by_set(path / place)
+        if prefix is not None:
+            sets = {name: files for name, files in sets.items() if name == prefix}
+        if len(sets) > 1:
+            raise ValueError(f"holds several sets, {', '.join(f'{name}*' for name in sorted(sets))}: keep one of them")
+        if sets:
+            [(name, files)] = sets.items()
+            return read_set(path / place, files, is_transposed=name.lower().startswith("emnist"))
+    return None
+
+
+def files_by_set(folder: Path) -> dict[str, dict[tuple[str, str], list[Path]]]:
+    """Files whose names are those of IDX files, by what precedes the part's name, then by part and kind."""
+    sets: dict[str, dict[tuple[str, str], list[Path]]] = {}
+    for file in visible(folder, MAX_FILES) if folder.is_dir() else ():
+        match = FILE.fullmatch(file.name.removesuffix(".gz"))
+        if match and file.is_file():
+            key = str(part_of(match["part"])), match["kind"]
+            sets.setdefault(match["set"], {}).setdefault(key, []).append(file)
+    return sets
+
+
+def read_set(folder: Path, files: dict[tuple[str, str], list[Path]], is_transposed: bool) -> FoundSet:
+    """The parts of a set.
+
+    Raises:
+        ValueError: a file is missing or damaged, or they do not belong together.
+    """
+    if missing := {("train", "images"), ("train", "labels")} - files.keys():
+        raise ValueError(f"lacks the file of {' '.join(sorted(missing)[0])}")
+    pictures, numbers = {}, {}
+    for part in dict.fromkeys(part for part, _ in files):
+        if {(part, "images"), (part, "labels")} <= files.keys():
+            images, labels = read_first(files[part, "images"]), read_first(files[part, "labels"])
+            if part != "train" and len(labels) == 0:
+                continue  # as task=generate writes them
+            check_pairs(part, images, labels)
+            pictures[part], numbers[part] = images.swapaxes(1, 2) if is_transposed else images, labels
+    indices, names = labels_of_numbers(numbers)
+    check_class_names(names)
+    parts = {part: Part(indices[part], partial(stored, pictures[part])) for part in pictures}
+    height, width = pictures["train"].shape[1:]
+    if any(images.shape[1:] != (height, width) for images in pictures.values()):
+        raise ValueError("its parts have images of different sizes")
+    return FoundSet(parts, names, 1, f"gray images of {width}x{height} pixels")
+
+
+def read_first(files: Sequence[Path]) -> np.ndarray:
+    """The array of the first file that is intact, raw before .gz: images (N, H, W), or the classes (N,) of labels."""
+    problems = []
+    for file in files:
+        try:
+            if "labels" not in file.name:
+                return read_idx(file, 3)
+            if "idx2-int" in file.name:  # class, number of the writer, ...
+                return read_idx(file, 2, dtype=">i4")[:, 0].astype(np.int64)
+            return read_idx(file, 1)
+        except READ_ERRORS as error:
+            problems.append(f"{file.name} {reason(error)}")
+    raise ValueError("; ".join(problems))
