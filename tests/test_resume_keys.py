@@ -144,7 +144,9 @@ def test_command_that_trains_longer_with_a_new_schedule_runs_as_it_is_printed(
     place = tmp_path / "my runs (1) = 试"
     place.mkdir()
     monkeypatch.chdir(place)
-    run_well("model=lenet", *PLAIN, "trainer.max_epochs=1", "name=first", "description='a, b'", "experiment=lenet_mnist")
+    run_well(
+        "model=lenet", *PLAIN, "trainer.max_epochs=1", "name=first", "description='a, b'", "experiment=lenet_mnist"
+    )
     first = only_run().rename(place / "a run = 1")
     outcome = run(f"ckpt_path='{first}/checkpoints/last.ckpt'", "trainer.max_epochs=2")
     assert_refused(outcome, "trainer.max_epochs")
