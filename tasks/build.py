@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import os
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from datamodules.contract import ArgumentError
+from tasks.board import Board
 from tasks.callbacks import WholeCheckpoints
 from tasks.config import ConfigError, locate
 from tasks.folders import short
@@ -101,7 +103,7 @@ def build_logger(node: Any, folder: Path) -> Logger | bool:
     if not node:
         return False
     if node is True:
-        return TensorBoardLogger(str(folder), "", "", default_hp_metric=False)
+        return Board(str(folder), "", "", default_hp_metric=False)
     cls = get_class(node._target_)
     place = {"name": "", "version": ""} if issubclass(cls, TensorBoardLogger) else {}
     if issubclass(cls, CSVLogger):  # which would remove the file of the run that is resumed
@@ -187,7 +189,8 @@ def describe(model: LightningModule, datamodule: LightningDataModule, trainer: T
     devices = f"{trainer.world_size} x {name}" if trainer.world_size > 1 else name
     if trainer.is_global_zero:
         print(f"model        {type(model).__name__}: {parameters:,} parameters, {operations:,} multiply-adds per image")
-        print(f"data         {datamodule.describe()}")  # type: ignore[attr-defined]
+        data = f"data         {datamodule.describe()}"  # type: ignore[attr-defined]
+        print(textwrap.fill(data, 80, subsequent_indent=" " * 13, break_long_words=False, break_on_hyphens=False))
         print(f"device       {devices}, precision {trainer.precision}")
         print(f"folder       {short(Path(trainer.default_root_dir).absolute())}", flush=True)
     return {"parameters": parameters, "macs": operations, "device": devices, "precision": trainer.precision}

@@ -26,6 +26,7 @@ from tasks.untrusted import check_callbacks, check_tensors, check_untrusted, cla
 FORMAT = 2  # of the config in a checkpoint; 1 had interpolations and paths
 MACHINE_KEYS = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
 COMMAND_KEYS = ("task", "ckpt_path", "input", "init_from", "expect")  # not of the run that a checkpoint is from
+RUN_KEYS = ("name", "tags", "description")  # of a run alone; one that resumes it may change them
 GROUPS = ("model", "data", "trainer/logger")  # whose options a checkpoint remembers
 
 
@@ -104,7 +105,8 @@ def complete(cfg: DictConfig, given: list[str]) -> DictConfig:
     config = OmegaConf.create({**OmegaConf.to_container(composed), **saved})  # type: ignore[dict-item]
     restore_paths(config, composed, saved)
     config.trainer.logger = composed.trainer.logger
-    if not str(cfg.task._target_).endswith(".train"):  # the machine at hand decides, not the one that trained the net
+    resumes = str(cfg.task._target_).endswith(".train")
+    if not resumes:  # the machine at hand decides, not the one that trained the net
         for key in MACHINE_KEYS:
             config.trainer[key] = composed.trainer.get(key, MACHINE_KEYS[key])
     for override in OverridesParser.create().parse_overrides(given):
@@ -120,14 +122,15 @@ def complete(cfg: DictConfig, given: list[str]) -> DictConfig:
                 config.callbacks = composed.callbacks
         elif key.split(".")[0] not in COMMAND_KEYS:
             OmegaConf.update(config, key, OmegaConf.select(composed, key), merge=False, force_add=True)
-    for key in COMMAND_KEYS:
+    for key in (*COMMAND_KEYS, *(key for key in RUN_KEYS if not resumes or key not in config)):
         config[key] = composed.get(key)
     try:
         check_callbacks(OmegaConf.to_container(config.callbacks), OmegaConf.to_container(composed.callbacks))
     except ValueError as error:
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: {error}") from error
     before = {text.split("=")[0]: text for text in read_checkpoint(cfg.ckpt_path)["overrides"]}
-    config.overrides = list((before | {text.split("=")[0]: text for text in given}).values())
+    kept = {key: text for key, text in before.items() if resumes or key not in RUN_KEYS}
+    config.overrides = list((kept | {text.split("=")[0]: text for text in given}).values())
     config = check_config(config)
     check_sizes(config)
     return config

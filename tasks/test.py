@@ -9,7 +9,8 @@ from omegaconf import DictConfig
 from classic_cnn.callbacks.test_time_augmentation import TestTimeAugmentation
 from classic_cnn.classifier import ImageClassifier
 from tasks.checkpoint import load_trained
-from tasks.train import show_results, test_model
+from tasks.report import show_results
+from tasks.train import test_model
 
 Views = Literal["none", "flip", "ten_crop", "multi_scale"]
 

@@ -3,24 +3,20 @@
 import functools
 import os
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.table import Table
 
 from classic_cnn.classifier import ImageClassifier, copy_layers, layer_name
 from gan.adversarial import GAN
+from tasks.board import log_outcome
 from tasks.build import build, describe
 from tasks.callbacks import (
     ConfigInCheckpoint,
@@ -33,8 +29,9 @@ from tasks.callbacks import (
 )
 from tasks.checkpoint import load_weights, plain_config, read_checkpoint, read_content
 from tasks.config import ConfigError
-from tasks.folders import short, write_config
+from tasks.folders import write_config
 from tasks.process import has_bf16_instructions
+from tasks.report import results_table, show_results
 from tasks.results import is_temporary
 from tasks.resume import check_resume
 
@@ -83,7 +80,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     results |= objective(trainer)
     results |= test_model(trainer, model, datamodule, paths.get("best_checkpoint"))
     results |= facts | clock.cost() | paths
-    log_hyperparameters(trainer, cfg, results)
+    log_outcome(trainer, cfg, results, results_table(results).to_markdown())
     show_results(results, trainer)
     return results
 
@@ -218,33 +215,4 @@ def test_model(
     stage(model, datamodule=datamodule, verbose=False)
     described = [getattr(callback, "description", "") for callback in trainer.callbacks]  # type: ignore[attr-defined]
     results: dict[str, Any] = numbers(trainer.callback_metrics)
-    return results | ({"description": "; ".join(filter(None, described))} if any(described) else {})
-
-
-@rank_zero_only
-def log_hyperparameters(trainer: Trainer, cfg: DictConfig, results: dict[str, Any]) -> None:
-    """The config and the final metrics, once and together, or TensorBoard's HParams tab stays empty."""
-    if isinstance(trainer.logger, TensorBoardLogger):
-        metrics = {name: value for name, value in results.items() if "/" in name}
-        plain = {name: OmegaConf.to_container(cfg[name]) for name in ("model", "data")}
-        kept = {"accelerator", "precision", "max_epochs"}
-        facts = {**plain, "trainer": {name: value for name, value in cfg.trainer.items() if name in kept}}
-        with warnings.catch_warnings(action="ignore"):
-            trainer.logger.log_hyperparams({**facts, "seed": cfg.seed}, metrics, step=trainer.global_step)
-        trainer.logger.save()
-
-
-@rank_zero_only
-def show_results(results: dict[str, Any], trainer: Trainer) -> None:
-    """The end of a run on the console: its metrics, its folder, and how to look at it."""
-    table = Table(show_header=False, caption=results.get("description"))
-    table.add_column(overflow="fold")  # long names must not be cut off: their ends tell them apart
-    for name, value in results.items():
-        if "/" in name and isinstance(value, float) and not name.endswith("_floor"):
-            floor = results.get(f"{name}_floor")  # of a GAN's score: the same of real images
-            text = f"{value:.0f}" if name.endswith("count") else f"{value:.4f}"
-            table.add_row(name, text, *([] if floor is None else [f"floor {floor:.4f}"]))
-    if "seconds" in results:
-        table.add_row("training", f"{results['seconds']:.1f} s, {results['images_per_second']:,.0f} images/s")
-    Console().print(table)
-    print(f"folder       {short(Path(trainer.default_root_dir).absolute())}\ndashboard    tensorboard --logdir outputs")
+    return results | ({"metrics_description": "; ".join(filter(None, described))} if any(described) else {})

@@ -22,7 +22,7 @@ from tasks.config import HYDRA_KEYS
 # Only these names are looked up when a checkpoint's config holds them, and only these kinds of classes are built.
 TRUSTED_NAMES = re.compile(
     r"(classic_cnn|rnn|gan|datamodules)(\.\w+)+|torch\.optim(\.lr_scheduler)?\.\w+|kornia\.augmentation\.\w+|"
-    r"lightning\.Trainer|lightning\.pytorch\.callbacks\.\w+"
+    r"tasks\.progress\.ProgressLine|lightning\.Trainer|lightning\.pytorch\.callbacks\.\w+"
 )
 TRUSTED_TYPES = (LightningModule, LightningDataModule, CheckedArguments, nn.Module, Optimizer, LRScheduler)
 TRUSTED_CALLBACKS = {

@@ -35,13 +35,13 @@ def test_layer_convergence_logs_relative_changes_and_a_heat_map(tmp_path: Path) 
     trainer.fit(model, data)
     board = EventAccumulator(str(tmp_path)).Reload()
     names = ["features.0", "features.3", "classifier.1", "classifier.3", "classifier.5"]
-    assert {f"convergence/{name}" for name in names} < set(board.Tags()["scalars"])
+    assert {f"weight_change/{name}" for name in names} < set(board.Tags()["scalars"])
     for name in names:
         values = [w[name] for w in snapshots.weights]
         expected = [np.linalg.norm(b - a) / np.linalg.norm(a) for a, b in pairwise(values)]
-        logged = [event.value for event in board.Scalars(f"convergence/{name}")]
+        logged = [event.value for event in board.Scalars(f"weight_change/{name}")]
         assert logged == pytest.approx(expected, rel=1e-4)
-    assert "convergence/relative change of the weights" in board.Tags()["images"]
+    assert "weight_change/all layers" in board.Tags()["images"]
 
 
 def test_layer_convergence_goes_on_with_a_resumed_run(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from hydra.utils import instantiate
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
-from scipy.special import softmax
+from scipy.spatial.distance import cdist, pdist
+from scipy.special import logsumexp, softmax
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import LeaveOneOut, cross_val_score
 from sklearn.neighbors import KernelDensity, KNeighborsClassifier, NearestNeighbors
@@ -28,7 +28,13 @@ from torchmetrics.image.kid import KernelInceptionDistance as TorchmetricsKID
 from classic_cnn.vgg import VGG
 from datamodules.images import ImageData
 from gan.scores.classes import inception_score
-from gan.scores.distances import scoring_device, squared_distances, squared_distances_within
+from gan.scores.distances import (
+    ROWS,
+    PairwiseDistances,
+    scoring_device,
+    squared_distances,
+    squared_distances_within,
+)
 from gan.scores.evaluation import GANEvaluation
 from gan.scores.features import kernel_inception_distance
 from gan.scores.images import class_scores, distance_scores, feature_scores
@@ -75,8 +81,27 @@ def test_distances_in_pieces_are_those_of_scipy() -> None:
     pieces = list(squared_distances(first, second, rows=10))
     assert [(start, len(piece)) for start, piece in pieces] == [(0, 10), (10, 10), (20, 3)]
     np.testing.assert_allclose(torch.cat([p for _, p in pieces]), cdist(first, second) ** 2, rtol=1e-4, atol=1e-5)
-    within = torch.cat([chunk for _, chunk in squared_distances_within(first, rows=10)])
+    within = torch.full((23, 23), -1.0)
+    for start, chunk in squared_distances_within(first, rows=10):
+        within[start : start + len(chunk), start:] = chunk
+    np.testing.assert_allclose(within[torch.triu_indices(23, 23, 1).unbind()], pdist(first) ** 2, rtol=1e-4, atol=1e-5)
     assert torch.equal(within.isinf(), torch.eye(23, dtype=torch.bool))
+
+
+def test_what_is_kept_of_large_sets_is_that_of_whole_matrices() -> None:
+    real, fake = two_sets(real=ROWS + 120, fake=2 * ROWS + 50)  # several chunks
+    kept = PairwiseDistances(real, fake, neighbours=3, sigma=2.0)
+    between = cdist(real, fake) ** 2
+    for samples, within in ((real, kept.real), (fake, kept.fake)):
+        squares = cdist(samples, samples) ** 2
+        kernel_sum = np.exp(squares * (-0.5 / kept.bandwidth.item())).sum() - len(samples)
+        assert within.kernel_sum.item() == pytest.approx(kernel_sum, rel=1e-5)
+        np.testing.assert_allclose(within.nearest, np.sort(squares, 1)[:, 1:4], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(kept.real_to_fake, between.min(1), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(kept.fake_to_real, between.min(0), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(kept.log_densities, logsumexp(-between / 8, 1), rtol=1e-4)
+    in_real = (between <= np.sort(cdist(real, real) ** 2, 1)[:, 3:4]).any(0)
+    assert (kept.in_real_manifold.numpy() == in_real).mean() > 0.999
 
 
 def test_kernel_mmd_is_the_sum_over_kernels() -> None:
@@ -323,7 +348,7 @@ def test_an_exported_scoring_net_is_the_same_net_and_a_changed_file_is_refused(
     monkeypatch.setitem(PRETRAINED, "mnist", PRETRAINED["mnist"]._replace(sha256=sha256))
     exported, images = ScoringNet("mnist"), torch.randn(3, 1, 28, 28)
     with torch.no_grad():
-        assert torch.equal(exported.logits(exported(images)), net(images))
+        torch.testing.assert_close(exported.logits(exported(images)), net(images))
     torch.save({"state_dict": VGG(depth=11, width=0.25).state_dict()}, "some.ckpt")
     with pytest.raises(ValueError, match=r"some.ckpt: not a VGG with depth=11"):
         export("some.ckpt", "mnist", folder=tmp_path)
@@ -466,6 +491,19 @@ def test_stored_floors_are_what_would_be_computed(name: str, stage: str, count: 
     assert scores[0].keys() == scores[1].keys()
     for score in scores[0]:
         assert scores[0][score] == pytest.approx(scores[1][score], rel=1e-2, abs=5e-3), score
+
+
+def test_without_pixels_the_other_scores_and_their_floors_are_the_same() -> None:
+    data, _ = digits()
+    model = instantiate(compose("model=gan", "model.network.width=0.1").model)
+    both, features = GANEvaluation(), GANEvaluation(pixels=False)
+    scores = []
+    for evaluation in (both, features):
+        evaluation.check(model, data)
+        scores.append(evaluation.image_scores(model, data, "test", 100))
+    assert scores[1].items() <= scores[0].items()
+    assert not [name for name in scores[1] if name.startswith(("pixel_", "parzen_"))]
+    assert {"fid", "fid_floor", "precision", "count"} < scores[1].keys()
 
 
 def test_the_test_images_are_read_at_the_end_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,11 +23,11 @@ from gan.cgan import CGAN
 from gan.networks import MLP
 from gan.vanilla import VanillaGAN
 
-AT_THE_END = (
-    "interpolations between latents",
-    "samples, each with the nearest training image on its right",
-    "real on the left, fake on the right",
-)
+AT_THE_END = {
+    "interpolations": "samples/interpolations between latents",
+    "nearest_neighbours": "samples/each with the nearest training image on its right",
+    "real_and_generated": "samples/real on the left, generated on the right",
+}
 
 
 @pytest.mark.parametrize("network", ["mlp", "dcgan"])
@@ -155,31 +155,62 @@ def drawn_run(name: str, *overrides: str) -> tuple[GAN, ImageData, Trainer]:
 
 
 @pytest.mark.parametrize("name", ["gan", "cgan"])
-def test_pictures_are_drawn_every_epoch_and_at_the_end(name: str) -> None:
+def test_pictures_are_drawn_over_time_and_at_the_end(name: str) -> None:
     model, data, trainer = drawn_run(name, "trainer.max_epochs=3")
     trainer.fit(model, data)
     board = EventAccumulator(trainer.default_root_dir, {"images": 0}).Reload()
-    assert set(board.Tags()["images"]) == {"samples of fixed latents", *AT_THE_END}
-    assert [event.step for event in board.Images("samples of fixed latents")] == [3, 6, 9]
+    assert set(board.Tags()["images"]) == {"samples/over time", *AT_THE_END.values()}
+    assert [event.step for event in board.Images("samples/over time")] == [3, 6, 9]
     rows = 10 if name == "cgan" else 8
     with Image.open("samples.gif") as film:
-        assert len(list(ImageSequence.Iterator(film))) == 3
+        assert len(list(ImageSequence.Iterator(film))) == 9
         assert film.size == (8 * 30 + 2, rows * 30 + 2)
+    for file, tag in AT_THE_END.items():
+        (logged,) = board.Images(tag)
+        with Image.open(f"{file}.png") as picture:
+            assert picture.size == (logged.width, logged.height)
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps"),
+    [
+        (("trainer.max_epochs=1", "callbacks.plots.frames=60"), [1, 2, 3]),
+        (
+            ("trainer.max_epochs=4", "callbacks.plots.frames=2"),
+            [3, 6, 9, 12],
+        ),  # TensorBoard's, of which the GIF has two
+        (("trainer.max_epochs=-1", "trainer.max_steps=6", "callbacks.plots.frames=3"), [2, 3, 4, 6]),
+    ],
+)
+def test_frames_are_at_even_intervals_of_the_budget(budget: tuple[str, ...], steps: list[int]) -> None:
+    model, data, trainer = drawn_run("gan", *budget)
+    trainer.fit(model, data)
+    frames = [int(path.stem.removeprefix("step_")) for path in sorted(Path("samples").iterdir())]
+    assert frames[: len(steps)] == steps
+
+
+def test_pictures_do_not_change_what_is_learnt() -> None:
+    weights = []
+    for plots in ("callbacks.plots.frames=60", "~callbacks.plots"):
+        model, data, trainer = drawn_run("gan", "model.ema_decay=0.9", "trainer.max_epochs=2", plots)
+        trainer.fit(model, data)
+        weights.append(flat(model))
+    assert torch.equal(*weights)
 
 
 def test_gif_continues_in_a_resumed_run() -> None:
     model, data, trainer = drawn_run("gan", "trainer.max_epochs=2")
     trainer.fit(model, data)
-    first = Path("samples/epoch_0001.png").read_bytes()
+    first = Path("samples/step_0000001.png").read_bytes()
     resumed, data, trainer = drawn_run("gan", "trainer.max_epochs=4")
     trainer.fit(resumed, data, ckpt_path="checkpoints/last.ckpt", weights_only=True)
-    assert [path.name for path in sorted(Path("samples").iterdir())] == [f"epoch_000{n}.png" for n in (1, 2, 3, 4)]
-    assert Path("samples/epoch_0001.png").read_bytes() == first
+    assert [path.name for path in sorted(Path("samples").iterdir())] == [f"step_{n:07d}.png" for n in range(1, 13)]
+    assert Path("samples/step_0000001.png").read_bytes() == first
     with Image.open("samples.gif") as film:
-        assert len(list(ImageSequence.Iterator(film))) == 4
+        assert len(list(ImageSequence.Iterator(film))) == 12
 
 
-def test_gif_of_many_epochs_is_thinned_out_from_the_first_to_the_last() -> None:
+def test_gif_of_many_frames_is_thinned_out_from_the_first_to_the_last() -> None:
     pictures = []
     for number in range(9):
         pictures.append(Path(f"{number}.png"))

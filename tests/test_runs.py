@@ -3,6 +3,7 @@
 import csv
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import PLAIN, checkpoint_of, only_run, results_of, run_well
@@ -14,6 +15,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import Tensor
 
 from datamodules.mnist import MNIST5k
+from tasks.board import compared_values
 from tasks.folders import new_folder
 from tasks.run_task import record_task
 from tasks.train import train
@@ -60,16 +62,16 @@ def test_objective_of_a_run_is_the_validation_accuracy_of_its_best_checkpoint(tr
 
 def test_curves_of_training_and_validation_are_on_the_board(board: EventAccumulator) -> None:
     steps = {name: [event.step for event in board.Scalars(name)] for name in board.Tags()["scalars"]}
-    assert steps["lr-Adam"] == list(range(15, 240, 16))
-    assert steps["train/loss"] == steps["train/accuracy"] == [*steps["lr-Adam"], 240]  # with hyperparameters
-    assert steps["val/loss"] == steps["val/accuracy"] == [79, 159, 239, 240, 240]  # the last of the best checkpoint
+    assert {name.split("/")[0] for name in steps} == {"train", "val"}  # groups that come before all others
+    assert steps["train/loss"] == steps["train/accuracy"] == steps["train/lr-Adam"] == list(range(15, 240, 16))
+    assert steps["val/loss"] == steps["val/accuracy"] == [79, 159, 239, 240]  # the last of the best checkpoint
     losses = [event.value for event in board.Scalars("train/loss")]
     assert losses[0] > 2 * losses[-1] > 0
 
 
 def test_pictures_of_a_run_are_on_the_board(board: EventAccumulator) -> None:
     assert set(board.Tags()["images"]) == {
-        "train/batch as the net reads it",
+        "train/what the net reads",
         "val/confusion matrix",
         "val/worst mistakes",
     }
@@ -101,9 +103,21 @@ def test_config_is_on_the_board_and_hyperparameters_come_with_final_metrics(
     assert "batch_size: 50" in text.tensor_proto.string_val[0].decode()
     start = HParamsPluginData.FromString(board.summary_metadata["_hparams_/session_start_info"].plugin_data.content)
     values = start.session_start_info.hparams
-    assert values["data/batch_size"].number_value == 50
-    assert values["model/optimizer/lr"].number_value > 0
+    assert set(values) == {"model", "data", "optimizer", "lr", "batch_size", "epochs", "seed"}
+    assert (values["model"].string_value, values["batch_size"].number_value) == ("lenet", 50)
+    assert (values["optimizer"].string_value, values["lr"].number_value > 0) == ("Adam", True)
+    (results,) = board.Tensors("results/text_summary")
+    assert "| val/accuracy |" in results.tensor_proto.string_val[0].decode()
     assert board.Scalars("val/accuracy")[-1].value == pytest.approx(results_of(trained)["val/accuracy"], abs=1e-5)
+
+
+def test_columns_of_hyperparameters_have_plain_names_and_those_that_differ_in_a_sweep_come_first() -> None:
+    overrides = ("model=cgan", "model/network=dcgan", "model.network.width=0.25", "data=mnist_5k", "seed=3")
+    quiet = ("~callbacks.plots", "trainer.accelerator=cpu", "callbacks.evaluation.count=50")
+    values, first = compared_values(compose(*overrides, *quiet), {"data=mnist_5k", "model.network.width=0.25"})
+    expected: dict[str, Any] = {"model": "cgan", "data": "mnist_5k", "optimizer": "Adam", "lr": 2e-4, "seed": 3}
+    assert values == expected | {"batch_size": 128, "epochs": 10, "network": "dcgan", "width": 0.25}
+    assert first == {"model", "network", "seed"}
 
 
 def test_runs_of_the_same_second_get_folders_of_their_own() -> None:

@@ -52,7 +52,7 @@ class ClassifierPlots(CheckedArguments, Callback):
             return
         self.started = True
         images = batch[0][: self.batch].float().cpu()
-        board.add_image("train/batch as the net reads it", to_unit(make_grid(images, nrow=16)), trainer.global_step)
+        board.add_image("train/what the net reads", to_unit(make_grid(images, nrow=16)), trainer.global_step)
         with warnings.catch_warnings(action="ignore"):  # torch.jit.trace is on its way out, TensorBoard still needs it
             assert isinstance(pl_module.example_input_array, Tensor)
             pl_module.eval()

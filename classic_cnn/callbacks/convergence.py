@@ -14,8 +14,8 @@ from datamodules.contract import CheckedArguments
 class LayerConvergence(CheckedArguments, Callback):
     """Logs the relative change |w - w'| / |w'| of each layer's weights over an epoch, and all of them in one heat map.
 
-    The scalars are convergence/LAYER; the heat map is drawn at the end of the fit. Nothing is computed during an epoch.
-    Where a run was resumed within an epoch, that epoch's change covers only the rest of it.
+    The scalars are weight_change/LAYER; the heat map is drawn at the end of the fit. Nothing is computed during an
+    epoch. Where a run was resumed within an epoch, that epoch's change covers only the rest of it.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,9 @@ class LayerConvergence(CheckedArguments, Callback):
         self._compare(trainer, pl_module)
         scalars = dict(zip(weights(pl_module), self.changes[trainer.current_epoch], strict=True))
         for logger in trainer.loggers:
-            logger.log_metrics({f"convergence/{name}": change for name, change in scalars.items()}, trainer.global_step)
+            logger.log_metrics(
+                {f"weight_change/{name}": change for name, change in scalars.items()}, trainer.global_step
+            )
 
     @torch.no_grad()
     def _compare(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -51,7 +53,7 @@ class LayerConvergence(CheckedArguments, Callback):
         self.before = []
         if self.changes and (board := writer(trainer)) is not None:
             figure = convergence_figure(self.changes, list(weights(pl_module)))
-            board.add_figure("convergence/relative change of the weights", figure, trainer.global_step)
+            board.add_figure("weight_change/all layers", figure, trainer.global_step)
 
 
 def weights(net: nn.Module) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ POINTS = 1000
 
 
 class RingPlots(SamplePlots):
-    """Plots 1,000 samples over as many points of `datamodules.ring.Ring` after every epoch, and at the end a GIF."""
+    """Plots 1,000 samples over as many points of `datamodules.ring.Ring` over time, and at the end a GIF."""
 
     def picture(self, model: GAN, data: InMemoryData) -> Tensor:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

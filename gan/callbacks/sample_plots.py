@@ -1,7 +1,9 @@
 """Plots of a GAN: samples over time, also as an animated GIF, and at the end interpolations and nearest neighbours."""
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -16,50 +18,69 @@ from datamodules.in_memory import InMemoryData
 from gan.adversarial import GAN
 
 STEPS = 10  # images from one latent to the other
+TITLES = {  # of the pictures at the end, in TensorBoard
+    "interpolations": "interpolations between latents",
+    "nearest_neighbours": "each with the nearest training image on its right",
+    "real_and_generated": "real on the left, generated on the right",
+}
 
 
 class SamplePlots(CheckedArguments, Callback):
-    """Plots the fixed samples after every epoch; at the end interpolations, nearest neighbours, real beside generated.
+    """Plots the fixed samples over time; at the end interpolations, nearest neighbours, real beside generated.
 
-    The pictures of the epochs are kept in the trainer's `default_root_dir`, samples/epoch_0001.png and so on, where a
-    resumed run finds them. At the end they become samples.gif.
+    The pictures are kept in the trainer's `default_root_dir`: samples/step_0000050.png and so on, where a resumed run
+    finds them, become samples.gif; the plots of the end are interpolations.png and so on. TensorBoard shows the samples
+    after each epoch.
 
     Args:
-        frames: largest number of frames of the GIF, evenly chosen among the epochs.
+        frames: largest number of frames of the GIF, at even intervals of a run that has a budget of epochs or steps;
+            of any other, one per epoch.
         seconds: duration of the GIF.
     """
 
-    def __init__(self, frames: Count = 100, seconds: Positive = 8.0) -> None:
+    def __init__(self, frames: Count = 60, seconds: Positive = 8.0) -> None:
         self.frames = frames
         self.seconds = seconds
+        self.interval = 0  # batches from one frame to the next; 0 = an epoch
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        epochs, steps = trainer.max_epochs, trainer.max_steps
+        batches = [epochs * trainer.num_training_batches] if epochs not in (None, -1) else []
+        batches += [steps * getattr(pl_module, "discriminator_steps", 1)] if steps != -1 else []
+        self.interval = max(1, math.ceil(min(batches) / self.frames)) if batches else 0
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        done = trainer.fit_loop.total_batch_idx + 1
+        if self.interval and done % self.interval == 0 and trainer.is_global_zero:
+            self._draw_frame(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, GAN)
-        if not trainer.is_global_zero:
-            return
-        picture = self.picture(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
-        log_picture(trainer, "samples of fixed latents", picture)
-        folder = Path(trainer.default_root_dir) / "samples"
-        folder.mkdir(exist_ok=True)
-        gray = torch.equal(picture[0], picture[1]) and torch.equal(picture[0], picture[2])
-        to_pil_image(picture[:1] if gray else picture).save(folder / f"epoch_{trainer.current_epoch + 1:04d}.png")
+        if trainer.is_global_zero:
+            log_picture(trainer, "over time", self._draw_frame(trainer, pl_module))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, GAN)
         if not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir)
-        if pictures := sorted((folder / "samples").glob("epoch_*.png")):
-            animate(pictures, folder / "samples.gif", self.frames, self.seconds)
+        if frames := sorted((folder / "samples").glob("step_*.png")):
+            animate(frames, folder / "samples.gif", self.frames, self.seconds)
         for name, picture in self.final_pictures(pl_module, trainer.datamodule).items():  # type: ignore[attr-defined]
-            log_picture(trainer, name, picture)
+            save_picture(picture, folder / f"{name}.png")
+            log_picture(trainer, TITLES[name], picture)
+
+    def _draw_frame(self, trainer: Trainer, model: LightningModule) -> Tensor:
+        assert isinstance(model, GAN)
+        picture = self.picture(model, trainer.datamodule)  # type: ignore[attr-defined]
+        save_picture(picture, Path(trainer.default_root_dir) / "samples" / f"step_{trainer.global_step:07d}.png")
+        return picture
 
     def picture(self, model: GAN, data: InMemoryData) -> Tensor:
-        """The picture of an epoch, (3, H, W) in [0, 1]."""
+        """A frame, (3, H, W) in [0, 1]."""
         return grid(model.fixed_samples(), 8)
 
     def final_pictures(self, model: GAN, data: InMemoryData) -> dict[str, Tensor]:
-        """The pictures at the end of the training, by name."""
+        """The pictures at the end of the training, by the names of their files."""
         assert data.train_split is not None
         fake = model.sample(64)
         near = nearest(fake[:16], data.train_split.images, data.transform)
@@ -67,15 +88,24 @@ class SamplePlots(CheckedArguments, Callback):
         real = data.examples(64)
         left, right = grid(real, 8), grid(fake[: len(real)], 8)
         return {
-            "interpolations between latents": grid(interpolations(model), STEPS),
-            "samples, each with the nearest training image on its right": grid(pairs, 8),
-            "real on the left, fake on the right": torch.cat([left, torch.ones(3, left.shape[1], 8), right], 2),
+            "interpolations": grid(interpolations(model), STEPS),
+            "nearest_neighbours": grid(pairs, 8),
+            "real_and_generated": torch.cat([left, torch.ones(3, left.shape[1], 8), right], 2),
         }
 
 
 def log_picture(trainer: Trainer, name: str, picture: Tensor) -> None:
     if isinstance(trainer.logger, TensorBoardLogger):
-        trainer.logger.experiment.add_image(name, picture, trainer.global_step)
+        trainer.logger.experiment.add_image(f"samples/{name}", picture, trainer.global_step)
+
+
+def save_picture(picture: Tensor, path: Path) -> None:
+    """Writes a picture (3, H, W) in [0, 1] as a PNG that takes its place when it is whole; a gray one in gray."""
+    path.parent.mkdir(exist_ok=True)
+    is_gray = torch.equal(picture[0], picture[1]) and torch.equal(picture[0], picture[2])
+    new = path.with_suffix(".part")
+    to_pil_image(picture[:1] if is_gray else picture).save(new, "PNG")
+    new.replace(path)
 
 
 def grid(images: Tensor, columns: int) -> Tensor:

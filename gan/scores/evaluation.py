@@ -15,6 +15,7 @@ from gan.adversarial import GAN
 from gan.scores.distances import scoring_device
 from gan.scores.floors import fingerprint, load_floors
 from gan.scores.images import image_scores, subsample
+from gan.scores.progress import Report, scoring_progress, silent
 from gan.scores.scoring_net import PRETRAINED, ScoringNet, ScoringNetName, gan_train_accuracy, scoring_net_for
 
 BATCH = 500  # samples that a generator makes at a time
@@ -45,6 +46,7 @@ class Evaluation(CheckedArguments, Callback):
         self.count = count
         self.final_count = final_count
         self.description = ""
+        self.report: Report = silent
 
     def check(self, model: Any, data: Any) -> None:
         """Raises a ValueError if samples of this model cannot be compared with this data."""
@@ -69,7 +71,7 @@ class Evaluation(CheckedArguments, Callback):
             return
         scores = self.log_scores(trainer, pl_module, "val", final=not training)
         if training and trainer.is_global_zero:
-            print(f"epoch {epoch}: {self.progress_line(scores)}, {self.description}", flush=True)
+            print(f"epoch {epoch}: {self.progress_line(scores)}", flush=True)
 
     def is_due(self, trainer: Trainer, epoch: int) -> bool:
         """Whether scores are computed after an epoch: every n-th, and the first if a checkpoint is chosen by them."""
@@ -87,8 +89,9 @@ class Evaluation(CheckedArguments, Callback):
         model.check_divergence()
         scores: dict[str, float] = {}
         if trainer.is_global_zero:
-            with torch.inference_mode(False), torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad(), scoring_progress(trainer) as self.report:
                 scores = self.compute_scores(model, trainer.datamodule, stage, final)  # type: ignore[attr-defined]
+            self.report = silent
         scores, self.description = trainer.strategy.broadcast((scores, self.description))
         metrics = {f"{stage}/{name}": value for name, value in scores.items()}
         training = trainer.state.fn == "fit"
@@ -114,6 +117,7 @@ class GANEvaluation(Evaluation):
         final_count: images of each set in `trainer.validate` and `trainer.test`.
         gan_train_count: generated images to train the LeNet-5 on, fewer where there are fewer real ones; 0 = none.
         scoring_net: one of `gan.scores.scoring_net.PRETRAINED`; None = that of the data set.
+        pixels: whether distances between pixels are computed too, and with them Parzen's log-likelihood.
     """
 
     def __init__(
@@ -123,10 +127,12 @@ class GANEvaluation(Evaluation):
         final_count: SampleCount = 10_000,
         gan_train_count: Index = 10_000,
         scoring_net: ScoringNetName | None = None,
+        pixels: bool = True,
     ) -> None:
         super().__init__(every_n_epochs, count, final_count)
         self.gan_train_count = gan_train_count
         self.scoring_net_name = scoring_net
+        self.pixels = pixels
         self.scoring_net: ScoringNet | None = None
         self.floors = load_floors()  # those that are not stored are computed once
 
@@ -143,10 +149,13 @@ class GANEvaluation(Evaluation):
         return scores | {"evaluation_seconds": time.perf_counter() - started}
 
     def progress_line(self, scores: dict[str, float]) -> str:
-        names = ("fid", "fid_relative", "inception_score", "nearest_neighbour_accuracy")
-        parts = [f"val/{name} {scores[name]:.3g} (floor {scores[f'{name}_floor']:.3g})" for name in names]
-        halves = (scores[f"nearest_neighbour_accuracy_{half}"] for half in ("real", "fake"))
-        return f"{', '.join(parts)}, of which real {next(halves):.3g} and generated {next(halves):.3g}"
+        names = {"fid": "FID", "inception_score": "IS", "nearest_neighbour_accuracy": "1-NN"}
+        parts = [f"{short} {scores[name]:.3g} ({scores[f'{name}_floor']:.3g})" for name, short in names.items()]
+        assert self.scoring_net is not None
+        return f"{', '.join(parts).replace('(', '(floor ', 1)} by net {self.scoring_net.name}"
+
+    def report_floor(self, stage: str) -> None:
+        self.report(f"floor, {stage}")
 
     def describe(self, scores: dict[str, float], data: Any, stage: str) -> str:
         """Which scoring net compared how many images with which, and whether it was trained on these."""
@@ -174,15 +183,15 @@ class GANEvaluation(Evaluation):
         parzen_images = data.val_split.images[:PARZEN_VALIDATION].to(device) if with_parzen else None
         validation = None if parzen_images is None else data.transform(parzen_images)
         with torch.autocast(device.type, enabled=False):
-            scores = image_scores(net, real, fake, validation)
+            scores = image_scores(net, real, fake, validation, self.pixels, self.report)
             key = fingerprint(PRETRAINED[net.name].sha256, real, train, validation)
             if key not in self.floors:
-                self.floors[key] = image_scores(net, real, train, validation)
+                self.floors[key] = image_scores(net, real, train, validation, self.pixels, self.report_floor)
             if labels is not None:
                 predicted = net.logits(net.features_of_all(fake)).argmax(1)
                 scores["gan_test_accuracy"] = (predicted == labels.to(device)).float().mean().item()
         net.cpu()
-        floors = {f"{name}_floor": value for name, value in self.floors[key].items()}
+        floors = {f"{name}_floor": value for name, value in self.floors[key].items() if name in scores}
         return scores | floors | {"count": float(count)}
 
     @torch.no_grad()
@@ -197,10 +206,11 @@ class GANEvaluation(Evaluation):
         real, real_labels = (subsample(part, count).to(device) for part in data.train_split)
         real = data.transform(real)
         with torch.autocast(device.type, enabled=False):
-            accuracy = gan_train_accuracy(fake, labels, *test)
+            accuracy = gan_train_accuracy(fake, labels, *test, self.report)
             key = fingerprint(real, real_labels, *test)
             if key not in self.floors:
-                self.floors[key] = {"gan_train_accuracy": gan_train_accuracy(real, real_labels, *test)}
+                floor = gan_train_accuracy(real, real_labels, *test, self.report_floor)
+                self.floors[key] = {"gan_train_accuracy": floor}
         floor = self.floors[key]["gan_train_accuracy"]
         return {
             "gan_train_accuracy": accuracy,

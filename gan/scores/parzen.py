@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gan.scores.distances import center, require_finite, squared_distances
 
-SIGMAS = tuple(torch.logspace(-1, 0, 10, dtype=torch.double).tolist())
+SIGMAS = tuple(torch.logspace(-1, 0, 10, dtype=torch.double).tolist())  # of pixels in [0, 1]
 
 
 def parzen_log_likelihood(real: Tensor, fake: Tensor, validation: Tensor) -> dict[str, Tensor]:
@@ -25,21 +25,35 @@ def parzen_log_likelihood(real: Tensor, fake: Tensor, validation: Tensor) -> dic
     Returns:
         `log_likelihood` in nats, its `standard_error` and the chosen `sigma`.
     """
-    require_finite(validation=validation)
-    mean = real.flatten(1).float().mean(0)
+    sigma = best_sigma(validation, fake)
     real, fake = center(real, fake)
-    means = log_densities((validation.flatten(1).float() - mean).to(fake.device), fake, SIGMAS).mean(0)
-    sigma = SIGMAS[int(means.argmax())]
-    densities = log_densities(real, fake, (sigma,))[:, 0]
+    sums = log_density_sums(real, fake, (sigma,))[:, 0]
+    return mean_log_likelihood(sums, sigma, len(fake), real.shape[1])
+
+
+def best_sigma(validation: Tensor, fake: Tensor) -> float:
+    """The one of `SIGMAS` under which validation images are most likely, all in [-1, 1]."""
+    require_finite(validation=validation)
+    validation, fake = center(validation, fake)
+    scales = validation.shape[1] * torch.tensor(SIGMAS, dtype=torch.double, device=fake.device).log()
+    means = log_density_sums(validation, fake, SIGMAS).double().mean(0) - scales
+    return SIGMAS[int(means.argmax())]
+
+
+def log_density_sums(images: Tensor, centers: Tensor, sigmas: tuple[float, ...]) -> Tensor:
+    """The log-density of pixels in [0, 1] but for a constant, for each sigma, (N, S).
+
+    Both sets have pixels in [-1, 1].
+    """
+    chunks = []
+    for _, squares in squared_distances(images, centers):  # (rows, M), 4 times those of pixels in [0, 1]
+        chunks.append(torch.stack([(squares / (-8 * sigma**2)).logsumexp(1) for sigma in sigmas], 1))
+    return torch.cat(chunks)
+
+
+def mean_log_likelihood(sums: Tensor, sigma: float, centers: int, pixels: int) -> dict[str, Tensor]:
+    """What `parzen_log_likelihood` returns, from the `log_density_sums` (N,) of real images."""
+    scale = math.log(centers) + pixels / 2 * math.log(2 * math.pi * sigma**2)
+    densities = sums.double() - scale
     error = densities.std() / math.sqrt(len(densities))
     return {"log_likelihood": densities.mean(), "standard_error": error, "sigma": torch.tensor(sigma)}
-
-
-def log_densities(images: Tensor, centers: Tensor, sigmas: tuple[float, ...]) -> Tensor:
-    """The log-density of pixels in [0, 1] at images (N, D) for each sigma, (N, S); both sets have pixels in [-1, 1]."""
-    chunks = []
-    for _, chunk in squared_distances(images, centers):
-        squares = chunk / 4  # (rows, M), of pixels in [0, 1]
-        chunks.append(torch.stack([(squares / (-2 * sigma**2)).logsumexp(1) for sigma in sigmas], 1).double())
-    scale = [math.log(len(centers)) + images.shape[1] / 2 * math.log(2 * math.pi * sigma**2) for sigma in sigmas]
-    return torch.cat(chunks) - torch.tensor(scale, dtype=torch.double, device=images.device)

@@ -23,6 +23,7 @@ from torch.optim.lr_scheduler import LinearLR
 
 from classic_cnn.lenet import LeNet5
 from classic_cnn.vgg import VGG
+from gan.scores.progress import Report, silent
 
 FOLDER = Path(__file__).parent / "weights"
 DEPTH: Literal[11] = 11
@@ -98,6 +99,7 @@ class ScoringNet(nn.Module):
         self.features = nn.Sequential(net.features, net.classifier[:-1])
         self.last = net.classifier[-1]
         self.requires_grad_(False)
+        self.to(memory_format=torch.channels_last)  # 0.65 of the time on a CPU
         self.eval()
 
     def train(self, mode: bool = True) -> "ScoringNet":
@@ -136,7 +138,9 @@ def scoring_net_for(data_set: str) -> str:
 
 
 @isolate_rng()
-def gan_train_accuracy(images: Tensor, labels: Tensor, test_images: Tensor, test_labels: Tensor) -> float:
+def gan_train_accuracy(
+    images: Tensor, labels: Tensor, test_images: Tensor, test_labels: Tensor, report: Report = silent
+) -> float:
     """Share of test images that a LeNet-5 classifies correctly after training on other images, in [0, 1].
 
     It sees the images ten times, each time in a new order, in batches of 100 (of 10,000 images: 1,000 steps), with Adam
@@ -146,6 +150,7 @@ def gan_train_accuracy(images: Tensor, labels: Tensor, test_images: Tensor, test
     Args:
         images, labels: (N, 1, 28, 28) in [-1, 1] and (N,).
         test_images, test_labels: (M, 1, 28, 28) and (M,).
+        report: is told how far it is.
     """
     torch.manual_seed(0)
     with torch.inference_mode(False), torch.enable_grad():
@@ -155,7 +160,9 @@ def gan_train_accuracy(images: Tensor, labels: Tensor, test_images: Tensor, test
         orders = torch.cat([torch.randperm(len(images)) for _ in range(LEARNER_EPOCHS)])
         batches = orders.to(images.device).split(LEARNER_BATCH)
         schedule = LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=len(batches))
-        for batch in batches:
+        for number, batch in enumerate(batches):
+            if number % 50 == 0:
+                report(f"a classifier learns, {number / len(batches):.0%}")
             optimizer.zero_grad()
             F.cross_entropy(net(images[batch]), labels[batch]).backward()
             optimizer.step()

@@ -1,0 +1,91 @@
+"""task=ensemble: several trained classifiers as one, by the mean of their probabilities."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from classic_cnn.classifier import ImageClassifier
+from datamodules.contract import LocalPath
+from datamodules.in_memory import InMemoryData
+from tasks.build import build_trainer
+from tasks.checkpoint import load
+from tasks.config import ConfigError
+from tasks.folders import short
+from tasks.results import atomic_writer
+from tasks.tables import Column, Table, one_line
+
+MAX_MEMBERS = 100
+COLUMNS = (
+    Column("member"),
+    Column("model"),
+    Column("accuracy", text=lambda row: f"{row['accuracy']:.4f}", right=True),
+    Column("agreement", text=lambda row: f"{row['agreement']:.4f}", right=True),
+)
+
+
+def ensemble(cfg: DictConfig, folder: Path, checkpoints: LocalPath | list[LocalPath]) -> dict[str, Any]:
+    """Compares several classifiers with their ensemble on test images, or on validation images of a set without any.
+
+    Prints a table, with the share of images on which each agrees with the ensemble, and writes it as ensemble.csv.
+
+    Args:
+        cfg: the config of the run.
+        folder: the run's own.
+        checkpoints: files, or a folder whose best checkpoints are taken.
+
+    Raises:
+        ValueError: there are fewer than two, one cannot be used, or they are of different data sets.
+    """
+    paths = find_checkpoints(checkpoints)
+    probabilities: list[Tensor] = []
+    rows: list[dict[str, Any]] = []
+    labels = stage = None
+    for path in paths:
+        net, data = load(path, cfg.data.get("root"))
+        if not (isinstance(net, ImageClassifier) and isinstance(data, InMemoryData)):
+            raise ConfigError("task.checkpoints", f"{short(path)} is a {type(net).__name__}, no classifier")
+        data.prepare_data()
+        data.setup("test")
+        stage, split = ("test", data.test_split) if data.test_split else ("val", data.val_split)
+        assert split is not None
+        if labels is not None and not torch.equal(labels, split.labels):
+            raise ConfigError("task.checkpoints", f"{short(path)} is of {data.name}, the first one of another data set")
+        labels = split.labels
+        batches = build_trainer(cfg, folder, net).predict(net, data)
+        probabilities.append(torch.cat(cast("list[Tensor]", batches)).float())
+        rows.append({"member": short(path), "model": type(net).__name__})
+    assert labels is not None
+    mean = torch.stack(probabilities).mean(0)  # (N, K)
+    rows.append({"member": f"ensemble of {len(paths)}", "model": ""})
+    for row, predicted in zip(rows, [*probabilities, mean], strict=True):
+        row["accuracy"] = share(predicted.argmax(1) == labels)
+        row["agreement"] = share(predicted.argmax(1) == mean.argmax(1))
+    table = Table(COLUMNS, rows)
+    table.print()
+    with atomic_writer(folder / "ensemble.csv") as file:
+        file.write(table.to_csv())
+    print(f"written      {one_line(short(folder))}/ensemble.csv, accuracy on {len(labels):,} {stage} images")
+    return {f"{stage}/accuracy": rows[-1]["accuracy"], "members": {row["member"]: row["accuracy"] for row in rows[:-1]}}
+
+
+def share(correct: Tensor) -> float:
+    return correct.float().mean().item()
+
+
+def find_checkpoints(given: str | Sequence[str]) -> list[Path]:
+    """The checkpoints that are named, or the best ones below a folder.
+
+    Raises:
+        ConfigError: there are fewer than two, or more than a hundred.
+    """
+    paths = [Path(path) for path in ([given] if isinstance(given, str) else given)]
+    found = [path for place in paths for path in (sorted(place.rglob("best.ckpt")) if place.is_dir() else [place])]
+    found = list(dict.fromkeys(found))
+    if not 2 <= len(found) <= MAX_MEMBERS:
+        reason = f"two to {MAX_MEMBERS} checkpoints are needed, {len(found)} found; name files, or a sweep's folder"
+        raise ConfigError("task.checkpoints", reason, given)
+    return found

@@ -1,0 +1,108 @@
+"""The end of a run on the console: the few metrics that matter, and which way is better."""
+
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning import Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from tasks.folders import short
+from tasks.tables import Column, Table, one_line
+
+WIDTH = 80  # characters of a line
+MOST = 9  # metrics
+STAGES = ("test", "val", "samples", "train")
+# What is better in each metric, the most important metrics first; others follow in the order in which they came.
+BETTER = {
+    "accuracy": "higher",
+    "fid": "lower",
+    "fid_relative": "lower",
+    "kid": "lower",
+    "inception_score": "higher",
+    "nearest_neighbour_accuracy": "near 0.5",
+    "precision": "higher",
+    "recall": "higher",
+    "gan_test_accuracy": "higher",
+    "gan_train_accuracy": "higher",
+    "modes": "higher",
+    "modes_kl": "lower",
+    "high_quality": "higher",
+    "loss": "lower",
+}
+COLUMNS = (
+    Column("metric"),
+    Column("value", right=True),
+    Column("floor", "real images", right=True),  # the same score of real images
+    Column("better"),
+)
+
+
+def results_table(results: Mapping[str, Any]) -> Table:
+    """The most important metrics of a record, each with its floor, if it has one, and with what is better.
+
+    >>> print(results_table({"train/loss": 0.25, "val/fid": 9.5, "val/fid_floor": 2.0, "epochs": 3}).to_markdown())
+    | metric | value | real images | better |
+    |---|---:|---:|---|
+    | val/fid | 9.5000 | 2.0000 | lower |
+    | train/loss | 0.2500 |  | lower |
+    """
+    order = list(BETTER)
+
+    def rank(name: str) -> tuple[int, int]:
+        stage, _, metric = name.partition("/")
+        known = order.index(metric) if metric in order else len(order)
+        return STAGES.index(stage) if stage in STAGES else len(STAGES), known
+
+    names = sorted(metrics_of(results), key=rank)
+    if len(names) > MOST:
+        names = [name for name in names if direction(name.partition("/")[2])]
+    rows = [
+        {
+            "metric": name,
+            "value": written(results[name]),
+            "floor": written(results.get(f"{name}_floor")),
+            "better": direction(name.partition("/")[2]),
+        }
+        for name in names[:MOST]
+    ]
+    return Table(COLUMNS, rows).without_empty_columns()
+
+
+def metrics_of(results: Mapping[str, Any]) -> list[str]:
+    """The names of a record's metrics, without floors, counts and times."""
+    skipped = ("_floor", "count", "_seconds")
+    named = [name for name, value in results.items() if "/" in name and isinstance(value, float)]
+    return [name for name in named if not name.endswith(skipped)]
+
+
+def direction(metric: str) -> str:
+    """Which way a metric is better; empty where it says nothing about quality.
+
+    >>> direction("accuracy_flip"), direction("generator_loss")
+    ('higher', '')
+    """
+    return BETTER.get(metric, "higher" if metric.startswith("accuracy_") else "")
+
+
+def written(value: float | None) -> str:
+    """A value with four digits behind the point, less where it is large."""
+    if value is None:
+        return ""
+    return f"{value:.1f}" if abs(value) >= 1000 else f"{value:.4f}"
+
+
+@rank_zero_only
+def show_results(results: Mapping[str, Any], trainer: Trainer) -> None:
+    """Prints the metrics of a run, how they were measured, its folder, and how to look at it."""
+    table = results_table(results)
+    if table.rows:
+        table.print(min_width=WIDTH)
+    if description := results.get("metrics_description"):
+        print(textwrap.fill(one_line(description), WIDTH))
+    if "seconds" in results:
+        print(f"training     {results['seconds']:.1f} s, {results['images_per_second']:,.0f} images/s")
+    if more := len(metrics_of(results)) - len(table.rows):
+        print(f"metrics      {more} more in results.json")
+    print(f"folder       {short(Path(trainer.default_root_dir).absolute())}\ndashboard    tensorboard --logdir outputs")
