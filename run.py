@@ -34,7 +34,7 @@ def resolver(function: str) -> Any:
 
 
 for name in ("sweep_folder", "job_folder"):
-    OmegaConf.register_new_resolver(name, resolver(f"tasks.folders.{name}"), use_cache=True, replace=True)
+    OmegaConf.register_new_resolver(name, resolver(f"tasks.sweeps.{name}"), use_cache=True, replace=True)
 
 
 def any_key(arguments: list[str]) -> list[str]:
@@ -74,11 +74,22 @@ def refuse_option(parser: argparse.ArgumentParser, message: str) -> NoReturn:
 
 
 def stop_at_once(number: int, frame: FrameType | None) -> NoReturn:
-    """Ends a command whose task has not begun; an exception could be caught by whatever is being imported."""
-    os.write(2, b"Stopped before the task began.\n")
-    if "tasks.folders" in sys.modules:
-        get_method("tasks.folders.remove_unused_sweeps")()
+    """Ends a command whose task has not begun, or is done by other processes; an import could catch an exception."""
+    for again in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(again, signal.SIG_DFL)
+    text = ""
+    if "tasks.sweeps" in sys.modules:
+        if get_method("tasks.sweeps.stop_jobs")():
+            sys.exit(128 + number)  # out of the launcher that waits for them; main() goes on
+        text = get_method("tasks.sweeps.how_to_go_on")()
+    os.write(1 if text else 2, (text or "Stopped before the task began.\n").encode())  # print() may be at work
+    end_sweep()
     os._exit(128 + number)
+
+
+def end_sweep() -> None:
+    if "tasks.sweeps" in sys.modules:
+        get_method("tasks.sweeps.clean_up")()
 
 
 def main() -> None:
@@ -89,12 +100,15 @@ def main() -> None:
         sys.argv[1:] = any_key(sys.argv[1:])
         job()
     except Exception as error:
-        if "tasks.folders" in sys.modules:
-            get_method("tasks.folders.remove_unused_sweeps")()
         sys.exit(get_method("tasks.messages.report")(error, SHOW_TRACEBACK))
     except KeyboardInterrupt:
         sys.exit(130)
+    except SystemExit as end:
+        if end.code in (130, 143) and "tasks.sweeps" in sys.modules:
+            print(get_method("tasks.sweeps.how_to_go_on")(), end="", flush=True)
+        raise
     finally:
+        end_sweep()
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -1,4 +1,4 @@
-"""The callback that times `python run.py` from inside, for the benchmarks."""
+"""The callbacks that time `python run.py` from inside, for the benchmarks."""
 
 import time
 from typing import Any
@@ -23,3 +23,31 @@ class Clock(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit" and self.start is not None:
             tell(epoch=time.process_time() - self.start)
+
+
+class AccuracyClock(Callback):
+    """Tells what it took to reach each validation's accuracy, and the test accuracy at the end.
+
+    A point of `curve` is (processor time of training so far, that of the process since its start, accuracy).
+    """
+
+    def __init__(self) -> None:
+        self.training = 0.0
+        self.start: float | None = None
+        self.curve: list[tuple[float, float, float]] = []
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.start = time.process_time()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.start is not None:
+            self.training += time.process_time() - self.start
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.start is not None:
+            accuracy = float(trainer.callback_metrics["val/accuracy"])
+            self.curve.append((self.training, time.process_time(), accuracy))
+            self.start = time.process_time()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        tell(curve=self.curve, test=float(trainer.callback_metrics["test/accuracy"]))

@@ -11,7 +11,7 @@ from itertools import islice
 from tempfile import TemporaryDirectory
 
 import torch
-from lightning import LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
@@ -62,11 +62,12 @@ class ResidentBatches:
 class CommonTemplate(LightningModule):
     """What the usual Lightning templates do: a metric object and a log entry at every step."""
 
-    def __init__(self) -> None:
+    def __init__(self, net: nn.Module) -> None:
         super().__init__()
-        self.net = LeNet5(channels_last=False)
+        self.net = net
         self.train_accuracy = MulticlassAccuracy(10, average="micro")
         self.val_accuracy = MulticlassAccuracy(10, average="micro")
+        self.test_accuracy = MulticlassAccuracy(10, average="micro")
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
@@ -83,6 +84,11 @@ class CommonTemplate(LightningModule):
         self.val_accuracy(logits, labels)
         self.log("val/loss", F.cross_entropy(logits, labels), prog_bar=True)
         self.log("val/accuracy", self.val_accuracy, prog_bar=True)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        images, labels = batch
+        self.test_accuracy(self.net(images), labels)
+        self.log("test/accuracy", self.test_accuracy)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters())
@@ -128,25 +134,28 @@ def per_image(batches: int | None) -> None:
     plain_epoch(LeNet5(), *loaders, batches)
 
 
+def template_trainer(folder: str, clock: Callback, epochs: int, batches: int | None) -> Trainer:
+    """A Trainer with the logger and the checkpoints that the usual Lightning templates have, and a clock."""
+    return Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        limit_train_batches=batches,
+        limit_val_batches=batches,
+        limit_test_batches=batches,
+        logger=TensorBoardLogger(folder),
+        callbacks=[clock, ModelCheckpoint(f"{folder}/checkpoints", monitor="val/accuracy", mode="max", save_last=True)],
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
 def common_template(batches: int | None) -> None:
     transform = Compose([ToTensor(), Normalize((0.1307,), (0.3081,))])
     train, val = (PilImages(split, transform) for split in splits())
+    loaders = DataLoader(train, BATCH_SIZE, shuffle=True), DataLoader(val, VALIDATION_BATCH_SIZE)
     with TemporaryDirectory() as folder:
-        trainer = Trainer(
-            max_epochs=1,
-            accelerator="cpu",
-            limit_train_batches=batches,
-            limit_val_batches=batches,
-            logger=TensorBoardLogger(folder),
-            callbacks=[
-                Clock(),
-                ModelCheckpoint(f"{folder}/checkpoints", monitor="val/accuracy", mode="max", save_last=True),
-            ],
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
-        loaders = DataLoader(train, BATCH_SIZE, shuffle=True), DataLoader(val, VALIDATION_BATCH_SIZE)
-        trainer.fit(CommonTemplate(), *loaders)
+        trainer = template_trainer(folder, Clock(), 1, batches)
+        trainer.fit(CommonTemplate(LeNet5(channels_last=False)), *loaders)
 
 
 PLAIN: dict[str, Callable[[int | None], None]] = {

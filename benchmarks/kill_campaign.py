@@ -125,6 +125,8 @@ def interrupt(recipe: str, kills: int, seed: int, place: Path, temporary: Path) 
         last = next(folder.rglob("last.ckpt"), None)
         if last is None or not equal(torch.load(last, weights_only=True), expected):
             report.unequal.append(f"run {run}: ends with other weights")
+        faults = len(report.corrupt) + len(report.unequal)
+        print(f"{recipe}: {done} of {kills} kills in {run} runs, {faults} faults", flush=True)
     return report._replace(resumed=resumed, restarted=restarted)
 
 

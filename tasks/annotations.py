@@ -119,7 +119,11 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     """
     >>> suggestion("max_epoch", ["max_epochs", "max_steps"])
     ': did you mean max_epochs?'
+    >>> suggestion("tasg", ["task", "tags", "trainer"])
+    ': did you mean tags or task?'
     """
     names = [str(other) for other in known]
-    close = difflib.get_close_matches(name, names, n=1)
-    return f": did you mean {close[0]}?" if close else f": choose one of {', '.join(sorted(names))}"
+    close = difflib.get_close_matches(name, names, n=3)
+    alike = [difflib.SequenceMatcher(None, name, other).ratio() for other in close]
+    best = sorted(other for other, ratio in zip(close, alike, strict=True) if ratio == max(alike))
+    return f": did you mean {' or '.join(best)}?" if best else f": choose one of {', '.join(sorted(names))}"

@@ -28,9 +28,16 @@ GIVEN = {
 }
 
 
+# Of a run or a tag; a part of folders' names.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=50)]
+
+
 class TopLevel(TypedDict):
     """The keys of a config that no class takes."""
 
+    name: Name | None
+    tags: list[Name]
+    description: Annotated[str, Field(max_length=1000)] | None
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     ckpt_path: LocalPath | None
     init_from: LocalPath | None

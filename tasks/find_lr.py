@@ -1,5 +1,8 @@
 """task=find_lr: L. N. Smith's range test, "Cyclical Learning Rates for Training Neural Networks", 2017, section 3.3."""
 
+import io
+import sys
+from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,9 +52,9 @@ def find_lr(
     datamodule.prepare_data()
     datamodule.setup("fit")
     facts = describe(model, datamodule, trainer)
-    finder = Tuner(trainer).lr_find(
-        model, datamodule=datamodule, min_lr=min_lr, max_lr=max_lr, num_training=steps, update_attr=False
-    )
+    options = {"min_lr": min_lr, "max_lr": max_lr, "num_training": steps, "update_attr": False}
+    with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):  # its bar is for a terminal
+        finder = Tuner(trainer).lr_find(model, datamodule=datamodule, **options)  # type: ignore[arg-type]
     assert finder is not None
     rates, losses = finder.results["lr"], finder.results["loss"]
     suggestion = finder.suggestion()

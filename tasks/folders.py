@@ -6,10 +6,9 @@ import re
 import shutil
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from tasks.results import atomic_writer
 
@@ -17,11 +16,11 @@ LONGEST_NAME = 120  # characters; file systems allow 255
 CONFIG, OVERRIDES = Path(".hydra", "config.yaml"), Path(".hydra", "overrides.yaml")  # where Hydra's users look for them
 
 
-def new_folder(parent: Path) -> Path:
-    """Makes and returns parent/<date_time>, with a number behind it when that second has one already."""
+def new_folder(parent: Path, *labels: str | None) -> Path:
+    """Makes and returns parent/<date_time>[_<labels>], with a number behind the time when that second has one."""
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     for number in itertools.count(1):
-        folder = parent / (now if number == 1 else f"{now}-{number}")
+        folder = parent / folder_name(now if number == 1 else f"{now}-{number}", *labels)
         try:
             folder.mkdir(parents=True)
             return folder
@@ -31,31 +30,14 @@ def new_folder(parent: Path) -> Path:
     raise AssertionError("unreachable")
 
 
-sweeps: list[Path] = []  # that this process made
+def folder_name(*parts: str | None) -> str:
+    """The parts that there are, in characters that `ckpt_path=` accepts.
 
-
-def sweep_folder() -> str:
-    """A new folder outputs/sweeps/<date_time>; a resolver of conf/config.yaml."""
-    sweeps.append(new_folder(Path("outputs", "sweeps")))
-    return str(sweeps[-1])
-
-
-def remove_unused_sweeps() -> None:
-    """Removes the folders of sweeps that were refused before their first job."""
-    for folder in sweeps:
-        if folder.is_dir() and {path.name for path in folder.rglob("*") if not path.is_dir()} <= {"multirun.yaml"}:
-            shutil.rmtree(folder)
-
-
-def job_folder(number: int, overrides: ListConfig) -> str:
-    """A job's folder in its sweep: its number and what it changes, in characters that `ckpt_path=` accepts.
-
-    >>> job_folder(3, ["model=lenet", "seed=1", "data/augment=crop"])
-    '003_model-lenet_seed-1_data_augment-crop'
+    >>> folder_name("003", "lenet", None, "data/augment=crop")
+    '003_lenet_data_augment-crop'
     """
-    typed: Any = OmegaConf.to_container(overrides) if isinstance(overrides, ListConfig) else overrides
-    changes = [text.removeprefix("++").replace("=", "-") for text in typed if not text.startswith("ckpt_path=")]
-    return f"{number:03d}_{re.sub(r'[^A-Za-z0-9_.-]+', '_', '_'.join(changes))}"[:LONGEST_NAME]
+    text = "_".join(part.replace("=", "-") for part in parts if part)
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text)[:LONGEST_NAME]
 
 
 def run_of_checkpoint(path: str | Path) -> Path | None:
@@ -106,6 +88,15 @@ def lock(folder: Path) -> FileLock:
     except Timeout as error:
         raise ValueError(f"{folder}: another process is writing into this run, wait for it or stop it") from error
     return held
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process is writing into a run's folder."""
+    try:
+        lock(folder).release()
+        return False
+    except ValueError:
+        return True
 
 
 def short(path: str | Path) -> str:

@@ -114,14 +114,14 @@ def unknown_key(error: ConfigCompositionException, cause: ConfigKeyError | None)
     return f"{name} is not in this config: nothing to change"
 
 
-def command(*overrides: str) -> str:
-    """The command that gives these overrides to run.py, quoted for the shell.
+def command(*overrides: str, multirun: bool = False) -> str:
+    """The command that gives these overrides to run.py, quoted for the shell; with `multirun` that of a sweep.
 
     >>> command("ckpt_path=my runs/last.ckpt")
     "python run.py 'ckpt_path=my runs/last.ckpt'"
     """
     program = INSTALLED if Path(sys.argv[0]).name == INSTALLED else "python run.py"
-    return f"{program} {shlex.join(for_hydra(text) for text in overrides)}"
+    return f"{program} {'-m ' if multirun else ''}{shlex.join(for_hydra(text) for text in overrides)}"
 
 
 def for_hydra(override: str) -> str:

@@ -101,7 +101,7 @@ def show_results(results: Mapping[str, Any], trainer: Trainer) -> None:
     table = results_table(results)
     if table.rows:
         table.print(min_width=WIDTH)
-    if description := results.get("description"):
+    if description := results.get("metrics_description"):
         print(textwrap.fill(one_line(description), WIDTH))
     if "seconds" in results:
         print(f"training     {results['seconds']:.1f} s, {results['images_per_second']:,.0f} images/s")

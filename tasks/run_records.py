@@ -11,7 +11,11 @@ from tasks.results import MAX_BYTES, RESULTS
 
 MOST = 1e18  # the size of a number that is summed up, drawn and written
 STATUSES = ("finished", "failed", "interrupted", "diverged")
-TEXTS = ("task", "model", "data", "experiment", "device", "precision", "reason", "started")
+TEXTS = (
+    *("task", "model", "data", "experiment", "name", "description", "init_from", "device", "precision", "reason"),
+    *("started", "best_checkpoint", "last_checkpoint"),
+)
+LISTS = ("overrides", "tags")  # of texts
 COUNTS = ("parameters", "macs", "epochs", "seconds", "images_per_second")  # 0 or more
 NUMBERS = ("objective", "seed")
 STAGES = ("test", "val", "samples")  # where a metric was measured, the first that a run has counts
@@ -19,6 +23,7 @@ SHARES = (
     *("accuracy", "high_quality", "nearest_neighbour_accuracy"),
     *("nearest_neighbour_accuracy_real", "nearest_neighbour_accuracy_fake"),
 )
+WITHOUT_NET = ("leaderboard", "runs", "fetch")  # tasks that build nothing, and so wait for no framework
 METRICS = (*SHARES, "fid", "fid_floor", "fid_relative", "modes", "modes_kl")  # that a table of results needs
 
 Record = dict[str, Any]
@@ -33,6 +38,36 @@ def collect(folder: Path, every_task: bool = False) -> list[Record]:
     return [record for record in records if every_task or record["task"] == "train"]
 
 
+def existing(runs: str) -> Path:
+    """The folder `task.runs`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not Path(runs).is_dir():
+        raise ValueError(f"task.runs={runs}: no such folder")
+    return Path(runs)
+
+
+def select(records: list[Record], **wanted: str | None) -> list[Record]:
+    """The records with these values; a tag is one of several that a run may have.
+
+    Raises:
+        ValueError: there is none; says which values there are.
+    """
+    if not records:
+        raise ValueError("task.runs: no run is there")
+    for key, value in wanted.items():
+        if value is None:
+            continue
+        found = {id(record): record.get("tags") or [] if key == "tag" else [record.get(key)] for record in records}
+        known = sorted({str(text) for texts in found.values() for text in texts if text})
+        records = [record for record in records if value in found[id(record)]]
+        if not records:
+            raise ValueError(f"task.{key}={value}: no such run; there are {', '.join(known[:20]) or 'none with any'}")
+    return records
+
+
 def run_folders(folder: Path) -> Iterator[Path]:
     """Folders with the config of a run that began, or with the record of one that was refused before."""
     begun = {config.parent.parent for config in folder.rglob(".hydra/overrides.yaml")}
@@ -42,8 +77,9 @@ def run_folders(folder: Path) -> Iterator[Path]:
 def read_run(folder: Path) -> Record:
     """The record of one run; `folder` in it is where the run lies now."""
     overrides = read_overrides(folder / ".hydra" / "overrides.yaml")
-    task = next((text.removeprefix("task=") for text in overrides if text.startswith("task=")), "train")
-    otherwise = {"task": task, "overrides": overrides}
+    typed = {key: value for key, equals, value in (text.partition("=") for text in overrides) if equals}
+    known: Record = {key: typed[key] for key in ("model", "data", "name", "seed") if key in typed}
+    otherwise = {"task": typed.get("task", "train"), "overrides": overrides, **known}
     try:
         record = otherwise | read_record(folder / RESULTS)
     except FileNotFoundError:
@@ -101,9 +137,10 @@ def check_record(record: Any) -> None:
     for key in TEXTS:
         if not isinstance(record.get(key), str | None):
             refuse(key, record, "text")
-    overrides = record.get("overrides", [])
-    if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
-        refuse("overrides", record, "a list of texts")
+    for key in LISTS:
+        texts = record.get(key, [])
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            refuse(key, record, "a list of texts")
     for key in {*COUNTS, *NUMBERS} & record.keys():
         if record[key] is not None and not is_number(record[key], 0 if key in COUNTS else -MOST):
             refuse(key, record, "a number" if key in NUMBERS else "a number of 0 or more")

@@ -1,12 +1,10 @@
 """One run of the command line: its config is checked, it gets a folder and a lock, and its outcome is recorded."""
 
+import multiprocessing
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from hydra.types import RunMode
@@ -16,10 +14,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from tasks import folders
 from tasks.config import ConfigError, check_config
 from tasks.messages import MISTAKES, command
-from tasks.results import read_results, write_results
+from tasks.results import RESULTS, read_results, write_results
+from tasks.run_records import WITHOUT_NET, read_run
+from tasks.signals import signal_of, stoppable
 
 FOLDER_VARIABLE = "CLASSIC_NETS_FOLDER"  # tells the processes that Lightning starts beside this one where the run lies
-WITHOUT_NET = ("leaderboard", "fetch")  # tasks that build nothing, and so wait for no framework
+stopped: list[int] = []  # signals that ended a task in this process
 
 
 def run_task(cfg: DictConfig, hydra: DictConfig | None = None) -> float | None:
@@ -33,19 +33,44 @@ def run_task(cfg: DictConfig, hydra: DictConfig | None = None) -> float | None:
         ValueError: a user's mistake; nothing was written unless the message names a folder.
         SystemExit: a signal ended the run, with status 128 + its number.
     """
-    in_sweep = hydra is not None and hydra.mode == RunMode.MULTIRUN
-    try:
-        cfg = prepare(cfg, hydra)
-        check_sweep(cfg, in_sweep)
-    except Exception as error:
-        if in_sweep and hydra is not None:
-            record_early_failure(hydra, error)
-        raise
+    if hydra is not None and hydra.mode == RunMode.MULTIRUN:
+        return run_job(cfg, hydra)
+    cfg = prepare(cfg, hydra)
     task = get_method(cfg.task._target_)  # with its imports, which an interrupt can leave half done
     with stoppable():
         resumed = folders.run_of_checkpoint(cfg.ckpt_path) if cfg.ckpt_path and task_name(cfg) == "train" else None
-        folder = Path(hydra.runtime.output_dir) if in_sweep else resumed or folder_of(cfg)  # type: ignore[union-attr]
-        return record_task(cfg, task, folder.absolute(), resumed is not None, not in_sweep)
+        folder = resumed or folder_of(cfg)
+        return record_task(cfg, task, folder.absolute(), resumed is not None)
+
+
+def run_job(cfg: DictConfig, hydra: DictConfig) -> float | None:
+    """Runs a job of a sweep in the folder that Hydra made: begins it, or goes on with it, if it has not finished.
+
+    Raises:
+        SystemExit: a signal ended it, or an earlier job of this process of a parallel sweep.
+    """
+    folder = Path(hydra.runtime.output_dir)
+    parent = multiprocessing.parent_process()
+    if parent is not None and os.getppid() != parent.pid:
+        os._exit(1)  # the sweep was killed
+    if parent is not None and stopped:
+        raise SystemExit(128 + stopped[0])
+    earlier = read_run(folder) if (folder / RESULTS).exists() else {}
+    if earlier.get("status") == "finished":
+        return earlier.get("objective")
+    try:
+        cfg = prepare(cfg, hydra)
+        check_strategy(cfg.trainer)
+        last = folder / "checkpoints" / "last.ckpt"
+        resumed = task_name(cfg) == "train" and last.is_file() and folders.run_of_checkpoint(last) is not None
+    except Exception as error:
+        record_early_failure(hydra, error)
+        raise
+    if resumed:
+        cfg.ckpt_path, cfg.init_from = str(last), None
+    task = get_method(cfg.task._target_)
+    with stoppable():
+        return record_task(cfg, task, folder.absolute(), resumed, alone=False)
 
 
 def prepare(cfg: DictConfig, hydra: DictConfig | None = None) -> DictConfig:
@@ -63,9 +88,9 @@ def prepare(cfg: DictConfig, hydra: DictConfig | None = None) -> DictConfig:
     return complete(cfg, list(cfg.overrides))
 
 
-def check_sweep(cfg: DictConfig, in_sweep: bool) -> None:
-    """Refuses what would start the whole sweep again in a second process."""
-    if in_sweep and str(cfg.trainer.get("strategy")) == "ddp" and cfg.trainer.devices not in (1, "1"):
+def check_strategy(trainer: DictConfig) -> None:
+    """Refuses what would start a whole sweep again in a second process."""
+    if str(trainer.get("strategy")) == "ddp" and trainer.devices not in (1, "1"):
         raise ConfigError("trainer.strategy", "cannot be used in a sweep: use ddp_spawn or ddp_fork there", "ddp")
 
 
@@ -94,13 +119,14 @@ def task_name(cfg: DictConfig) -> str:
 
 
 def folder_of(cfg: DictConfig) -> Path:
-    """A new folder outputs/<model>/<data>/<date_time>, or that of the process which started this one."""
+    """A new folder outputs/<model>/<data>/<date_time>[_<task>][_<experiment>][_<name>], or a helper's parent's."""
     if (folder := os.environ.get(FOLDER_VARIABLE)) and is_helper_process():
         return Path(folder)
     if task_name(cfg) in WITHOUT_NET:
-        return folders.new_folder(Path("outputs", task_name(cfg)))
+        return folders.new_folder(Path("outputs", task_name(cfg)), cfg.name)
     names = [str(cfg.choices.get(part) or "own") for part in ("model", "data")]
-    return folders.new_folder(Path("outputs", *names))
+    task = None if task_name(cfg) == "train" else task_name(cfg)
+    return folders.new_folder(Path("outputs", *names), task, cfg.choices.get("experiment"), cfg.name)
 
 
 def is_helper_process() -> bool:
@@ -131,7 +157,11 @@ def record_task(
         "status": "finished",
         "task": task_name(cfg),
         **OmegaConf.to_container(cfg.choices),  # type: ignore[dict-item]
+        "name": cfg.name,
+        "tags": list(cfg.tags),
+        "description": cfg.description,
         "seed": cfg.seed,
+        "init_from": init_from(cfg),
         "overrides": list(cfg.overrides),
         "folder": str(folder),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -140,14 +170,16 @@ def record_task(
         folders.write_config(cfg, folder)
     keep = resumed  # the record of a resumed run, until there is a better one
     try:
-        record |= task(cfg, folder, **settings)
-        keep = False
+        outcome = task(cfg, folder, **settings)
+        record |= outcome
+        keep = not outcome and alone and folders.remove_unused(folder)  # a list leaves nothing
         return record.get("objective")
     except (KeyboardInterrupt, SystemExit) as stop:
         number = signal_of(stop)
         record |= {"status": "interrupted", "reason": f"stopped by {number.name}"}
         keep = read_results(folder).get("status") == "finished"
-        print_resume_command(cfg, folder)
+        stopped.append(number)
+        print(how_to_resume(cfg, folder) if alone else "Stopped.", flush=True)  # a sweep's own command goes on
         raise SystemExit(128 + number) from stop
     except Exception as error:
         record |= {"status": getattr(error, "status", "failed"), "reason": f"{type(error).__name__}: {error}"}
@@ -182,40 +214,16 @@ def record_early_failure(hydra: DictConfig, error: Exception) -> None:
     write_results(folder, record | {"folder": str(folder), "reason": f"{type(error).__name__}: {error}"})
 
 
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Makes SIGTERM and Ctrl-C exits that can be recorded, and restores their earlier handlers afterwards."""
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    try:
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        signal.signal(signal.SIGTERM, terminate)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    except ValueError:  # not in the main thread, which alone gets signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def init_from(cfg: DictConfig) -> str | None:
+    """The checkpoint that a run started from, also of one that goes on."""
+    typed = (text.removeprefix("init_from=") for text in cfg.overrides if text.startswith("init_from="))
+    return cfg.init_from or next(typed, None)
 
 
-def signal_of(stop: BaseException) -> signal.Signals:
-    """The signal behind an exit: `train` tells it by its status, Lightning by an exception of its own for SIGTERM."""
-    by_lightning = type(stop).__name__ == "SIGTERMException"
-    by_status = isinstance(stop, SystemExit) and stop.code == 128 + signal.SIGTERM
-    return signal.SIGTERM if by_lightning or by_status else signal.SIGINT
-
-
-def print_resume_command(cfg: DictConfig, folder: Path) -> None:
-    if task_name(cfg) != "train":
-        print("Stopped.", flush=True)
-        return
+def how_to_resume(cfg: DictConfig, folder: Path) -> str:
     last = folder / "checkpoints" / "last.ckpt"
+    if task_name(cfg) != "train":
+        return "Stopped."
     if last.is_file():
-        print(f"Stopped. To resume: {command(f'ckpt_path={folders.short(last)}')}", flush=True)
-    else:
-        print("Stopped before the first checkpoint: there is nothing to resume.", flush=True)
+        return f"Stopped. To resume: {command(f'ckpt_path={folders.short(last)}')}"
+    return "Stopped before the first checkpoint: there is nothing to resume."

@@ -16,13 +16,16 @@ Row = Mapping[str, Any]
 class Column(NamedTuple):
     """A column: its name in the rows and in CSV, its title for readers, and how a row's value is written for them.
 
-    Without `text` the value is written as it is, None as an empty cell.
+    Without `text` the value is written as it is, None as an empty cell. An optional column is left out on a terminal
+    that is too narrow for it; cells that must not be wrapped can be copied from there.
     """
 
     key: str
     title: str = ""
     text: Callable[[Row], str] | None = None
     right: bool = False
+    optional: bool = False
+    no_wrap: bool = False
 
     @property
     def header(self) -> str:
@@ -57,15 +60,26 @@ class Table:
         """Prints the table, at least `min_width` characters wide if its content needs them."""
         from rich.box import SIMPLE_HEAD
         from rich.console import Console
+        from rich.measure import Measurement
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        table = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for column in self.columns:
-            table.add_column(Text(column.header), justify="right" if column.right else "left", overflow="fold")
-        for row in self.rows:
-            table.add_row(*(Text(one_line(column.cell(row))) for column in self.columns))
-        Console(width=max(min_width, Console().width)).print(table)
+        console = Console(width=max(min_width, Console().width))
+        wide = console.options.update(width=10_000)
+        for columns in (self.columns, [column for column in self.columns if not column.optional]):
+            table = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+            for column in columns:
+                table.add_column(
+                    Text(column.header),
+                    justify="right" if column.right else "left",
+                    overflow="fold",
+                    no_wrap=column.no_wrap,
+                )
+            for row in self.rows:
+                table.add_row(*(Text(one_line(column.cell(row))) for column in columns))
+            if Measurement.get(console, wide, table).maximum <= console.width:
+                break
+        console.print(table)
 
     def to_markdown(self) -> str:
         """The table in GitHub's Markdown, without a line break at its end."""
@@ -76,13 +90,28 @@ class Table:
         return "\n".join([header, f"|{rule}", *body])
 
     def to_csv(self) -> str:
-        """The values as they are, under the columns' keys."""
+        """The values as they are, under the columns' keys; texts that a spreadsheet would compute get an apostrophe."""
         file = io.StringIO()
         keys = [column.key for column in self.columns]
         writer = csv.DictWriter(file, keys, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self.rows)
+        writer.writerows({key: without_formula(row.get(key)) for key in keys} for row in self.rows)
         return file.getvalue().encode("utf-8", "backslashreplace").decode()  # names of files that are no UTF-8
+
+
+def without_formula(value: Any) -> Any:
+    """A value as a spreadsheet shows it, where it would take a text that begins so for a formula.
+
+    >>> without_formula("=cmd()"), without_formula("-0.5"), without_formula(-0.5)
+    ("'=cmd()", '-0.5', -0.5)
+    """
+    if (
+        isinstance(value, str)
+        and re.match(r"[=+\-@\t\r]", value)
+        and not re.fullmatch(r"[+-]?[\d.]+(e[+-]?\d+)?", value)
+    ):
+        return f"'{value}"
+    return value
 
 
 def one_line(text: str) -> str:

@@ -215,4 +215,4 @@ def test_model(
     stage(model, datamodule=datamodule, verbose=False)
     described = [getattr(callback, "description", "") for callback in trainer.callbacks]  # type: ignore[attr-defined]
     results: dict[str, Any] = numbers(trainer.callback_metrics)
-    return results | ({"description": "; ".join(filter(None, described))} if any(described) else {})
+    return results | ({"metrics_description": "; ".join(filter(None, described))} if any(described) else {})

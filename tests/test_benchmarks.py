@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import benchmarks
-from benchmarks import contenders, cpu_steps, measure, throughput
+from benchmarks import contenders, cpu_steps, measure, rivals, throughput, time_to_accuracy
 from datamodules.mnist import MNIST
 
-COVERED = {"clock", "contenders", "cpu_steps", "kill_campaign", "measure", "throughput"}
+COVERED = {"clock", "contenders", "cpu_steps", "kill_campaign", "measure", "rivals", "throughput", "time_to_accuracy"}
 
 
 def test_every_module_is_covered_here() -> None:
@@ -46,6 +46,38 @@ def test_table_names_the_reference_and_the_processor(capsys: pytest.CaptureFixtu
     assert "0.67" in out  # ours, 2 s, against the fastest plain loop, 3 s
     assert f"ratio to '{next(iter(contenders.PLAIN))}'" in out
     assert measure.machine() in out
+
+
+@pytest.mark.filterwarnings("ignore:The number of training batches", "ignore:.*does not have many workers")
+@pytest.mark.parametrize("name", rivals.RIVALS)
+def test_rival_tells_its_curve_and_its_test_accuracy(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rivals.main([name, "mnist", "0", "--epochs", "2", "--batches", "2"])
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith(measure.RESULT)]
+    result = json.loads(told[-1].removeprefix(measure.RESULT))
+    (first, began, accuracy), (last, ended, _) = result["curve"]
+    assert 0 < first < last < ended
+    assert began < ended
+    assert 0 <= accuracy <= 1
+    assert 0 < result["test"] <= 1
+
+
+def test_seconds_to_an_accuracy_are_medians_over_the_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+    curves = [[(seed, 10.0 + seed, 0.98), (2.0 * seed, 20.0, 0.99)] for seed in (1.0, 2.0, 6.0)]
+    costs = [measure.Cost(1.0, 2.0, 3, {"curve": curve, "test": 0.97}) for curve in curves]
+    assert time_to_accuracy.seconds_to(costs, 0.98) == (2.0, 12.0)
+    never = measure.Cost(1.0, 2.0, 3, {"curve": [(1.0, 2.0, 0.5)], "test": 0.5})
+    assert time_to_accuracy.seconds_to([*costs[:2], never], 0.99) == (4.0, 20.0)  # an infinite time is the largest
+    time_to_accuracy.show({time_to_accuracy.COMMANDS[0]: costs, rivals.EXAMPLE: costs}, (0.98, 0.994))
+    out = capsys.readouterr().out
+    assert "2.0 (12.0)" in out  # of a command also the time since its start
+    assert measure.machine() in out
+
+
+@pytest.mark.slow
+def test_time_to_accuracy_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    time_to_accuracy.main(["--seeds", "0", "--epochs", "1", "--batches", "2"])
+    out = capsys.readouterr().out
+    assert all(name in out for name in (*time_to_accuracy.COMMANDS, *rivals.RIVALS))
 
 
 @pytest.mark.slow

@@ -493,6 +493,19 @@ def test_stored_floors_are_what_would_be_computed(name: str, stage: str, count: 
         assert scores[0][score] == pytest.approx(scores[1][score], rel=1e-2, abs=5e-3), score
 
 
+def test_without_pixels_the_other_scores_and_their_floors_are_the_same() -> None:
+    data, _ = digits()
+    model = instantiate(compose("model=gan", "model.network.width=0.1").model)
+    both, features = GANEvaluation(), GANEvaluation(pixels=False)
+    scores = []
+    for evaluation in (both, features):
+        evaluation.check(model, data)
+        scores.append(evaluation.image_scores(model, data, "test", 100))
+    assert scores[1].items() <= scores[0].items()
+    assert not [name for name in scores[1] if name.startswith(("pixel_", "parzen_"))]
+    assert {"fid", "fid_floor", "precision", "count"} < scores[1].keys()
+
+
 def test_the_test_images_are_read_at_the_end_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     data, _ = digits()
     evaluation = GANEvaluation()

@@ -11,9 +11,11 @@ import pytest
 from command_line import PLAIN, run, run_well
 from conftest import ROOT
 
-from tasks.leaderboard import SHOWN, make_rows, make_tables, summarize, write_table
+from tasks.leaderboard import SHOWN, make_tables, write_table
 from tasks.leaderboard_plot import draw
-from tasks.run_records import read_run
+from tasks.leaderboard_rows import make_rows, summarize
+from tasks.run_records import collect, read_run
+from tasks.tables import Table
 
 RECORD = {
     **{"status": "finished", "task": "train", "model": "lenet", "data": "mnist", "experiment": None, "seed": 0},
@@ -39,6 +41,10 @@ def leave_run(folder: Path | str, content: str | bytes | None, overrides: str = 
 
 def changed(**changes: Any) -> str:
     return json.dumps(RECORD | {key.replace("__", "/"): value for key, value in changes.items()})
+
+
+def write_all(runs: str) -> None:
+    write_table(Path(runs), Path(), make_rows(collect(Path(runs))))
 
 
 WRONG: list[Any] = ["nan", "", [], {}, True, [[[]]], {"a": {"b": []}}, float("nan"), float("inf"), -1, 10**400, 1e308]
@@ -75,7 +81,7 @@ def test_a_repeated_run_counts_once(capsys: pytest.CaptureFixture[str]) -> None:
     for number, (seed, accuracy) in enumerate([(0, 0.9), (1, 0.7), (0, 0.8)]):
         started = f"2026-01-01T00:00:0{number}+0000"
         leave_run(f"runs/{number}", changed(seed=seed, test__accuracy=accuracy, started=started))
-    write_table(Path("runs"), Path())
+    write_all("runs")
     (row,) = rows(Path())
     assert row["seeds"] == "2"
     assert float(row["accuracy"]) == pytest.approx(0.75)
@@ -102,7 +108,7 @@ def test_table_with_odd_runs_is_written_and_says_so(capsys: pytest.CaptureFixtur
     leave_run("runs/no_words", changed(status="interrupted", reason="stopped by SIGTERM"), overrides="\0- [\n: {")
     (leave_run("runs/folder", None) / "results.json").mkdir()
     (leave_run("runs/link", None) / "results.json").symlink_to("results.json")
-    write_table(Path("runs"), Path())
+    write_all("runs")
     out = capsys.readouterr().out
     for name in ("a_list", "killed", "no_words", "folder", "link"):
         assert f"(runs/{name})" in out
@@ -115,7 +121,7 @@ def test_text_from_outside_is_shown_as_it_is_and_breaks_no_table(capsys: pytest.
     leave_run("runs/a", changed(overrides=[hostile], model=hostile))
     leave_run("runs/b", changed(status="failed", reason=hostile, overrides=[hostile]))
     leave_run("runs/c", GOOD)
-    write_table(Path("runs"), Path())
+    write_all("runs")
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "[/red]" in out
@@ -123,13 +129,13 @@ def test_text_from_outside_is_shown_as_it_is_and_breaks_no_table(capsys: pytest.
     cells = {line.replace("\\|", "").count("|") for line in lines if line.startswith("|")}
     assert len(cells) == 1
     assert not any("<" in line or "![" in line or "\x1b" in line for line in lines)
-    assert rows(Path())[0]["changes"] == hostile or rows(Path())[1]["changes"] == hostile
+    assert f"'{hostile}" in {row["changes"] for row in rows(Path())}
 
 
 @pytest.mark.parametrize("name", ["a\udce9b", "c\u202ed", "e\nf"])
 def test_folder_of_an_odd_name_is_printed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     leave_run(Path(name, "run"), None)
-    write_table(Path(name), Path())
+    write_all(name)
     capsys.readouterr().out.encode()
     assert len(rows(Path())) == 1
 
@@ -146,6 +152,62 @@ def test_leaderboard_task_collects_every_finished_run_below_a_folder() -> None:
     assert "61.7 k" in outcome.out
 
 
+def test_runs_are_filtered_and_failed_ones_shown_only_on_request() -> None:
+    leave_run("outputs/a", changed(tags=["paper", "old"], name="first"))
+    leave_run("outputs/b", changed(data="fashion_mnist", tags=["paper"]))
+    leave_run("outputs/c", changed(model="vgg", status="failed", reason="out of memory", tags=["paper"]))
+    cases: list[tuple[str, list[str], int]] = [
+        ("task.model=lenet", ["fashion_mnist", "mnist"], 0),
+        ("task.data=mnist", ["mnist"], 1),
+        ("task.tag=old", ["mnist"], 0),
+        ("task.failed=true", ["fashion_mnist", "mnist", "mnist"], 0),
+    ]
+    for number, (option, data, hidden) in enumerate(cases):
+        outcome = run_well("task=leaderboard", option, f"name=table{number}")
+        (folder,) = Path("outputs/leaderboard").glob(f"*_table{number}")
+        table = rows(folder)
+        assert [row["data"] for row in table] == data
+        assert ("task.failed=true" in outcome.out) == bool(hidden)
+        assert [row["folder"] for row in table if row["status"] == "failed"] == ["outputs/c"] * (number == 3)
+    assert (table[1]["name"], table[1]["tags"]) == ("first", "paper old")
+    for option in ("task.model=alexnet", "task.tag=new"):
+        refused = run("task=leaderboard", option)
+        assert (refused.status, refused.err.count("\n")) == (2, 1)
+        assert option in refused.err
+
+
+def test_row_names_the_best_checkpoint_of_its_seeds_where_it_lies_now(trained: Path) -> None:
+    for seed, objective in ((0, 0.98), (1, 0.99), (2, 0.97)):
+        best = {
+            "best_checkpoint": "/elsewhere/checkpoints/best.ckpt",
+            "objective": objective,
+            "val/accuracy": objective,
+        }
+        folder = leave_run(f"runs/{seed}", json.dumps(RECORD | best | {"seed": seed}))
+        (folder / "checkpoints").symlink_to(trained / "checkpoints")
+    write_all("runs")
+    (row,) = rows(Path())
+    assert (row["folder"], row["checkpoint"]) == ("runs/1", "runs/1/checkpoints/best.ckpt")
+    metrics = {"objective": 20.0, "val/fid": 20.0}
+    better = RECORD | {"best_checkpoint": "x", "objective": 10.0, "val/fid": 10.0, "folder": "better"}
+    assert summarize(("gan", "mnist", "", "", "cpu"), [RECORD | metrics | {"folder": "a"}, better | {"seed": 1}])[
+        "folder"
+    ] == ("better")
+
+
+def test_folder_is_shown_where_the_terminal_is_wide_enough(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_run("runs/in_a_folder", GOOD)
+    write_all("runs")
+    monkeypatch.setenv("COLUMNS", "80")
+    Table(SHOWN, make_rows(collect(Path("runs")))).without_empty_columns().print(min_width=60)
+    wide, narrow = capsys.readouterr().out.split("dashboard")
+    assert "runs/in_a_folder" in wide
+    assert "in_a_folder" not in narrow
+    assert "lenet" in narrow
+
+
 def test_leaderboard_imports_no_framework() -> None:
     leave_run("outputs/a", GOOD)
     code = "import sys; sys.argv = ['run.py', 'task=leaderboard']; import runpy; "
@@ -158,7 +220,7 @@ def test_leaderboard_imports_no_framework() -> None:
 
 def test_run_that_was_killed_is_listed_as_such() -> None:
     leave_run("outputs/a", None)
-    outcome = run("task=leaderboard")
+    outcome = run("task=leaderboard", "task.failed=true")
     assert "no results.json: still running, or killed" in outcome.out
 
 
@@ -172,7 +234,7 @@ def test_sweep_with_an_unknown_model_leaves_nothing_behind() -> None:
 
 def shown(records: list[dict[str, Any]]) -> dict[str, str]:
     """The cells of the only row."""
-    (table,) = make_tables([summarize(("gan", "mnist", "", "cpu"), records)])
+    (table,) = make_tables([summarize(("gan", "mnist", "", "", "cpu"), records)])
     return {column.header: column.cell(table.rows[0]) for column in table.columns}
 
 

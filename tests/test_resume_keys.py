@@ -1,5 +1,6 @@
 """Each key, changed on a run that is resumed, is applied or refused in one line before anything is written."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def test_every_key_of_the_config_may_change_or_may_not(half_done: Path) -> None:
         assert found == ([key] if is_fixed else []), key
         (fixed_parts if is_fixed else free_parts).add(path[0])
     assert fixed_parts == {"model", "data", "seed", "trainer", "callbacks"}
-    assert free_parts == {"trainer", "callbacks", "compile"}
+    assert free_parts == {"trainer", "callbacks", "compile", "name", "tags", "description"}
 
 
 REFUSED = (
@@ -135,6 +136,28 @@ def test_run_that_its_budget_ended_goes_on_with_a_larger_one(budget: str) -> Non
     steps = checkpoint_of(folder)["global_step"]
     run_well(f"ckpt_path={folder}/checkpoints/last.ckpt", "trainer.max_time=null", f"trainer.max_steps={steps + 12}")
     assert checkpoint_of(folder)["global_step"] == steps + 12
+
+
+def test_command_that_trains_longer_with_a_new_schedule_runs_as_it_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "my runs (1) = 试"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    run_well(
+        "model=lenet", *PLAIN, "trainer.max_epochs=1", "name=first", "description='a, b'", "experiment=lenet_mnist"
+    )
+    first = only_run().rename(place / "a run = 1")
+    outcome = run(f"ckpt_path='{first}/checkpoints/last.ckpt'", "trainer.max_epochs=2")
+    assert_refused(outcome, "trainer.max_epochs")
+    _, _, printed = outcome.err.rstrip("\n").partition("python run.py ")
+    run_well(*shlex.split(printed))
+    results = results_of(only_run("outputs"))
+    assert results["init_from"] == f"{first}/checkpoints/last.ckpt"
+    assert (results["epochs"], results["experiment"], results["model"]) == (2, "lenet_mnist", "lenet")
+    settings = [OmegaConf.load(folder / ".hydra" / "config.yaml") for folder in (first, only_run("outputs"))]
+    assert settings[0].model == settings[1].model
+    assert settings[0].data == settings[1].data
 
 
 def test_planned_schedule_of_another_length_names_the_command_of_a_new_run(trained: Path) -> None:

@@ -159,7 +159,7 @@ class PairwiseDistances:
 
     def kernel_sum(self, chunk: Tensor) -> Tensor:
         """The sum of exp(-d^2 / (2 s)) over a chunk, which is overwritten."""
-        return chunk.mul_(-0.5 / self.bandwidth).exp_().sum(1).sum(dtype=torch.double)
+        return chunk.mul_(-0.5 / self.bandwidth).exp_().sum(dtype=torch.double)
 
     def kernel_mmd(self) -> dict[str, Tensor]:
         """See the function `kernel_mmd`."""

@@ -117,6 +117,7 @@ class GANEvaluation(Evaluation):
         final_count: images of each set in `trainer.validate` and `trainer.test`.
         gan_train_count: generated images to train the LeNet-5 on, fewer where there are fewer real ones; 0 = none.
         scoring_net: one of `gan.scores.scoring_net.PRETRAINED`; None = that of the data set.
+        pixels: whether distances between pixels are computed too, and with them Parzen's log-likelihood.
     """
 
     def __init__(
@@ -126,10 +127,12 @@ class GANEvaluation(Evaluation):
         final_count: SampleCount = 10_000,
         gan_train_count: Index = 10_000,
         scoring_net: ScoringNetName | None = None,
+        pixels: bool = True,
     ) -> None:
         super().__init__(every_n_epochs, count, final_count)
         self.gan_train_count = gan_train_count
         self.scoring_net_name = scoring_net
+        self.pixels = pixels
         self.scoring_net: ScoringNet | None = None
         self.floors = load_floors()  # those that are not stored are computed once
 
@@ -182,15 +185,15 @@ class GANEvaluation(Evaluation):
         parzen_images = data.val_split.images[:PARZEN_VALIDATION].to(device) if with_parzen else None
         validation = None if parzen_images is None else data.transform(parzen_images)
         with torch.autocast(device.type, enabled=False):
-            scores = image_scores(net, real, fake, validation, self.report)
+            scores = image_scores(net, real, fake, validation, self.pixels, self.report)
             key = fingerprint(PRETRAINED[net.name].sha256, real, train, validation)
             if key not in self.floors:
-                self.floors[key] = image_scores(net, real, train, validation, self.report_floor)
+                self.floors[key] = image_scores(net, real, train, validation, self.pixels, self.report_floor)
             if labels is not None:
                 predicted = net.logits(net.features_of_all(fake)).argmax(1)
                 scores["gan_test_accuracy"] = (predicted == labels.to(device)).float().mean().item()
         net.cpu()
-        floors = {f"{name}_floor": value for name, value in self.floors[key].items()}
+        floors = {f"{name}_floor": value for name, value in self.floors[key].items() if name in scores}
         return scores | floors | {"count": float(count)}
 
     @torch.no_grad()

@@ -1,0 +1,167 @@
+"""task=runs: a list of all runs, two of them side by side, and the end of those that failed."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from omegaconf import DictConfig
+from pydantic import Field
+
+from datamodules.contract import LocalPath
+from tasks import folders
+from tasks.leaderboard_rows import list_changes, summarize, tags_of
+from tasks.results import RESULTS
+from tasks.run_records import WITHOUT_NET, Record, collect, existing, select
+from tasks.tables import Column, Row, Table, one_line
+
+TwoFolders = Annotated[list[LocalPath], Field(min_length=2, max_length=2)]
+Deleted = Literal["failed", "diverged", "interrupted"]
+# What runs write. A file of another name is a person's, and so is one that was changed after the run had ended.
+WRITTEN = re.compile(
+    r"results\.json|\.lock|\.hydra/(config|overrides)\.yaml|checkpoints/[^/]+\.ckpt|hparams\.yaml|"
+    r"events\.out\.tfevents\.[^/]+|csv_\d+/(metrics\.csv|hparams\.yaml)|projector_config\.pbtxt|"
+    r"\d+/[\w.%\-]+/(tensors\.tsv|metadata\.tsv|sprite\.png)|"
+    r"(leaderboard|comparison|benchmark|summary|predictions|small_data)\.(csv|md)|[\w \-]+\.(png|gif)|"
+    r"(samples|parts)/[\w \-]+\.(png|json)|explain\.html|"
+    r"generated(\.csv|\.json|/[\w\-]+-idx\d-ubyte(\.gz)?|/[\w/ \-]+\.png)"
+)
+TOUCHED_LATER = re.compile(r"\.lock|events\.out\.tfevents\..+")  # by libraries, as the process ends
+SECONDS = 5  # within which the last files of a run are written
+
+
+def runs(
+    cfg: DictConfig,
+    folder: Path,
+    runs: str,
+    model: str | None,
+    data: str | None,
+    tag: str | None,
+    compare: TwoFolders | None,
+    delete: Deleted | None,
+    yes: bool,
+) -> dict[str, Any]:
+    """task=runs: lists the runs below a folder, compares two, or deletes those that did not finish.
+
+    Args:
+        cfg: the config of the task.
+        folder: the task's own, for a comparison; a list leaves none.
+        runs: a folder.
+        model: only runs of this model.
+        data: only runs on this data set.
+        tag: only runs with this tag.
+        compare: the folders of two runs.
+        delete: how a run ended that is to be deleted.
+        yes: deletes without asking.
+
+    Raises:
+        ValueError: there is no such folder, or no such run in it; or nobody can be asked.
+    """
+    if compare is not None:
+        from tasks.runs_compare import compare_runs
+
+        return compare_runs(Path(compare[0]), Path(compare[1]), folder)
+    found = [record for record in collect(existing(runs), every_task=True) if record["task"] not in WITHOUT_NET]
+    records = select(found, model=model, data=data, tag=tag)
+    if delete is not None:
+        delete_runs([record for record in records if record["status"] == delete], delete, yes)
+    else:
+        Table(LISTED, rows_of(records)).without_empty_columns().print()
+    return {}
+
+
+def rows_of(records: list[Record]) -> list[Row]:
+    """One row per run, in the order in which they were started."""
+    ordered = sorted(records, key=lambda record: (record.get("started") or "", record["folder"]))
+    return [
+        record
+        | {"tags": tags_of([record]), "changes": list_changes(record, set()), "metrics": metrics_of(record)}
+        | {"started": (record.get("started") or "")[:16].replace("T", " ")}
+        for record in ordered
+    ]
+
+
+def metrics_of(record: Record) -> str:
+    """The few metrics that tell how good a run's net is."""
+    row = summarize(("",) * 5, [record])
+    if record["status"] != "finished":
+        return ""
+    texts = {"accuracy": "{:.2%}", "fid": "FID {:.3g}", "modes": "{:.4g} modes"}
+    found = [text.format(row[key]).replace("%", " %") for key, text in texts.items() if row[key] is not None]
+    return ", ".join(found) + (" (val)" if found and row["measured_on"] == "validation" else "")
+
+
+LISTED = (
+    Column("started", no_wrap=True),
+    Column("task", text=lambda row: "" if row["task"] == "train" else row["task"]),
+    Column("model"),
+    Column("data"),
+    Column("name"),
+    Column("tags"),
+    Column(
+        "changes", text=lambda row: re.sub(r"(^| )(model|trainer|callbacks)\.", r"\1", row["changes"]), optional=True
+    ),
+    Column("status"),
+    Column("metrics"),
+    Column("folder", no_wrap=True),
+)
+
+
+def delete_runs(records: list[Record], ended: str, yes: bool) -> None:
+    """Deletes the folders of runs, of which nothing but files that runs write may be in them.
+
+    Raises:
+        ValueError: there is no terminal to ask on.
+    """
+    faults = {Path(record["folder"]): fault_of(Path(record["folder"])) for record in records}
+    chosen = [folder for folder, fault in faults.items() if fault is None]
+    for folder, fault in faults.items():
+        print(one_line(f"delete       {folder}" if fault is None else f"keep         {folder}: {fault}"))
+    if not chosen:
+        print(f"Nothing to delete: no run that {ended} and holds nothing else.")
+        return
+    if not yes and not sys.stdin.isatty():
+        raise ValueError(f"task.delete={ended}: there is no terminal to ask on, add task.yes=true to delete these")
+    if not yes and input(f"Delete {len(chosen)} folders? [y/N] ").strip().lower() not in ("y", "yes"):
+        print("Nothing was deleted.")
+        return
+    for folder in chosen:
+        delete_run(folder)
+    print(f"Deleted {len(chosen)}.")
+
+
+def delete_run(folder: Path) -> None:
+    """Removes the files of a run one by one, and the folders that are empty then.
+
+    Raises:
+        ValueError: something came up meanwhile.
+    """
+    if (fault := fault_of(folder)) is not None:
+        raise ValueError(f"{folder}: {fault}")
+    held = folders.lock(folder)
+    try:
+        paths = sorted(folder.rglob("*"), reverse=True)
+        for path in (path for path in paths if not path.is_dir()):
+            path.unlink()
+    finally:
+        held.release()
+    for path in [*(path for path in paths if path.is_dir()), folder]:
+        path.rmdir()
+
+
+def fault_of(folder: Path) -> str | None:
+    """Why a folder is not deleted: it is not a run's, or something in it may be a person's."""
+    if folder.is_symlink() or not all((folder / name).is_file() for name in (RESULTS, folders.CONFIG)):
+        return "not the folder of a run"
+    end = (folder / RESULTS).stat().st_mtime + SECONDS
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            return f"{name} is not a file of the run"
+        if path.is_dir():
+            continue
+        if not WRITTEN.fullmatch(name):
+            return f"{name} is not a file of the run"
+        if path.stat().st_mtime > end and not TOUCHED_LATER.fullmatch(name):
+            return f"{name} was changed after the run"
+    return "a process is writing into it" if folders.is_locked(folder) else None

@@ -1,0 +1,181 @@
+"""Sweeps: one folder per job below the sweep's own, a table at the end; the same command goes on with a stopped one."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from tasks import folders
+from tasks.leaderboard import make_rows, unfinished, write_table
+from tasks.messages import command, report
+from tasks.results import MAX_BYTES, atomic_writer
+from tasks.run_records import collect, read_run
+
+SWEEP = "sweep.json"  # what the sweep is of: the command that began it
+OWN = {SWEEP, "multirun.yaml"}  # the latter is Hydra's
+PATIENCE = 60  # seconds in which jobs that were told to stop write their checkpoints
+
+
+class Begun(NamedTuple):
+    """The sweep of this process."""
+
+    folder: Path
+    command: str  # that goes on with it
+
+
+made: list[Path] = []  # folders of sweeps that this process made
+begun: list[Begun] = []
+
+
+def sweep_folder(overrides: Iterable[str] = ()) -> str:
+    """A new folder outputs/sweeps/<date_time>[_<experiment>][_<name>]; a resolver of conf/config.yaml."""
+    typed = dict(text.lstrip("+").split("=", 1) for text in overrides if "=" in text)
+    labels = (typed.get(key) for key in ("experiment", "name"))
+    made.append(folders.new_folder(Path("outputs", "sweeps"), *(text for text in labels if text and "," not in text)))
+    return str(made[-1])
+
+
+def job_folder(number: int, overrides: Iterable[str], choices: DictConfig, sweep: str) -> str:
+    """The name of a job's folder in its sweep: number, model, data, experiment, and what tells it from other jobs."""
+    shared = set(read_sweep(Path(sweep))["shared"])
+    return job_name(number, [text for text in overrides if text not in shared], choices)
+
+
+def job_name(number: int, differing: Iterable[str], choices: Any) -> str:
+    """
+    >>> job_name(3, ["model=lenet", "++seed=1", "data/augment=crop"], {"model": "lenet", "data": "mnist"})
+    '003_lenet_mnist_seed-1_data_augment-crop'
+    """
+    names = ("model", "data", "experiment")
+    typed = (text.removeprefix("++") for text in differing if not text.startswith("ckpt_path="))
+    changes = [text.removeprefix("++name=") for text in typed if text.split("=")[0] not in names]
+    return folders.folder_name(f"{number:03d}", *(choices.get(name) for name in names), *changes)
+
+
+class SweepCallback(Callback):
+    """Begins a sweep or goes on with one, and writes its table when it ends, failed jobs or not: then status 1."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            begin(config)
+        except (OSError, ValueError) as error:  # which Hydra would turn into a warning
+            raise SystemExit(report(error)) from error
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        folder = Path(config.hydra.sweep.dir)
+        if not jobs_of(folder):
+            print("Error: this sweep has no jobs, one of its options stands for no value", file=sys.stderr)
+            raise SystemExit(2)
+        rows = make_rows(collect(folder, every_task=True))
+        write_table(folder, folder, rows)
+        if unfinished(rows):
+            sys.stdout.flush()
+            raise SystemExit(1)
+
+
+def begin(config: DictConfig) -> None:
+    """Records which command a new sweep is of; checks that it is the same for one that goes on.
+
+    Raises:
+        ValueError: `hydra.sweep.dir` holds another sweep, or files of another kind.
+    """
+    from tasks.run_task import typed
+
+    folder = Path(config.hydra.sweep.dir)
+    settings = json.loads(json.dumps(OmegaConf.to_container(config.hydra.sweeper), default=str))
+    wanted = {"overrides": typed(config.hydra), "sweeper": settings, "shared": shared(config.hydra.overrides.task)}
+    others = [text for text in config.hydra.overrides.hydra if not text.startswith(("hydra.mode", "hydra.sweep.dir"))]
+    go_on = command(*wanted["overrides"], *others, f"hydra.sweep.dir={folders.short(folder.absolute())}", multirun=True)
+    if (folder / SWEEP).is_file():
+        check_same(folder, wanted)
+        statuses = [read_run(job)["status"] for job in jobs_of(folder)]
+        print(f"sweep        goes on; {statuses.count('finished')} of its jobs have finished")
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"hydra.sweep.dir={folder}: is no sweep's folder; name one of outputs/sweeps/, or a new one")
+    else:
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            made.append(folder)
+        with atomic_writer(folder / SWEEP) as file:
+            file.write(json.dumps(wanted, indent=2) + "\n")
+    begun.append(Begun(folder, go_on))
+
+
+def shared(overrides: Iterable[str]) -> list[str]:
+    """The overrides of a sweep that all its jobs have, as Hydra hands them to each.
+
+    >>> shared(["model=lenet,vgg", "++seed=0", "tags=[a, b]", "data=glob(*)"])
+    ['++seed=0', 'tags=[a,b]']
+    """
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    alike = [override for override in parsed if not override.is_sweep_override()]
+    return [f"{override.get_key_element()}={override.get_value_element_as_str()}" for override in alike]
+
+
+def check_same(folder: Path, wanted: dict[str, Any]) -> None:
+    """Refuses to go on with a sweep that another command began: its jobs have other numbers or other settings."""
+    found = read_sweep(folder)
+    if found["overrides"] != wanted["overrides"]:
+        began = command(*found["overrides"], f"hydra.sweep.dir={folder}", multirun=True)
+        raise ValueError(f"hydra.sweep.dir={folder}: resumed only by the command that began it: {began}")
+    if found["sweeper"] != wanted["sweeper"]:
+        raise ValueError(f"hydra.sweep.dir={folder}: resumed only with the hydra.sweeper that began it")
+
+
+def read_sweep(folder: Path) -> dict[str, Any]:
+    """What is recorded of a sweep.
+
+    Raises:
+        ValueError: the file is damaged, or not of a sweep.
+    """
+    path = folder / SWEEP
+    try:
+        record = json.loads(path.read_bytes()[:MAX_BYTES])
+        lists = [record["overrides"], record["shared"]]
+        if all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists):
+            return {"sweeper": None} | record
+    except (ValueError, LookupError, TypeError, RecursionError):
+        pass
+    raise ValueError(f"{path}: is damaged, or not of a sweep: begin a new one, without hydra.sweep.dir")
+
+
+def jobs_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir())
+
+
+def stop_jobs() -> bool:
+    """Ends the processes of a parallel sweep, after each job has written its checkpoint; False where there is none."""
+    processes = multiprocessing.active_children()
+    for process in processes:
+        process.terminate()
+    end = time.monotonic() + PATIENCE
+    jobs = jobs_of(begun[-1].folder) if begun else []
+    while processes and time.monotonic() < end and any(map(folders.is_locked, jobs)):
+        time.sleep(0.1)
+    for process in multiprocessing.active_children():
+        os.kill(process.pid or 0, signal.SIGKILL)  # joblib's have no kill()
+    return bool(processes)
+
+
+def how_to_go_on() -> str:
+    """What a user reads when a signal has ended a sweep; empty where no job has begun."""
+    return f"To go on with the sweep: {begun[-1].command}\n" if begun and jobs_of(begun[-1].folder) else ""
+
+
+def clean_up() -> None:
+    """Removes the folders of sweeps that were refused before their first job; this process's sweep is over."""
+    for folder in made:
+        if folder.is_dir() and {path.name for path in folder.rglob("*") if not path.is_dir()} <= OWN:
+            shutil.rmtree(folder)
+    made.clear()
+    begun.clear()

@@ -1,0 +1,28 @@
+"""task=find_lr: a range test, and the command that trains with its suggestion."""
+
+import re
+from pathlib import Path
+
+import pytest
+from command_line import SMALL, results_of, run, run_well
+from conftest import compose
+
+
+def test_suggestion_is_within_the_range_and_its_command_composes() -> None:
+    out = run_well("task=find_lr", "task.steps=40", "model=lenet", *SMALL).out
+    [plot] = Path().rglob("find_lr.png")
+    suggestion = results_of(plot.parent)["suggestion"]
+    assert 1e-6 < suggestion < 1
+    [command] = re.findall(r"python run.py (.+)", out)
+    cfg = compose(*command.split())
+    assert cfg.model.optimizer.lr == pytest.approx(suggestion, rel=0.05)
+    assert cfg.model.lr_scheduler.max_lr == cfg.model.optimizer.lr
+    assert cfg.task._target_ == "tasks.train.train"
+
+
+@pytest.mark.parametrize("arguments", [("model=gan",), ("model=esn",), ("model=lenet", "task.min_lr=2")])
+def test_what_cannot_be_tested_is_refused_in_one_line(arguments: tuple[str, ...]) -> None:
+    outcome = run("task=find_lr", *arguments, *SMALL)
+    assert outcome.status == 2
+    assert outcome.err.count("\n") == 1
+    assert not list(Path().rglob("find_lr.*"))

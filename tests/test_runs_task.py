@@ -1,0 +1,209 @@
+"""task=runs: runs are listed, compared and deleted, and nothing that a person left in a folder is lost."""
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import PLAIN, only_run, results_of, run, run_well
+from conftest import ROOT
+from PIL import Image
+from test_leaderboard import GOOD, changed, leave_run
+
+from tasks.runs import WRITTEN, fault_of
+from tasks.runs_compare import read_config, read_curves
+
+SHORT = ("model=lenet", *PLAIN, "~callbacks.progress_bar", "trainer.max_epochs=2", "trainer.log_every_n_steps=5")
+
+
+def left(folder: Path | str) -> set[str]:
+    return {str(path.relative_to(folder)) for path in Path(folder).rglob("*")}
+
+
+def leave_failed(folder: str) -> Path:
+    """A run that failed, with all that it may have written."""
+    path = leave_run(folder, changed(status="failed", reason="full disk"))
+    (path / ".hydra" / "config.yaml").write_text("seed: 0\n")
+    (path / "checkpoints").mkdir()
+    (path / "checkpoints" / "last.ckpt").write_bytes(b"weights")
+    for name in ("events.out.tfevents.1.vm.1.0", "hparams.yaml", "worst mistakes.png", ".lock"):
+        (path / name).write_text("")
+    return path
+
+
+def test_runs_are_listed_and_the_list_leaves_nothing_and_imports_no_framework() -> None:
+    leave_run("outputs/a", changed(tags=["paper"], name="first", started="2026-01-02T00:00:00+0000"))
+    leave_run("outputs/b", changed(model="vgg", status="failed", reason="x", started="2026-01-01T00:00:00+0000"))
+    leave_run("outputs/c", None)
+    before = left("outputs")
+    code = "import sys; sys.argv = ['run.py', 'task=runs']; import runpy; "
+    code += f"runpy.run_path({str(ROOT / 'run.py')!r}, run_name='__main__'); "
+    code += "print(sorted({'torch', 'lightning', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    *table, modules = done.stdout.splitlines()
+    assert modules == "[]"
+    places = [next(n for n, line in enumerate(table) if f"outputs/{name}" in line) for name in "cba"]
+    assert places == sorted(places)
+    assert all(word in table[places[2]] for word in ("lenet", "first", "paper", "finished", "99.00 %"))
+    assert "failed" in table[places[1]]
+    assert left("outputs") - before <= {"runs"}
+    assert not list(Path("outputs/runs").iterdir())
+
+
+def test_list_is_filtered() -> None:
+    leave_run("outputs/a", changed(tags=["paper"]))
+    leave_run("outputs/b", changed(model="vgg"))
+    for option, shown, hidden in (("task.tag=paper", "outputs/a", "outputs/b"), ("task.model=vgg", "/b", "/a")):
+        out = run_well("task=runs", option).out
+        assert shown in out
+        assert hidden not in out
+    refused = run("task=runs", "task.data=cifar")
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "task.data=cifar" in refused.err
+
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    place = tmp_path_factory.mktemp("two runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        run_well(*SHORT, "name=a", "tags=[first,small]", "description='a, b: c'")
+        run_well(*SHORT, "name=b", "trainer/logger=csv", "model.optimizer.lr=0.01")
+    return sorted((place / "outputs/lenet/mnist_5k").iterdir(), key=lambda path: path.name[-1])
+
+
+def test_name_tags_and_description_are_in_folder_and_results(two_runs: list[Path]) -> None:
+    a, b = two_runs
+    assert (a.name[-2:], b.name[-2:]) == ("_a", "_b")
+    found = {key: results_of(a)[key] for key in ("name", "tags", "description")}
+    assert found == {"name": "a", "tags": ["first", "small"], "description": "a, b: c"}
+    assert results_of(b)["tags"] == []
+
+
+def test_a_resumed_run_may_change_them_and_a_test_of_it_has_none(two_runs: list[Path]) -> None:
+    last = two_runs[0] / "checkpoints" / "last.ckpt"
+    run_well("task=test", f"ckpt_path={last}", "tags=[tested]")
+    tested = results_of(only_run())
+    assert (tested["name"], tested["tags"], tested["description"]) == (None, ["tested"], None)
+    assert only_run().name.endswith("_test")
+    run_well(f"ckpt_path={last}", "tags=[second]")
+    again = results_of(two_runs[0])
+    assert (again["name"], again["tags"], again["description"]) == ("a", ["second"], "a, b: c")
+
+
+NO_NAMES = ("name=../x", "name=a b", "name=.x", "tags=a", "tags=[a/b]", "name=''", "name=x\u202e")
+
+
+@pytest.mark.parametrize("option", NO_NAMES)
+def test_a_name_that_is_none_is_refused(option: str) -> None:
+    outcome = run(*SHORT, option)
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert option.split("=")[0] in outcome.err
+    assert not Path("outputs").exists()
+
+
+def test_two_runs_are_compared(two_runs: list[Path]) -> None:
+    a, b = two_runs
+    outcome = run_well("task=runs", f"task.compare=['{a}','{b}']")
+    (folder,) = Path("outputs/runs").iterdir()
+    rows = {line.split(",")[0]: line.split(",")[1:] for line in (folder / "comparison.csv").read_text().splitlines()}
+    assert rows["model.optimizer.lr"][1] == "0.01"
+    assert rows["name"] == ["a", "b"]
+    assert {"val/accuracy", "train/loss"} < rows.keys()
+    assert not {"seed", "data.batch_size", "folder"} & rows.keys()
+    assert "model.optimizer.lr" in outcome.out
+    with Image.open(folder / "comparison.png") as picture:
+        assert min(picture.size) > 300
+    curves = [read_curves(path) for path in two_runs]  # TensorBoard's and CSV
+    steps = [[step for step, _ in found["train/loss"]] for found in curves]
+    assert steps[0][:4] == steps[1][:4] == [4, 9, 14, 19]
+
+
+@pytest.mark.parametrize("text", ["a: &x [1]\nb: *x\n", "a: [", "!!python/object/apply:os.system [ls]", "- 1\n", "\0"])
+def test_odd_config_is_refused_in_one_line(text: str, two_runs: list[Path]) -> None:
+    odd = leave_run("odd", GOOD)
+    (odd / ".hydra" / "config.yaml").write_text(text)
+    outcome = run("task=runs", f"task.compare=[odd,'{two_runs[0]}']")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert "odd" in outcome.err
+    assert not list(Path("outputs/runs").iterdir())
+
+
+def test_config_is_read_by_dotted_keys(two_runs: list[Path]) -> None:
+    assert read_config(two_runs[1])["model.optimizer.lr"] == 0.01
+    for value in ("[a]", "[a,b,c]", "a", "[outputs,none]"):
+        assert run("task=runs", f"task.compare={value}").status == 2
+
+
+def test_runs_that_ended_so_are_deleted_and_no_others() -> None:
+    leave_failed("outputs/a")
+    leave_failed("outputs/b")
+    leave_run("outputs/good", GOOD)
+    leave_run("outputs/killed", None)
+    leave_run("outputs/stopped", changed(status="interrupted", reason="stopped by SIGTERM"))
+    run_well("task=runs", "task.delete=failed", "task.yes=true")
+    assert {path.name for path in Path("outputs").iterdir()} == {"good", "killed", "stopped", "runs"}
+
+
+def test_nothing_is_deleted_without_being_asked_or_without_a_yes() -> None:
+    folder = leave_failed("outputs/a")
+    before = left(folder)
+    refused = run("task=runs", "task.delete=failed")
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "task.yes=true" in refused.err
+    for answer, stays in ((b"n\n", True), (b"\n", True), (b"y\n", False)):
+        controller, terminal = pty.openpty()
+        os.write(controller, answer)
+        command = [sys.executable, str(ROOT / "run.py"), "task=runs", "task.delete=failed"]
+        subprocess.run(command, stdin=terminal, capture_output=True, check=True)
+        os.close(controller)
+        os.close(terminal)
+        assert folder.exists() == stays
+        assert not stays or left(folder) == before
+
+
+PERSONS = {
+    "a note": lambda folder: (folder / "notes.txt").write_text("good idea"),
+    "a note among the checkpoints": lambda folder: (folder / "checkpoints" / "read.me").write_text("keep"),
+    "a plot made later": lambda folder: touch_later(folder / "my plot.png"),
+    "a checkpoint put there later": lambda folder: touch_later(folder / "checkpoints" / "mine.ckpt"),
+    "a link": lambda folder: (folder / "data.png").symlink_to("/etc/hostname"),
+    "a linked folder": lambda folder: (folder / "samples").symlink_to("/etc"),
+    "another run": lambda folder: leave_run(folder / "inner", GOOD),
+    "no config": lambda folder: (folder / ".hydra" / "config.yaml").unlink(),
+    "a config that was edited": lambda folder: touch_later(folder / ".hydra" / "config.yaml"),
+    "a linked config": lambda folder: link(folder / ".hydra" / "config.yaml"),
+}
+
+
+def touch_later(path: Path) -> None:
+    path.touch()
+    later = path.stat().st_mtime + 3600
+    os.utime(path, (later, later))
+
+
+def link(path: Path) -> None:
+    path.rename("elsewhere")
+    path.symlink_to(Path("elsewhere").absolute())
+
+
+@pytest.mark.parametrize("what", PERSONS)
+def test_folder_that_holds_something_of_a_person_stays(what: str) -> None:
+    folder = leave_failed("outputs/a")
+    PERSONS[what](folder)
+    before = left(folder)
+    outcome = run_well("task=runs", "task.delete=failed", "task.yes=true")
+    assert left(folder) == before
+    assert "keep " in outcome.out
+
+
+def test_everything_that_runs_write_counts_as_theirs(trained: Path, two_runs: list[Path]) -> None:
+    gan = ("model=gan", *PLAIN, "trainer.max_epochs=1", "model.network.width=0.1", "trainer.limit_val_batches=0")
+    run_well(*gan, "~callbacks.evaluation")
+    for folder in (trained, *two_runs, only_run()):
+        names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+        assert [name for name in names if not WRITTEN.fullmatch(name)] == []
+    assert fault_of(only_run()) is None
