@@ -240,5 +240,5 @@ class StopAtNonFinite(Callback):
 
 
 def numbers(metrics: dict[str, torch.Tensor]) -> dict[str, float]:
-    """Metrics as plain numbers."""
-    return {name: float(value) for name, value in metrics.items()}
+    """Metrics as plain numbers, without the learning rate."""
+    return {name: float(value) for name, value in metrics.items() if "/" in name}

@@ -144,7 +144,9 @@ def test_command_that_trains_longer_with_a_new_schedule_runs_as_it_is_printed(
     place = tmp_path / "my runs (1) = 试"
     place.mkdir()
     monkeypatch.chdir(place)
-    run_well("model=lenet", *PLAIN, "trainer.max_epochs=1", "name=first", "description='a, b'", "experiment=lenet_relu")
+    run_well(
+        "model=lenet", *PLAIN, "trainer.max_epochs=1", "name=first", "description='a, b'", "experiment=lenet_mnist"
+    )
     first = only_run().rename(place / "a run = 1")
     outcome = run(f"ckpt_path='{first}/checkpoints/last.ckpt'", "trainer.max_epochs=2")
     assert_refused(outcome, "trainer.max_epochs")
@@ -152,7 +154,7 @@ def test_command_that_trains_longer_with_a_new_schedule_runs_as_it_is_printed(
     run_well(*shlex.split(printed))
     results = results_of(only_run("outputs"))
     assert results["init_from"] == f"{first}/checkpoints/last.ckpt"
-    assert (results["epochs"], results["experiment"], results["model"]) == (2, "lenet_relu", "lenet")
+    assert (results["epochs"], results["experiment"], results["model"]) == (2, "lenet_mnist", "lenet")
     settings = [OmegaConf.load(folder / ".hydra" / "config.yaml") for folder in (first, only_run("outputs"))]
     assert settings[0].model == settings[1].model
     assert settings[0].data == settings[1].data
