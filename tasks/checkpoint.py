@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from tasks.annotations import is_local_path
 from tasks.build import build, build_model, build_part, describe
 from tasks.config import CONF, check_config, locate
-from tasks.folders import short
-from tasks.untrusted import check_callbacks, check_tensors, check_untrusted, class_of, fault_of_file
+from tasks.published import alternatives, find_net, read_net, version_of
+from tasks.untrusted import check_callbacks, check_tensors, check_untrusted, class_of, load_pickled
 
 FORMAT = 2  # of the config in a checkpoint; 1 had interpolations and paths
 MACHINE_KEYS = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
@@ -49,29 +49,20 @@ def read_checkpoint(path: str | Path, key: str = "ckpt_path") -> dict[str, Any]:
 
 def read_content(path: str | Path, key: str) -> dict[str, Any]:
     """The same for the weights alone: its config is not looked at."""
-    file = Path(path)
-    if not file.is_file():
-        others = sorted(short(other.absolute()) for other in file.parent.glob("*.ckpt"))
-        where = f"there is {', '.join(others)}" if others else "look in outputs/"
-        raise ValueError(f"{key}={path}: no such file; {where}")
-    status = file.stat()
-    return _read(str(file.resolve()), (status.st_mtime_ns, status.st_size, status.st_ino), f"{key}={path}")
+    file = find_net(path) or Path(path)
+    if not file.exists() or (file.is_dir() and find_net(path) is None):
+        raise ValueError(f"{key}={path}: no such file; {alternatives(path)}")
+    return _read(str(file.resolve()), version_of(file), f"{key}={path}")
 
 
 @lru_cache(maxsize=1)
 def _read(path: str, version: tuple[int, ...], name: str) -> dict[str, Any]:
     try:
-        problem = fault_of_file(path)
-        checkpoint = None if problem else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of any kind: it may be any file
-        raise ValueError(f"{name}: damaged, or not a checkpoint") from error
-    if problem:
-        raise ValueError(f"{name}: {problem}")
-    if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
-        raise ValueError(f"{name}: not written by run.py, it holds no config")
-    if checkpoint.get("format") != FORMAT:
-        raise ValueError(f"{name}: written by an earlier version of this project, which this one cannot read")
-    try:
+        checkpoint = read_net(Path(path)) if Path(path).is_dir() else load_pickled(path)
+        if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
+            raise ValueError("not written by run.py, it holds no config")
+        if checkpoint.get("format") != FORMAT:
+            raise ValueError("written by an earlier version of this project, which this one cannot read")
         check_tensors(checkpoint)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
@@ -85,7 +76,8 @@ def add_choices(arguments: list[str]) -> list[str]:
 
 def choices_of_checkpoint(arguments: list[str]) -> list[str]:
     paths = [text.removeprefix("ckpt_path=").strip("'\"") for text in arguments if text.startswith("ckpt_path=")]
-    if len(paths) != 1 or not Path(paths[0]).is_file() or any(text.startswith("experiment=") for text in arguments):
+    exists = len(paths) == 1 and (find_net(paths[0]) or Path(paths[0])).exists()
+    if not exists or any(text.startswith("experiment=") for text in arguments):
         return []
     choices = read_checkpoint(paths[0])["config"].get("choices", {})
     named = {text.split("=")[0] for text in arguments}
@@ -109,8 +101,8 @@ def complete(cfg: DictConfig, given: list[str]) -> DictConfig:
     if not isinstance(cfg.ckpt_path, str) or any(text.startswith("experiment=") for text in given):
         return check_config(cfg)
     saved = read_checkpoint(cfg.ckpt_path)["config"]
-    config = OmegaConf.create(saved)
     composed = check_config(cfg)
+    config = OmegaConf.create({**OmegaConf.to_container(composed), **saved})  # type: ignore[dict-item]
     restore_paths(config, composed, saved)
     config.trainer.logger = composed.trainer.logger
     resumes = str(cfg.task._target_).endswith(".train")

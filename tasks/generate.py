@@ -21,6 +21,7 @@ from datamodules.generated import REAL
 from gan.adversarial import GAN
 from tasks.checkpoint import load_trained
 from tasks.folders import short
+from tasks.published import WEIGHTS, find_net
 from tasks.results import atomic_writer
 
 CHUNK = 1_000  # images in memory at a time
@@ -52,6 +53,8 @@ def generate(
     classes = choose_classes(model, format, labels)
     path = folder / ("generated.csv" if format == "csv" else "generated")
     counts = write_set(model, path, format, count, classes)
+    net = find_net(cfg.ckpt_path)
+    weights = net / WEIGHTS if net else Path(cfg.ckpt_path)
     imitates = datamodule.domain or cfg.choices.data
     sidecar = {
         "path": path.name,
@@ -60,8 +63,8 @@ def generate(
         "labels": counts,
         "imitates": imitates,
         "model": type(model).__name__,
-        "checkpoint": str(Path(cfg.ckpt_path).resolve()),
-        "checkpoint_sha256": hashlib.sha256(Path(cfg.ckpt_path).read_bytes()).hexdigest(),
+        "checkpoint": str(weights.resolve()),
+        "checkpoint_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "seed": cfg.seed,
         "device": str(model.device),
     }

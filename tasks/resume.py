@@ -42,11 +42,14 @@ def check_resume(checkpoint: Mapping[str, Any], cfg: DictConfig) -> None:
     """
     for name, kind in NEEDED.items():
         if not isinstance(checkpoint.get(name), kind):
-            raise ValueError(f"ckpt_path={cfg.ckpt_path}: cannot be resumed, its {name} is missing or damaged")
+            raise ValueError(
+                f"ckpt_path={cfg.ckpt_path}: cannot be resumed, its {name} is missing or damaged; "
+                f"for a new run from its weights: {new_run(cfg)}"
+            )
     if not re.match(r"([2-9]|\d\d)\.\d", str(checkpoint.get("pytorch-lightning_version"))):
         # Lightning would translate it, and bring back paths that have been left out
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: cannot be resumed, it is not of Lightning 2 or later")
-    before: dict[str, Any] = checkpoint["config"]
+    before: dict[str, Any] = {"trainer": {}, "callbacks": {}} | checkpoint["config"]
     now: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     for key, was, value in changes(before, now):
         raise ValueError(
@@ -104,7 +107,7 @@ def leaves(node: Any, key: str = "") -> dict[str, Any]:
 
 def check_budget_left(checkpoint: Mapping[str, Any], cfg: DictConfig) -> None:
     """Refuses a budget that is below what was done, or beyond the end of a schedule that was planned for another."""
-    before, now = checkpoint["config"]["trainer"], cfg.trainer
+    before, now = checkpoint["config"].get("trainer", {}), cfg.trainer
     begun, steps = checkpoint["epoch"] + 1, checkpoint["global_step"]
     complete = finished_epochs(checkpoint)
     epochs = now.get("max_epochs")

@@ -59,6 +59,22 @@ def fault_of_file(path: str | Path) -> str | None:
     return None
 
 
+def load_pickled(path: str) -> Any:
+    """The content of a file that torch wrote.
+
+    Raises:
+        ValueError: it is none, or could take more memory than it has bytes.
+    """
+    try:
+        problem = fault_of_file(path)
+        checkpoint = None if problem else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of any kind: it may be any file
+        raise ValueError("damaged, or not a checkpoint") from error
+    if problem:
+        raise ValueError(problem)
+    return checkpoint
+
+
 def check_untrusted(checkpoint: Mapping[str, Any]) -> None:
     """Refuses a checkpoint whose config is anything but plain data about trusted classes; its callbacks come later.
 
@@ -67,14 +83,12 @@ def check_untrusted(checkpoint: Mapping[str, Any]) -> None:
     """
     config = checkpoint["config"]
     check_plain([config, checkpoint.get("overrides")])
-    if not isinstance(config, dict) or not all(
-        isinstance(config.get(part), dict) for part in ("model", "data", "trainer")
-    ):
+    if not isinstance(config, dict) or not isinstance(checkpoint.get("overrides"), list):
         raise ValueError("its config is not that of a run")
-    if not isinstance(checkpoint.get("overrides"), list) or not isinstance(config.get("callbacks"), dict):
+    if not all(isinstance(config.get(part), dict) for part in ("model", "data")):
         raise ValueError("its config is not that of a run")
-    if not isinstance(config.get("choices", {}), dict):
-        raise ValueError("its config is not that of a run")
+    if not all(isinstance(config.get(part, {}), dict) for part in ("trainer", "callbacks", "choices")):
+        raise ValueError("its config is not that of a run")  # a published net has no trainer and no callbacks
     for name, choice in config.get("choices", {}).items():
         if choice is not None and not re.fullmatch(r"[\w-]+(/[\w-]+)?", str(choice)):
             raise ValueError(f"its config calls the {name} {choice!r}, which is not a name")
@@ -82,13 +96,19 @@ def check_untrusted(checkpoint: Mapping[str, Any]) -> None:
         check_targets(config[part])
         if not issubclass(class_of(config[part].get("_target_")), kinds):
             raise ValueError(f"its config names no {part}")
-    check_targets(config["trainer"])
-    parts = [value for value in config["trainer"].values() if isinstance(value, dict)]
-    if (
-        class_of(config["trainer"].get("_target_")) is not lightning.Trainer
-        or parts
-        or PATHS & config["trainer"].keys()
-    ):
+    if "trainer" in config:
+        check_trainer(config["trainer"])
+
+
+def check_trainer(trainer: Mapping[str, Any]) -> None:
+    """Refuses a trainer that is not Lightning's with plain arguments.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    check_targets(trainer)
+    parts = [value for value in trainer.values() if isinstance(value, dict)]
+    if class_of(trainer.get("_target_")) is not lightning.Trainer or parts or PATHS & trainer.keys():
         raise ValueError("its config's trainer is not lightning.Trainer with plain arguments")
 
 

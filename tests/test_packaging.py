@@ -11,6 +11,8 @@ from command_line import only_run, results_of
 from conftest import CONF
 from documents import copy_project
 
+from tasks.published import FILES
+
 pytestmark = pytest.mark.slow  # builds, and starts three processes
 
 
@@ -44,6 +46,7 @@ def test_wheel_holds_every_config_and_no_tests(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"conf/{file.relative_to(CONF)}" for file in CONF.rglob("*.yaml")} <= names
     assert {"run.py", "tasks/demo.html", "gan/scores/weights/floors.json", "classic_cnn/py.typed"} <= names
+    assert {f"published/lenet_mnist/{name}" for name in FILES} <= names
     assert not {name.split("/")[0] for name in names} & {"tests", "benchmarks", "docs"}
 
 

@@ -23,7 +23,7 @@ EXCEPTIONS = {("rnn", "classic_cnn"), ("gan", "classic_cnn")}  # the classifiers
 CONTRACT = {"datamodules.contract", "datamodules.in_memory", "datamodules.images"}  # which every family may import
 TOP_LEVEL = {
     *("pyproject.toml", "constraints.txt", "README.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "run.py"),
-    *("CHANGELOG.md", "CITATION.cff", "conf", *PACKAGES, "tests", "benchmarks", "docs", "outputs", "data"),
+    *("CHANGELOG.md", "CITATION.cff", "conf", *PACKAGES, "tests", "benchmarks", "docs", "outputs", "data", "published"),
 }
 MADE_BY_TOOLS = re.compile(r"__pycache__|build|.+\.egg-info|\..+")
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
