@@ -77,6 +77,8 @@ class ProgressLine(CheckedArguments, RichProgressBar):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._update_metrics(trainer, pl_module)
+        if trainer.max_steps != -1:
+            self._update(self.train_progress_bar_id, trainer.global_step)
         self._print_epoch(trainer)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

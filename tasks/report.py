@@ -18,10 +18,10 @@ STAGES = ("test", "val", "samples", "train")
 BETTER = {
     "accuracy": "higher",
     "fid": "lower",
-    "fid_relative": "lower",
-    "kid": "lower",
     "inception_score": "higher",
     "nearest_neighbour_accuracy": "near 0.5",
+    "nearest_neighbour_accuracy_real": "near 0.5",  # both halves: 500 copies of one image have 0.5 in total
+    "nearest_neighbour_accuracy_fake": "near 0.5",
     "precision": "higher",
     "recall": "higher",
     "gan_test_accuracy": "higher",
@@ -30,6 +30,8 @@ BETTER = {
     "modes_kl": "lower",
     "high_quality": "higher",
     "loss": "lower",
+    "fid_relative": "lower",
+    "kid": "lower",
 }
 COLUMNS = (
     Column("metric"),

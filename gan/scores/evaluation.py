@@ -149,10 +149,12 @@ class GANEvaluation(Evaluation):
         return scores | {"evaluation_seconds": time.perf_counter() - started}
 
     def progress_line(self, scores: dict[str, float]) -> str:
-        names = {"fid": "FID", "inception_score": "IS", "nearest_neighbour_accuracy": "1-NN"}
-        parts = [f"{short} {scores[name]:.3g} ({scores[f'{name}_floor']:.3g})" for name, short in names.items()]
         assert self.scoring_net is not None
-        return f"{', '.join(parts).replace('(', '(floor ', 1)} by net {self.scoring_net.name}"
+        values = ("fid", "fid_floor", "inception_score", "inception_score_floor")
+        halves = (f"nearest_neighbour_accuracy_{half}" for half in ("real", "fake"))
+        fid, fid_floor, score, score_floor, real, fake = (f"{scores[name]:.3g}" for name in (*values, *halves))
+        parts = f"FID {fid} (floor {fid_floor}), IS {score} ({score_floor}), 1-NN {real} real, {fake} fake"
+        return f"{parts} by net {self.scoring_net.name}"
 
     def report_floor(self, stage: str) -> None:
         self.report(f"floor, {stage}")
