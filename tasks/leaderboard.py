@@ -44,7 +44,7 @@ def leaderboard(
     Raises:
         ValueError: there is no such folder, or no such run in it.
     """
-    records = select(collect(existing(runs)), model=model, data=data, tag=tag)
+    records = select(runs, collect(existing(runs)), model=model, data=data, tag=tag)
     rows = make_rows(records)
     others = unfinished(rows)
     write_table(Path(runs), folder, rows if failed else finished(rows))

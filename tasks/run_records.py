@@ -49,14 +49,14 @@ def existing(runs: str) -> Path:
     return Path(runs)
 
 
-def select(records: list[Record], **wanted: str | None) -> list[Record]:
-    """The records with these values; a tag is one of several that a run may have.
+def select(runs: str, records: list[Record], **wanted: str | None) -> list[Record]:
+    """The records, of the folder `runs`, with these values; a tag is one of several that a run may have.
 
     Raises:
         ValueError: there is none; says which values there are.
     """
     if not records:
-        raise ValueError("task.runs: no run is there")
+        raise ValueError(f"task.runs={runs}: no run is there")
     for key, value in wanted.items():
         if value is None:
             continue

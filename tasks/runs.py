@@ -63,7 +63,7 @@ def runs(
 
         return compare_runs(Path(compare[0]), Path(compare[1]), folder)
     found = [record for record in collect(existing(runs), every_task=True) if record["task"] not in WITHOUT_NET]
-    records = select(found, model=model, data=data, tag=tag)
+    records = select(runs, found, model=model, data=data, tag=tag)
     if delete is not None:
         delete_runs([record for record in records if record["status"] == delete], delete, yes)
     else:

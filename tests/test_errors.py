@@ -154,7 +154,7 @@ def test_checkpoint_of_another_size_is_answered_in_one_line(trained: Path) -> No
 
 
 def test_task_without_its_checkpoint_or_input_is_answered_in_one_line(trained: Path) -> None:
-    for task in ("test", "predict", "explain", "demo", "generate"):
+    for task in ("test", "predict", "explain", "generate"):
         assert_one_line(run(f"task={task}", "input=digit.png"), "ckpt_path")
     checkpoint = f"ckpt_path={trained}/checkpoints/best.ckpt"
     assert_one_line(run("task=predict", checkpoint), "input")
