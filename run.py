@@ -77,19 +77,17 @@ def stop_at_once(number: int, frame: FrameType | None) -> NoReturn:
     """Ends a command whose task has not begun, or is done by other processes; an import could catch an exception."""
     for again in (signal.SIGINT, signal.SIGTERM):
         signal.signal(again, signal.SIG_DFL)
-    text = ""
-    if "tasks.sweeps" in sys.modules:
-        if get_method("tasks.sweeps.stop_jobs")():
-            sys.exit(128 + number)  # out of the launcher that waits for them; main() goes on
-        text = get_method("tasks.sweeps.how_to_go_on")()
+    if of_sweep("stop_jobs"):
+        sys.exit(128 + number)  # out of the launcher that waits for them; main() goes on
+    text = of_sweep("how_to_go_on")
     os.write(1 if text else 2, (text or "Stopped before the task began.\n").encode())  # print() may be at work
-    end_sweep()
+    of_sweep("clean_up")
     os._exit(128 + number)
 
 
-def end_sweep() -> None:
-    if "tasks.sweeps" in sys.modules:
-        get_method("tasks.sweeps.clean_up")()
+def of_sweep(function: str) -> Any:
+    """Calls a function of `tasks.sweeps`, if that has been imported, wholly."""
+    return getattr(sys.modules.get("tasks.sweeps"), function, lambda: None)()
 
 
 def main() -> None:
@@ -104,11 +102,11 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except SystemExit as end:
-        if end.code in (130, 143) and "tasks.sweeps" in sys.modules:
-            print(get_method("tasks.sweeps.how_to_go_on")(), end="", flush=True)
+        if end.code in (130, 143):
+            print(of_sweep("how_to_go_on") or "", end="", flush=True)
         raise
     finally:
-        end_sweep()
+        of_sweep("clean_up")
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -1,24 +1,47 @@
-"""task=demo: a page on this machine alone on which one draws, and sees what a trained classifier makes of it."""
+"""task=demo: a page on this machine alone on which one draws, and sees what trained nets make of it."""
 
 import base64
 import io
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
+from lightning import LightningModule
 from omegaconf import DictConfig
-from PIL import Image
 from pydantic import Field
 from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from classic_cnn.classifier import ImageClassifier
 from classic_cnn.explain.deconvnet import conv_layers, feature_maps
 from classic_cnn.explain.plots import GAP_SHADE, normalize_each, to_unit_interval
-from tasks.checkpoint import load_trained
-from tasks.demo_server import HOST, MAX_SIDE, DemoServer
+from gan.adversarial import GAN
+from gan.callbacks.sample_plots import arc
+from tasks.checkpoint import load, load_trained
+from tasks.demo_requests import MAX_SIDE, Wish
+from tasks.demo_server import HOST, DemoServer
+from tasks.published import published_names
 
+FIRST = "published/lenet_mnist"  # what the page opens with
+STATIONS = 6  # random latents that a walk through latent space leads along
 PAGE = Path(__file__).with_name("demo.html")
+
+
+class Shown(NamedTuple):
+    """What the page shows: classifiers side by side, the first with its feature maps, and a generator if there is one.
+
+    Attributes:
+        nets: by their titles.
+        generator: of images of the same kind.
+        facts: of the net that was asked for, for the results.
+    """
+
+    nets: dict[str, "Net"]
+    generator: "Generator | None"
+    facts: dict[str, Any]
 
 
 def demo(
@@ -27,30 +50,85 @@ def demo(
     port: Annotated[int, Field(ge=0, le=65535)],
     maps: Annotated[int, Field(ge=1, le=100)],
 ) -> dict[str, Any]:
-    """Serves the page for the classifier of `cfg.ckpt_path` until Ctrl-C.
+    """Serves the page for the net of `cfg.ckpt_path` and the published ones of the same data until Ctrl-C.
+
+    Without a checkpoint the first net is the published LeNet-5. A GAN is shown beside the published classifiers.
 
     Args:
         cfg: the config of the run.
         folder: the run's own.
         port: of 127.0.0.1, 0 for any that is free.
-        maps: feature maps shown of each convolution.
+        maps: feature maps shown of each convolution of the first net.
 
     Raises:
-        ValueError: the checkpoint is missing or holds no classifier, or the port cannot be used.
+        ValueError: the checkpoint cannot be used or holds neither a classifier nor a GAN, or the port cannot be used.
     """
-    model, data, _, facts = load_trained(cfg, folder, ImageClassifier, reads_data=False)
-    net = Net(model, data, maps)
+    shown = choose(cfg, folder, maps)
     try:
-        server = DemoServer(port, PAGE.read_bytes(), net.classify)
+        generate = shown.generator.answer if shown.generator else None
+        server = DemoServer(port, PAGE.read_bytes(), partial(classify, shown.nets), generate)
     except OSError as error:
         raise ValueError(f"task.port={port}: {error.strerror}; choose another, or 0 for any") from error
     with server:
+        generator = [shown.generator.title] if shown.generator else []
+        print(f"nets         {', '.join([*shown.nets, *generator])}")
         print(f"draw at      http://{HOST}:{server.server_port}\nstop with    Ctrl-C", flush=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:
             print("\nstopped")
-    return facts | {"drawings": server.drawings}
+    return shown.facts | {"drawings": server.drawings}
+
+
+def choose(cfg: DictConfig, folder: Path, maps: int) -> Shown:
+    """The net of the command, and the published ones of the same data.
+
+    Raises:
+        ValueError: the checkpoint cannot be used, or there is nothing to show of it.
+    """
+    path = cfg.ckpt_path or FIRST
+    model: Any
+    data: Any
+    other: Any
+    facts: dict[str, Any] = {}
+    if cfg.ckpt_path is None:
+        model, data = load(FIRST)
+    else:
+        model, data, _, facts = load_trained(cfg, folder, LightningModule, reads_data=False)
+    found = [(path, model, data)]
+    for name in sorted(published_names(), key=lambda name: name != FIRST):
+        if name != path and getattr(data, "domain", None):
+            model, other = load(name)
+            if (other.domain, other.class_names) == (data.domain, data.class_names):
+                found.append((name, model, other))
+    titled = {
+        f"{type(net).__name__} ({Path(name).name if name in published_names() else 'yours'})": (net, its_data)
+        for name, net, its_data in found
+    }
+    nets = {title: Net(net, its, maps) for title, (net, its) in titled.items() if isinstance(net, ImageClassifier)}
+    gans = [Generator(title, net, data.class_names) for title, (net, _) in titled.items() if isinstance(net, GAN)]
+    if not nets:
+        kinds = "neither an ImageClassifier nor a GAN of images that one is published for"
+        raise ValueError(f"ckpt_path={path}: {type(found[0][1]).__name__}, {kinds}")
+    return Shown(nets, gans[0] if gans else None, facts)
+
+
+@torch.no_grad()
+def classify(nets: dict[str, "Net"], drawing: bytes) -> dict[str, Any]:
+    """What each net makes of a drawing (an image file), and what the first one sees in it.
+
+    Raises:
+        ValueError: it is no image, or there is nothing on it.
+    """
+    first = next(iter(nets.values()))
+    image = first.data.read_user_image(io.BytesIO(drawing), MAX_SIDE**2)
+    images = first.inputs(image)
+    return {
+        "classes": list(first.data.class_names),
+        "nets": [{"title": title, "probabilities": net.probabilities(image)} for title, net in nets.items()],
+        "image": to_url(to_unit_interval(images)),
+        "layers": first.strongest_maps(images),
+    }
 
 
 class Net:
@@ -68,21 +146,13 @@ class Net:
         self.maps = maps
         self.layers = conv_layers(model, model.example_input_array.to(model.device))
 
-    @torch.no_grad()
-    def classify(self, drawing: bytes) -> dict[str, Any]:
-        """The class probabilities of a drawing (an image file) and the feature maps that respond most to it.
+    def inputs(self, image: Tensor) -> Tensor:
+        """From a stored image, uint8 (C, H, W), to what the net reads, (1, C, S, S)."""
+        return self.data.transform(image.unsqueeze(0).to(self.model.device))
 
-        Raises:
-            ValueError: it is no image, or there is nothing on it.
-        """
-        image = self.data.read_user_image(io.BytesIO(drawing), MAX_SIDE**2)
-        images = self.data.transform(image.unsqueeze(0).to(self.model.device))  # (1, C, S, S)
-        return {
-            "classes": list(self.data.class_names),
-            "probabilities": self.model(images).softmax(1)[0].tolist(),
-            "image": to_url(to_unit_interval(images)),
-            "layers": self.strongest_maps(images),
-        }
+    def probabilities(self, image: Tensor) -> list[float]:
+        """Of the classes, for a stored image."""
+        return self.model(self.inputs(image)).softmax(1)[0].tolist()
 
     def strongest_maps(self, images: Tensor) -> list[dict[str, str]]:
         """Of each convolution a title and the feature maps that respond most to an image (1, C, S, S)."""
@@ -96,9 +166,52 @@ class Net:
         return shown
 
 
-def to_url(images: Tensor) -> str:
+class Generator:
+    """A GAN and a walk through its latent space.
+
+    Args:
+        title: what the page calls it.
+        model: in evaluation mode.
+        class_names: of its classes, if it has any.
+    """
+
+    def __init__(self, title: str, model: GAN, class_names: Sequence[str]) -> None:
+        self.title = title
+        self.model = model
+        self.class_names = list(class_names[: model.num_classes]) if model.num_classes else []
+
+    @torch.no_grad()
+    def answer(self, wish: Wish) -> dict[str, Any]:
+        """A sample of the class, and the samples of all classes, from the latent at that place of the walk.
+
+        Raises:
+            ValueError: there is no such class.
+        """
+        if self.class_names and wish.label >= len(self.class_names):
+            raise ValueError(f"label must be below {len(self.class_names)}, got {wish.label}")
+        count = max(1, len(self.class_names))
+        latents = self.latent(wish).expand(count, -1)
+        labels = [torch.arange(count, device=self.model.device)] if self.class_names else []
+        images = to_unit_interval(self.model.generate(latents, *labels))
+        chosen = wish.label if self.class_names else 0
+        return {
+            "title": self.title,
+            "classes": self.class_names,
+            "image": to_url(images[chosen : chosen + 1], padding=0),
+            "all": to_url(images),
+        }
+
+    def latent(self, wish: Wish) -> Tensor:
+        """The latent (1, Z) on the way from one random latent to the next."""
+        random = torch.Generator().manual_seed(wish.seed)
+        stations = torch.randn(STATIONS, self.model.latent_dim, generator=random).to(self.model.device)
+        start = min(int(wish.position * (STATIONS - 1)), STATIONS - 2)
+        return arc(stations[start : start + 1], stations[start + 1 : start + 2], wish.position * (STATIONS - 1) - start)
+
+
+def to_url(images: Tensor, padding: int = 1) -> str:
     """Images (N, C, H, W) in [0, 1], side by side, as a data URL."""
-    row = make_grid(images.cpu(), nrow=len(images), padding=1, pad_value=GAP_SHADE)[0]
+    row = make_grid(images.cpu(), nrow=len(images), padding=padding, pad_value=GAP_SHADE)  # (3, H, W)
     file = io.BytesIO()
-    Image.fromarray((row * 255).round().byte().numpy()).save(file, "png")
+    to_pil_image(row).save(file, "png")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

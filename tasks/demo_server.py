@@ -1,4 +1,4 @@
-"""The web server of task=demo: one page and one question, for browsers on this machine alone.
+"""The web server of task=demo: one page and two questions, for browsers on this machine alone.
 
 Whatever a client sends, the server's memory, threads and time are bounded, and its answers hold no traceback.
 """
@@ -10,19 +10,18 @@ import socket
 import socketserver
 import sys
 import threading
-import time
 from collections.abc import Callable
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tasks.demo_requests import MAX_BYTES, BoundedReader, RequestError, Wish, check_png, read_wish
+
 HOST = "127.0.0.1"
-MAX_BYTES = 2_000_000  # of a drawing; one of 280x280 pixels takes less than 100,000
-MAX_SIDE = 1_024  # pixels
 MAX_CONNECTIONS = 8  # at once, each in a thread
 READ_SECONDS = 5.0  # for a whole request to arrive, and for its answer to be taken
 LINGER_SECONDS = 0.5  # for a client to stop sending what was refused
 WAIT_SECONDS = 10.0  # for the drawings before it
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADERS = {
     # the page may contact this server only
     "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
@@ -34,25 +33,19 @@ HEADERS = {
 }
 
 Classify = Callable[[bytes], dict[str, Any]]
-
-
-class RequestError(Exception):
-    """A request that is refused with this status and this line."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
+Generate = Callable[[Wish], dict[str, Any]]
 
 
 class DemoServer(ThreadingHTTPServer):
-    """Answers GET / with `page` and POST /classify with what `classify` makes of the PNG in its body, as JSON.
+    """Answers GET / with `page`, POST /classify with what `classify` makes of the PNG in its body, and POST /generate
+    with what `generate` makes of the wish in its body; both as JSON.
 
     Args:
         port: of 127.0.0.1, 0 for any that is free.
         page: HTML.
         classify: from the bytes of a PNG of at most `MAX_SIDE` pixels a side to what JSON can hold; a ValueError says
             that there is nothing to classify. It is called for one drawing at a time.
+        generate: from a wish to what JSON can hold, in turn with the drawings; None if there is no generator.
 
     Raises:
         OSError: the port is in use or not allowed.
@@ -61,9 +54,10 @@ class DemoServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 2 * MAX_CONNECTIONS
 
-    def __init__(self, port: int, page: bytes, classify: Classify) -> None:
+    def __init__(self, port: int, page: bytes, classify: Classify, generate: Generate | None = None) -> None:
         self.page = page
         self.classify = classify
+        self.generate = generate
         self.drawings = 0
         self.lock = threading.Lock()
         self.free = threading.BoundedSemaphore(MAX_CONNECTIONS)
@@ -99,14 +93,20 @@ class DemoServer(ThreadingHTTPServer):
         if not isinstance(error, OSError):
             print(f"demo: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
 
-    def classify_in_turn(self, drawing: bytes) -> dict[str, Any]:
-        """What `classify` makes of a drawing, after those that came before it; empty where there is nothing on it."""
-        check_png(drawing)
+    def answer(self, path: str, content: bytes) -> dict[str, Any]:
+        """What is made of a drawing or a wish, after those that came before it; empty where there is nothing in it."""
+        if path == "/generate":
+            if self.generate is None:
+                raise RequestError(404, "there is no generator")
+            make: Callable[[], dict[str, Any]] = partial(self.generate, read_wish(content))
+        else:
+            check_png(content)
+            make = partial(self.classify, content)
         if not self.lock.acquire(timeout=WAIT_SECONDS):
             raise RequestError(503, "other drawings come first")
         try:
-            self.drawings += 1
-            return self.classify(drawing)
+            self.drawings += path == "/classify"
+            return make()
         except ValueError:
             return {}
         finally:
@@ -154,13 +154,13 @@ class DemoHandler(BaseHTTPRequestHandler):
         return "text/html; charset=utf-8", self.server.page
 
     def post(self) -> tuple[str, bytes]:
-        if self.path != "/classify":
-            raise RequestError(404, "there is only /classify")
+        if self.path not in ("/classify", "/generate"):
+            raise RequestError(404, "there are only /classify and /generate")
         length = self.content_length()
-        drawing = self.rfile.read(length)
-        if len(drawing) < length:
-            raise RequestError(400, "the drawing is shorter than its Content-Length")
-        return "application/json", json.dumps(self.server.classify_in_turn(drawing)).encode()
+        content = self.rfile.read(length)
+        if len(content) < length:
+            raise RequestError(400, "the body is shorter than its Content-Length")
+        return "application/json", json.dumps(self.server.answer(self.path, content)).encode()
 
     def respond(self, method: Callable[[], tuple[str, bytes]]) -> None:
         """Sends what a method returns, or why there is no such answer."""
@@ -173,7 +173,7 @@ class DemoHandler(BaseHTTPRequestHandler):
             status, kind, body = 408, "text/plain; charset=utf-8", b"the request did not arrive in time\n"
         except Exception:
             self.server.handle_error(self.request, self.client_address)
-            status, kind, body = 500, "text/plain; charset=utf-8", b"this drawing could not be classified\n"
+            status, kind, body = 500, "text/plain; charset=utf-8", b"this could not be answered\n"
         self.refused = status >= 400
         self.send_response(status)
         self.send_header("Content-Type", kind)
@@ -212,37 +212,3 @@ class DemoHandler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: a line for each stroke would hide the address."""
-
-
-class BoundedReader(io.RawIOBase):
-    """Reads from a socket until a deadline, and no more than a number of bytes."""
-
-    def __init__(self, connection: socket.socket, seconds: float, limit: int) -> None:
-        self.connection = connection
-        self.deadline = time.monotonic() + seconds
-        self.left = limit
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        seconds = self.deadline - time.monotonic()
-        if seconds <= 0:
-            raise TimeoutError
-        self.connection.settimeout(seconds)
-        count = self.connection.recv_into(buffer, min(len(buffer), self.left)) if self.left else 0
-        self.left -= count
-        return count
-
-
-def check_png(content: bytes) -> None:
-    """Refuses what is not a PNG, and one that by its header would take much memory to decode.
-
-    Raises:
-        RequestError: of status 415 or 413.
-    """
-    if content[:8] != PNG_SIGNATURE or content[12:16] != b"IHDR" or len(content) < 33:
-        raise RequestError(415, "a drawing is a PNG")
-    width, height = (int.from_bytes(content[start : start + 4], "big") for start in (16, 20))
-    if not 0 < width <= MAX_SIDE or not 0 < height <= MAX_SIDE:
-        raise RequestError(413, f"a drawing has at most {MAX_SIDE}x{MAX_SIDE} pixels")

@@ -22,7 +22,8 @@ WRITTEN = re.compile(
     r"results\.json|\.lock|\.hydra/(config|overrides)\.yaml|checkpoints/[^/]+\.ckpt|hparams\.yaml|"
     r"events\.out\.tfevents\.[^/]+|csv_\d+/(metrics\.csv|hparams\.yaml)|projector_config\.pbtxt|"
     r"\d+/[\w.%\-]+/(tensors\.tsv|metadata\.tsv|sprite\.png)|"
-    r"(leaderboard|comparison|benchmark|summary|predictions|small_data)\.(csv|md)|[\w \-]+\.(png|gif)|"
+    r"(leaderboard|comparison|benchmark|summary|predictions|small_data|ensemble|find_lr)\.(csv|md)|"
+    r"[\w \-]+\.(png|gif|onnx|pt2)|"
     r"(samples|parts)/[\w \-]+\.(png|json)|explain\.html|"
     r"generated(\.csv|\.json|/[\w\-]+-idx\d-ubyte(\.gz)?|/[\w/ \-]+\.png)"
 )

@@ -12,27 +12,21 @@ from lightning import LightningDataModule, LightningModule, Trainer, seed_everyt
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torchvision.utils import save_image
 
-from datamodules.contract import Count, Index
+from datamodules.contract import Count
 from gan.adversarial import GAN
 from gan.callbacks.sample_plots import grid
 from tasks.build import build
 from tasks.config import CONF, check_node
-from tasks.folders import short
 from tasks.generate import write_set
-from tasks.plots import save_plot
 from tasks.results import atomic_writer
-from tasks.small_data_report import ARMS, AUGMENTED, PLAIN, Settings, caption, columns_of, draw, sentence, summarize
-from tasks.tables import Column, Table, escape_markdown, one_line
+from tasks.small_data_report import ARMS, AUGMENTED, PLAIN, Settings, sentence
 from tasks.train import test_model
-
-PATHS = ("root", "seed", "train_images_per_class", "extra_train_path")  # of the data, not settings of a part
 
 
 def small_data(
     cfg: DictConfig,
     folder: Path,
-    per_class: list[Count],
-    seeds: list[Index],
+    per_class: Count,
     gan: str,
     gan_network: str,
     gan_settings: dict[str, Any],
@@ -40,20 +34,19 @@ def small_data(
     augment: dict[str, Any],
     fake_per_class: Count,
     classifier_steps: Count,
-    parts: str | None,
 ) -> dict[str, Any]:
     """Trains the classifier of `cfg.model` on n real images per class, without and with images of a conditional GAN.
 
     The GAN is trained on the same n images per class and no others, augmented; two classifiers are trained on images
     as they are, two on augmented ones. All classifiers take the same number of steps, and their last weights are
     tested: to choose others by validation would take thousands of labelled images more. The images are always the
-    first n of each class: a seed changes weights, order and latents. Writes small_data.md, .csv and .png.
+    first n of each class: a seed changes weights, order and latents. A sweep over n and seeds ends with small_data.md,
+    .csv and .png.
 
     Args:
         cfg: the config of the run.
         folder: the run's own.
-        per_class: values of n.
-        seeds: each n is repeated with each of them.
+        per_class: n.
         gan: an option of the group model.
         gan_network: an option of the group model/network.
         gan_settings: values for keys of that model.
@@ -61,86 +54,40 @@ def small_data(
         augment: as `cfg.data.augment`; empty = no augmented classifiers.
         fake_per_class: generated images per class.
         classifier_steps: of each classifier.
-        parts: a folder; finished parts (n, seed) found there are not repeated. None = `folder`.
 
     Raises:
-        ValueError: a list is empty, the GAN is not conditional, or the parts there were made with other settings.
+        ValueError: the GAN is not conditional, or its settings are refused.
     """
-    if not per_class or not seeds or cfg.ckpt_path is not None:
-        raise ValueError("task=small_data needs task.per_class, task.seeds and no ckpt_path: it trains from scratch")
+    if cfg.ckpt_path is not None:
+        raise ValueError("task=small_data takes no ckpt_path: it trains from scratch")
     plain = {"gan_settings": as_plain(gan_settings), "augment": as_plain(augment)}
     settings = Settings(
         gan, gan_network, plain["gan_settings"], gan_steps, plain["augment"], fake_per_class, classifier_steps
     )
-    place = Path(parts) if parts is not None else folder
-    records = [run_part(cfg, folder, place / "parts", n, seed, settings) for n in per_class for seed in seeds]
-    rows = summarize(records)
-    table = Table(columns_of(rows), rows)
-    lines = [table.to_markdown(), "", escape_markdown(caption(cfg, records[0]["metric"], settings)), ""]
-    with atomic_writer(place / "small_data.md") as file:
-        file.write("\n".join(lines))
-    with atomic_writer(place / "small_data.csv") as file:
-        file.write(Table(map(Column, rows[0]), rows).to_csv())
-    save_plot(draw(rows, records[0]["metric"]), place / "small_data.png")
-    table.print()
-    print(f"written      {one_line(short(place.absolute()))}/small_data.md, .csv and .png, each part below parts/")
-    return {"small_data": rows}
+    record = measure(cfg, folder, per_class, settings) | {"settings": settings._asdict()}
+    print(sentence(record | {"seed": cfg.seed}), flush=True)
+    return record
 
 
 def as_plain(node: Any) -> Any:
     return json.loads(json.dumps(OmegaConf.to_container(node) if OmegaConf.is_config(node) else node))
 
 
-def run_part(cfg: DictConfig, folder: Path, parts: Path, n: int, seed: int, settings: Settings) -> dict[str, Any]:
-    """The record of one part: read if it is there already, otherwise made and written.
-
-    Raises:
-        ValueError: it was made with other settings, or its file cannot be read.
-    """
-    data = {key: value for key, value in as_plain(cfg.data).items() if key not in PATHS}
-    wanted = {**settings._asdict(), "model": as_plain(cfg.model), "data": data}
-    path = parts / f"{n:04d}_per_class_seed_{seed}.json"
-    if path.exists():
-        record = read_part(path)
-        for name, value in wanted.items():
-            if record["settings"].get(name) != value:
-                found = record["settings"].get(name)
-                raise ValueError(f"{path}: was made with {name}={found}, not {value}: use another task.parts")
-    else:
-        parts.mkdir(parents=True, exist_ok=True)
-        record = measure(cfg, folder, n, seed, settings, path.with_suffix(".png")) | {"settings": wanted}
-        with atomic_writer(path) as file:
-            file.write(json.dumps(record, indent=2) + "\n")
-    print(sentence(record), flush=True)
-    return record
-
-
-def read_part(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text())
-        numbers = [record[name] for name in ("per_class", "seed", "seconds", *PLAIN)]
-        if all(isinstance(number, int | float) for number in numbers) and isinstance(record["settings"], dict):
-            return record
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path}: is not a part that task=small_data wrote") from error
-    raise ValueError(f"{path}: is not a part that task=small_data wrote")
-
-
-def measure(cfg: DictConfig, folder: Path, n: int, seed: int, settings: Settings, picture: Path) -> dict[str, Any]:
-    """The accuracy of the classifiers of one part."""
+def measure(cfg: DictConfig, folder: Path, n: int, settings: Settings) -> dict[str, Any]:
+    """The accuracy of the classifiers, and a picture of the GAN's images."""
     start = time.perf_counter()
     part = cfg.copy()
     with open_dict(part):
-        part.seed, part.callbacks = seed, {}
+        part.callbacks = {}
         part.data.train_images_per_class = n
         part.trainer.update(max_epochs=-1, logger=False, limit_val_batches=0, log_every_n_steps=0)
         part.trainer.update(enable_checkpointing=False, enable_progress_bar=False)
     gan = fit_gan(part, folder, settings)
-    with atomic_writer(picture, "wb") as file:
+    with atomic_writer(folder / "generated.png", "wb") as file:
         save_image(grid(gan.fixed_samples(), 8), file, format="png")
     accuracies: dict[str, float] = {}
     metric = ""
-    with TemporaryDirectory(dir=picture.parent, prefix=".fake-") as fakes:
+    with TemporaryDirectory(dir=folder, prefix=".fake-") as fakes:
         classes = range(gan.num_classes or 0)
         write_set(gan, Path(fakes, "set"), "idx", settings.fake_per_class * len(classes), classes, quiet=True)
         for arm in ARMS if settings.augment else PLAIN:
@@ -153,7 +100,7 @@ def measure(cfg: DictConfig, folder: Path, n: int, seed: int, settings: Settings
             metric = next(name for name in ("test/accuracy", "val/accuracy") if name in results)
             accuracies[arm] = results[metric]
     seconds = time.perf_counter() - start
-    return {"per_class": n, "seed": seed, **accuracies, "metric": metric, "seconds": seconds}
+    return {"per_class": n, **accuracies, "metric": metric, "seconds": seconds}
 
 
 def fit_gan(part: DictConfig, folder: Path, settings: Settings) -> GAN:

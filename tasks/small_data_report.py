@@ -1,12 +1,16 @@
-"""The report of task=small_data: a table, its caption and a plot."""
+"""The report of a sweep of task=small_data: a table, its caption and a plot."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
 
-from tasks.tables import Column, Row, deviation, format_mean, mean
+from tasks.folders import short
+from tasks.plots import save_plot
+from tasks.results import atomic_writer
+from tasks.run_records import Record, is_number
+from tasks.tables import Column, Row, Table, deviation, escape_markdown, format_mean, mean, one_line
 
 PLAIN = {"alone": "real", "with_fake": "real and generated"}  # what a classifier is trained on
 AUGMENTED = {"augmented": "real, augmented", "augmented_with_fake": "both, augmented"}
@@ -23,6 +27,31 @@ class Settings(NamedTuple):
     augment: dict[str, Any]
     fake_per_class: int
     classifier_steps: int
+
+
+def write_report(records: list[Record], folder: Path) -> None:
+    """Writes small_data.md, .csv and .png over the finished jobs of a sweep, which have to be of the same settings."""
+    alike = ("settings", "model", "data", "metric")
+    parts = [record for record in records if record["task"] == "small_data" and record["status"] == "finished"]
+    if not parts or not all(map(is_part, parts)) or any(part[key] != parts[0][key] for part in parts for key in alike):
+        return
+    parts.sort(key=lambda part: (part["per_class"], part["seed"]))
+    rows = summarize(parts)
+    table = Table(columns_of(rows), rows)
+    with atomic_writer(folder / "small_data.md") as file:
+        file.write("\n".join([table.to_markdown(), "", escape_markdown(caption(parts[0])), ""]))
+    with atomic_writer(folder / "small_data.csv") as file:
+        file.write(Table(map(Column, rows[0]), rows).to_csv())
+    save_plot(draw(rows, parts[0]["metric"]), folder / "small_data.png")
+    table.print()
+    print(f"written      {one_line(short(folder.absolute()))}/small_data.md, .csv and .png")
+
+
+def is_part(record: Record) -> bool:
+    """Whether a record is one that the task wrote."""
+    numbers = all(is_number(record.get(name), 0) for name in ("per_class", "seed", *PLAIN))
+    settings = record.get("settings")
+    return numbers and isinstance(settings, dict) and settings.keys() == {*Settings._fields} and "metric" in record
 
 
 def sentence(record: dict[str, Any]) -> str:
@@ -63,12 +92,13 @@ def columns_of(rows: Sequence[Row]) -> list[Column]:
     return [Column("per_class", "real images per class"), Column("seeds"), *arms]
 
 
-def caption(cfg: DictConfig, metric: str, settings: Settings) -> str:
+def caption(record: Record) -> str:
+    settings = Settings(**record["settings"])
     gan = " ".join([settings.gan, settings.gan_network, *flat(settings.gan_settings)])
     return (
-        f"{metric} in per cent, mean +- standard deviation over seeds; {settings.gan_steps:,} generator steps ({gan}), "
-        f"{settings.fake_per_class:,} generated images per class, {settings.classifier_steps:,} steps of each "
-        f"classifier ({cfg.choices.model}, {cfg.choices.data})."
+        f"{record['metric']} in per cent, mean +- standard deviation over seeds; "
+        f"{settings.gan_steps:,} generator steps ({gan}), {settings.fake_per_class:,} generated images per class, "
+        f"{settings.classifier_steps:,} steps of each classifier ({record['model']}, {record['data']})."
     )
 
 

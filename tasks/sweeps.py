@@ -76,8 +76,13 @@ class SweepCallback(Callback):
         if not jobs_of(folder):
             print("Error: this sweep has no jobs, one of its options stands for no value", file=sys.stderr)
             raise SystemExit(2)
-        rows = make_rows(collect(folder, every_task=True))
+        records = collect(folder, every_task=True)
+        rows = make_rows(records)
         write_table(folder, folder, rows)
+        if any(record["task"] == "small_data" for record in records):
+            from tasks.small_data_report import write_report  # with matplotlib, which other sweeps need not wait for
+
+            write_report(records, folder)
         if unfinished(rows):
             sys.stdout.flush()
             raise SystemExit(1)

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from tasks import demo_server
-from tasks.demo_server import MAX_BYTES, MAX_CONNECTIONS, DemoServer
+from tasks.demo_requests import MAX_BYTES, MAX_WISH_BYTES
+from tasks.demo_server import MAX_CONNECTIONS, DemoServer
 
 
 def png(width: int = 28, height: int = 28) -> bytes:
@@ -282,6 +283,28 @@ def test_client_that_hangs_up_leaves_no_word(server: DemoServer, capfd: pytest.C
         client.close()
     assert_still_answers(server)
     assert capfd.readouterr() == ("", "")
+
+
+def test_wish_is_answered_and_what_is_none_is_refused(server: DemoServer) -> None:
+    good = {"label": 3, "seed": 5, "position": 0.25}
+    assert ask(server, post(server, json.dumps(good).encode(), path="/generate"))[0] == 404  # there is no generator
+    server.generate = lambda wish: {"wish": wish.model_dump()}
+    status, _, body = ask(server, post(server, json.dumps(good).encode(), path="/generate"))
+    assert (status, json.loads(body)) == (200, {"wish": good})
+    wrong: list[dict[str, Any]] = [
+        *({**good, "label": label} for label in (-1, 1_000, 2.5, True, "3", None, 10**30)),
+        *({**good, "seed": seed} for seed in (-1, 2**31, 0.5)),
+        *({**good, "position": position} for position in (-0.1, 1.1, "0.5", float("nan"), float("inf"), [0.5])),
+        {**good, "more": 1},
+        {"label": 3},
+    ]
+    for content in (*(json.dumps(wish).encode() for wish in wrong), b"", b"[" * 900, b"null", png(), b"\xff{}"):
+        status, _, body = ask(server, post(server, content, path="/generate"))
+        assert status == 400, content
+        assert body.count(b"\n") == 1
+    assert ask(server, post(server, b" " * (MAX_WISH_BYTES + 1), path="/generate"))[0] == 413
+    assert server.drawings == 0
+    assert_still_answers(server)
 
 
 def assert_still_answers(server: DemoServer) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from command_line import only_run, results_of, run, run_well
 from conftest import ROOT
+from documents import table
 from lightning import Trainer
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -65,6 +66,16 @@ def test_its_accuracy_is_that_of_its_record(name: str) -> None:
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
     [metrics] = trainer.test(net, datamodule=data, verbose=False)
     assert metrics["test/accuracy"] == pytest.approx(record["test/accuracy"], abs=0.0002)
+
+
+def test_table_of_the_documentation_is_that_of_the_records() -> None:
+    rows = {row[0].strip("`"): row[1:] for row in table(ROOT / "docs" / "runs.md", "net")}
+    assert rows.keys() == {*NAMES}
+    for name, (command, reached) in rows.items():
+        record = record_of(name)
+        accuracy = record.get("test/accuracy", record.get("test/gan_test_accuracy"))
+        assert command == f"`experiment={record['experiment']}`"
+        assert reached.endswith(f"{accuracy:.4f}")
 
 
 def test_a_net_is_tested_and_used_by_its_name_from_any_folder(mnist: ImageData) -> None:

@@ -169,7 +169,7 @@ def mistakes_figure(images: Tensor, probabilities: Tensor, labels: Tensor, names
         axes.axis("off")
         if index is not None:
             predicted = int(probabilities[index].argmax())
-            axes.imshow(images[index, 0].numpy(), cmap="gray")
+            axes.imshow(images[index].permute(1, 2, 0).numpy(), cmap="gray")
             probability = float(probabilities[index, predicted])
             axes.set_title(f"{names[int(labels[index])]} as {names[predicted]}\n{probability:.0%}", fontsize=8)
     return figure

@@ -46,13 +46,13 @@ def filters_figure(weight: Tensor) -> Figure:
 
 
 def feature_maps_figure(image: Tensor, names: Sequence[str], layers: Sequence[Tensor], count: int) -> Figure:
-    """An image (1, S, S) and below it one row per layer: those of its feature maps (C, H, W) that respond most."""
+    """An image (C, S, S) and below it one row per layer: those of its feature maps (C, H, W) that respond most."""
     columns = max(1, min(count, max(len(layer) for layer in layers)))
     figure = Figure(figsize=(1.15 * columns, 1.4 * (len(layers) + 1)), layout="constrained")
     panels = figure.subplots(len(layers) + 1, columns, squeeze=False)
     for axes in panels.flat:
         axes.axis("off")
-    panels[0, 0].imshow(image[0].cpu().numpy(), cmap="gray")
+    panels[0, 0].imshow(image.permute(1, 2, 0).cpu().numpy(), cmap="gray")
     panels[0, 0].set_title("input", fontsize=8, loc="left")
     for row, name, layer in zip(panels[1:], names, layers, strict=True):
         strongest = layer.flatten(1).amax(1).topk(min(columns, len(layer))).indices.tolist()
@@ -110,7 +110,7 @@ def occlusion_figure(
     for (left, middle, right), image, title, label, sweep in zip(
         panels, images, titles, classes.tolist(), sweeps, strict=True
     ):
-        left.imshow(image[0].numpy(), cmap="gray")
+        left.imshow(image.permute(1, 2, 0).numpy(), cmap="gray")
         left.add_patch(Rectangle((-0.5, -0.5), side, side, color="tab:red", fill=False, linewidth=1.5))
         left.set_title(title, fontsize=9)
         heat = middle.imshow(sweep[..., label].numpy(), cmap="viridis", vmin=0, vmax=1, extent=extent)
