@@ -1,7 +1,7 @@
 """Puts four pictures of this folder together for the README: python .github/images/collage.py.
 
 cgan_mnist.png is from experiment=cgan_mnist, small_data.png from experiment=small_data; excites.png is what
-task=explain, and demo.png what task=demo shows of the LeNet-5 of `make run`.
+task=explain shows of the LeNet-5 of `make run`, and demo.png is what task=demo shows.
 """
 
 from pathlib import Path
@@ -44,7 +44,7 @@ def main() -> None:
     pictures = {
         "Digits from a conditional GAN, one class per column": digits(),
         "task=explain: what excites four feature maps of LeNet-5": features(),
-        "task=demo: draw a digit and watch the net": read("demo.png")[70:640],
+        "task=demo: draw a digit, watch the nets, let a GAN draw": read("demo.png")[10:630, 130:1260],
         "Test accuracy with few real images and with generated ones": read("small_data.png"),
     }
     for axes, (title, picture) in zip(panels.flat, pictures.items(), strict=True):
