@@ -1,6 +1,7 @@
 """The GANs' scores: each against another implementation or its formula, and on sets whose score is known."""
 
 import math
+import re
 from functools import cache
 from pathlib import Path
 
@@ -402,7 +403,8 @@ def test_a_run_and_its_checkpoint_have_the_same_scores_beside_their_floors(model
     assert results["val/count"] == 200
     conditional = ("gan_test_accuracy", "gan_train_accuracy", "gan_train_accuracy_floor", "gan_train_count")
     assert {f"val/{name}" in results for name in conditional} == {model == "cgan"}
-    assert "100 generated images against as many validation images" in said
+    assert "200 generated images against as many validation images" in " ".join(said.split())
+    assert re.search(r"^epoch 2: FID \S+ \(floor .* by net mnist$", said, re.MULTILINE)
     assert "nearest_neighbour_accuracy" in said
     board = EventAccumulator(str(folder)).Reload()
     assert {event.step for event in board.Scalars("val/fid")} == {20}  # the last generator step
