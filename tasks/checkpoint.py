@@ -49,8 +49,9 @@ def read_checkpoint(path: str | Path, key: str = "ckpt_path") -> dict[str, Any]:
 
 def read_content(path: str | Path, key: str) -> dict[str, Any]:
     """The same for the weights alone: its config is not looked at."""
-    file = find_net(path) or Path(path)
-    if not file.exists() or (file.is_dir() and find_net(path) is None):
+    net = find_net(path)
+    file = net or Path(path)
+    if net is None and not file.is_file():  # a device could be read without end
         raise ValueError(f"{key}={path}: no such file; {alternatives(path)}")
     return _read(str(file.resolve()), version_of(file), f"{key}={path}")
 
@@ -76,7 +77,7 @@ def add_choices(arguments: list[str]) -> list[str]:
 
 def choices_of_checkpoint(arguments: list[str]) -> list[str]:
     paths = [text.removeprefix("ckpt_path=").strip("'\"") for text in arguments if text.startswith("ckpt_path=")]
-    exists = len(paths) == 1 and (find_net(paths[0]) or Path(paths[0])).exists()
+    exists = len(paths) == 1 and (find_net(paths[0]) is not None or Path(paths[0]).is_file())
     if not exists or any(text.startswith("experiment=") for text in arguments):
         return []
     choices = read_checkpoint(paths[0])["config"].get("choices", {})
