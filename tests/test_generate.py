@@ -202,7 +202,7 @@ def assert_refused(says: str, *overrides: str) -> None:
 def test_a_generator_that_is_stopped_leaves_no_part_of_a_set(number: signal.Signals, cgan: Path) -> None:
     process = start("task=generate", f"ckpt_path={cgan}", "task.count=100000000", "trainer.accelerator=cpu")
     deadline = time.monotonic() + 100
-    while not list(Path().rglob(".generated.csv.part")) and time.monotonic() < deadline:
+    while not list(Path().rglob(".generated.csv.*part")) and time.monotonic() < deadline:
         time.sleep(0.1)
     os.kill(process.pid, number)
     process.communicate(timeout=60)
