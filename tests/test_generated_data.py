@@ -90,7 +90,7 @@ def test_a_classifier_trains_on_a_set_and_is_tested_on_real_images(digits: Split
     save(digits, "set.csv")
     budget = ("trainer.max_epochs=2", "data.batch_size=50", "trainer.accelerator=cpu", "~callbacks.plots")
     outcome = run_well("model=lenet", "data=generated", "data.path=set.csv", *budget)
-    assert "4,000 train / 5,000 validation / 10,000 test" in outcome.out
+    assert "4,000 train / 5,000 validation / 10,000 test" in " ".join(outcome.out.split())
     folder = only_run()
     results = results_of(folder)
     assert results["test/accuracy"] > 0.9
