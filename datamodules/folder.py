@@ -15,10 +15,10 @@ from datamodules.found_set import (
     Part,
     check_class_names,
     check_pairs,
+    gray_images,
     labels_of_numbers,
     part_of,
-    stored,
-    visible,
+    visible_entries,
 )
 from datamodules.idx_folder import MAX_FILES, find_idx
 from datamodules.images import ImageData, ImageSettings
@@ -63,10 +63,11 @@ class Folder(ImageData):
         self.path = path
         self.split_seed = split_seed
         self.found: FoundSet | None = None
-        if class_names is None or in_channels is None:
-            self.found = self.find()
-        self.class_names = tuple(class_names or self.found.class_names)  # type: ignore[union-attr]
-        self.in_channels = in_channels or self.found.in_channels  # type: ignore[union-attr]
+        names, channels = class_names, in_channels
+        if names is None or channels is None:
+            self.found = found = self.find()
+            names, channels = names or [*found.class_names], channels or found.in_channels
+        self.class_names, self.in_channels = tuple(names), channels
         try:
             check_class_names(self.class_names)
         except ValueError as error:
@@ -132,7 +133,7 @@ def find_set(path: Path) -> FoundSet:
     found = find_idx(path) or find_pictures(path)
     if found is not None:
         return found
-    files = [file for file in visible(path, MAX_FILES) if file.suffix.lower() == ".csv"]
+    files = [file for file in visible_entries(path, MAX_FILES) if file.suffix.lower() == ".csv"]
     parts = {part: file for file in files if (part := part_of(file.stem.lower().rpartition("_")[2]))}
     if "train" not in parts:
         raise ValueError("holds no class folders with pictures, no IDX files of MNIST's names and no train.csv")
@@ -154,7 +155,7 @@ def read_csvs(files: dict[str, Path]) -> FoundSet:
         check_pairs(part, pictures[part], numbers[part])
     indices, names = labels_of_numbers(numbers)
     check_class_names(names)
-    parts = {part: Part(indices[part], partial(stored, pictures[part])) for part in files}
+    parts = {part: Part(indices[part], partial(gray_images, pictures[part])) for part in files}
     side = pictures["train"].shape[-1]
     if any(images.shape[-1] != side for images in pictures.values()):
         raise ValueError("its CSVs have images of different sizes")

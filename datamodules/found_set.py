@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ class FoundSet(NamedTuple):
 
     parts: dict[str, Part]
     class_names: tuple[str, ...]
-    in_channels: int
+    in_channels: Literal[1, 3]
     remark: str = ""
 
     def read(self, side: int, channels: int, split_seed: int) -> tuple[dict[str, Split], str]:
@@ -145,7 +145,7 @@ def labels_of_numbers(parts: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarra
     return indices, tuple(map(str, known.tolist()))
 
 
-def stored(images: np.ndarray, side: int, channels: int) -> Tensor:
+def gray_images(images: np.ndarray, side: int, channels: int) -> Tensor:
     """Gray images (N, H, W) that are in memory already, as a part's `load` gives them: uint8 (N, C, H, W)."""
     return torch.from_numpy(np.ascontiguousarray(images)).unsqueeze(1).expand(-1, channels, -1, -1).contiguous()
 
@@ -161,7 +161,7 @@ def check_pairs(name: str, images: np.ndarray, labels: np.ndarray) -> None:
         raise ValueError(f"holds {shape} {name} images and {len(labels)} labels: as many of both are needed")
 
 
-def visible(folder: Path, limit: int) -> list[Path]:
+def visible_entries(folder: Path, limit: int) -> list[Path]:
     """What lies in a folder, sorted by name, but for names that begin with a dot.
 
     Raises:

@@ -13,10 +13,10 @@ from datamodules.found_set import (
     Part,
     check_class_names,
     check_pairs,
+    gray_images,
     labels_of_numbers,
     part_of,
-    stored,
-    visible,
+    visible_entries,
 )
 
 # train-images-idx3-ubyte, emnist-letters-test-labels-idx1-ubyte.gz, qmnist-train-labels-idx2-int
@@ -52,7 +52,7 @@ def find_idx(path: Path, prefix: str | None = None) -> FoundSet | None:
 def files_by_set(folder: Path) -> dict[str, dict[tuple[str, str], list[Path]]]:
     """Files whose names are those of IDX files, by what precedes the part's name, then by part and kind."""
     sets: dict[str, dict[tuple[str, str], list[Path]]] = {}
-    for file in visible(folder, MAX_FILES) if folder.is_dir() else ():
+    for file in visible_entries(folder, MAX_FILES) if folder.is_dir() else ():
         match = FILE.fullmatch(file.name.removesuffix(".gz"))
         if match and file.is_file():
             key = str(part_of(match["part"])), match["kind"]
@@ -78,7 +78,7 @@ def read_set(folder: Path, files: dict[tuple[str, str], list[Path]], is_transpos
             pictures[part], numbers[part] = images.swapaxes(1, 2) if is_transposed else images, labels
     indices, names = labels_of_numbers(numbers)
     check_class_names(names)
-    parts = {part: Part(indices[part], partial(stored, pictures[part])) for part in pictures}
+    parts = {part: Part(indices[part], partial(gray_images, pictures[part])) for part in pictures}
     height, width = pictures["train"].shape[1:]
     if any(images.shape[1:] != (height, width) for images in pictures.values()):
         raise ValueError("its parts have images of different sizes")

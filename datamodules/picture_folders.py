@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from rich.progress import track
 from torch import Tensor
 
 from datamodules.bounded import MAX_BYTES, MAX_PIXELS, open_picture
-from datamodules.found_set import FoundSet, Part, by_number, check_class_names, part_of, visible
+from datamodules.found_set import FoundSet, Part, by_number, check_class_names, part_of, visible_entries
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
 MAX_PICTURES = 1_000_000
@@ -58,7 +58,7 @@ def parts_of(path: Path) -> dict[str, Path]:
     Raises:
         ValueError: two folders stand for one part, or there is none to train on.
     """
-    folders = [folder for folder in visible(path, MAX_PICTURES) if folder.is_dir()]
+    folders = [folder for folder in visible_entries(path, MAX_PICTURES) if folder.is_dir()]
     named = [(part_of(folder.name), folder) for folder in folders]
     if not named or any(part is None for part, _ in named):
         return {"train": path}
@@ -72,15 +72,15 @@ def parts_of(path: Path) -> dict[str, Path]:
 def classes_of(folder: Path) -> dict[str, tuple[list[Path], int]]:
     """The pictures of each class folder, by its name, and how many other files it holds."""
     classes = {}
-    for inner in visible(folder, MAX_PICTURES):
+    for inner in visible_entries(folder, MAX_PICTURES):
         if inner.is_dir():
-            content = visible(inner, MAX_PICTURES)
+            content = visible_entries(inner, MAX_PICTURES)
             pictures = [file for file in content if file.suffix.lower() in ENDINGS]
             classes[inner.name] = pictures, len(content) - len(pictures)
     return classes
 
 
-def survey(files: Sequence[Path], path: Path) -> tuple[int, str]:
+def survey(files: Sequence[Path], path: Path) -> tuple[Literal[1, 3], str]:
     """How many channels pictures need, and a text on their sizes, by their headers.
 
     Raises:

@@ -1,6 +1,5 @@
 """What a run shows in TensorBoard: its charts, and the choices and metrics by which the HParams tab compares runs."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard.summary import hparams
+
+from tasks.run_records import read_sweep
 
 METRICS = ("test/accuracy", "val/accuracy", "test/fid", "val/fid")  # that the HParams tab compares
 NOT_DRAWN = re.compile(r"epoch|.*_floor|.*/(gan_train_)?count|.*/evaluation_seconds")
@@ -53,7 +54,7 @@ def log_outcome(trainer: Trainer, cfg: DictConfig, results: Mapping[str, Any], t
         return
     board = trainer.logger.experiment
     board.add_text("results", table, trainer.global_step)
-    values, first = compared_values(cfg, shared_overrides(Path(trainer.default_root_dir)))
+    values, first = compared_values(cfg, overrides_of_sweep(Path(trainer.default_root_dir)))
     # TensorBoard takes the columns of all runs from one of them: a classifier names a GAN's metrics too
     metrics = sorted(METRICS, key=lambda name: name not in results)
     experiment, start, end = hparams(values, dict.fromkeys(metrics, 0.0))
@@ -67,12 +68,11 @@ def log_outcome(trainer: Trainer, cfg: DictConfig, results: Mapping[str, Any], t
     board.flush()
 
 
-def shared_overrides(folder: Path) -> set[str]:
+def overrides_of_sweep(folder: Path) -> set[str]:
     """What all jobs of a sweep have in common, from the record of the sweep that a run's folder lies in, if any."""
     try:
-        shared = json.loads((folder.parent / "sweep.json").read_bytes())["shared"]
-        return {str(text).removeprefix("++") for text in shared}
-    except (OSError, ValueError, LookupError, TypeError):
+        return {text.removeprefix("++") for text in read_sweep(folder.parent)["shared"]}
+    except (OSError, ValueError):
         return set()
 
 

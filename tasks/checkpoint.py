@@ -103,7 +103,8 @@ def complete(cfg: DictConfig, given: list[str]) -> DictConfig:
         return check_config(cfg)
     saved = read_checkpoint(cfg.ckpt_path)["config"]
     composed = check_config(cfg)
-    config = OmegaConf.create({**OmegaConf.to_container(composed), **saved})  # type: ignore[dict-item]
+    config = composed.copy()
+    config.update(saved)
     restore_paths(config, composed, saved)
     config.trainer.logger = composed.trainer.logger
     resumes = str(cfg.task._target_).endswith(".train")

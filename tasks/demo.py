@@ -21,16 +21,16 @@ from classic_cnn.explain.plots import GAP_SHADE, normalize_each, to_unit_interva
 from gan.adversarial import GAN
 from gan.callbacks.sample_plots import arc
 from tasks.checkpoint import load, load_trained
-from tasks.demo_requests import MAX_SIDE, Wish
+from tasks.demo_requests import MAX_SIDE, SampleRequest
 from tasks.demo_server import HOST, DemoServer
 from tasks.published import published_names
 
 FIRST = "published/lenet_mnist"  # what the page opens with
-STATIONS = 6  # random latents that a walk through latent space leads along
+WAYPOINTS = 6  # random latents that a walk through latent space leads along
 PAGE = Path(__file__).with_name("demo.html")
 
 
-class Shown(NamedTuple):
+class DemoNets(NamedTuple):
     """What the page shows: classifiers side by side, the first with its feature maps, and a generator if there is one.
 
     Attributes:
@@ -80,7 +80,7 @@ def demo(
     return shown.facts | {"drawings": server.drawings}
 
 
-def choose(cfg: DictConfig, folder: Path, maps: int) -> Shown:
+def choose(cfg: DictConfig, folder: Path, maps: int) -> DemoNets:
     """The net of the command, and the published ones of the same data.
 
     Raises:
@@ -110,7 +110,7 @@ def choose(cfg: DictConfig, folder: Path, maps: int) -> Shown:
     if not nets:
         kinds = "neither an ImageClassifier nor a GAN of images that one is published for"
         raise ValueError(f"ckpt_path={path}: {type(found[0][1]).__name__}, {kinds}")
-    return Shown(nets, gans[0] if gans else None, facts)
+    return DemoNets(nets, gans[0] if gans else None, facts)
 
 
 @torch.no_grad()
@@ -181,19 +181,19 @@ class Generator:
         self.class_names = list(class_names[: model.num_classes]) if model.num_classes else []
 
     @torch.no_grad()
-    def answer(self, wish: Wish) -> dict[str, Any]:
+    def answer(self, request: SampleRequest) -> dict[str, Any]:
         """A sample of the class, and the samples of all classes, from the latent at that place of the walk.
 
         Raises:
             ValueError: there is no such class.
         """
-        if self.class_names and wish.label >= len(self.class_names):
-            raise ValueError(f"label must be below {len(self.class_names)}, got {wish.label}")
+        if self.class_names and request.label >= len(self.class_names):
+            raise ValueError(f"label must be below {len(self.class_names)}, got {request.label}")
         count = max(1, len(self.class_names))
-        latents = self.latent(wish).expand(count, -1)
+        latents = self.latent(request).expand(count, -1)
         labels = [torch.arange(count, device=self.model.device)] if self.class_names else []
         images = to_unit_interval(self.model.generate(latents, *labels))
-        chosen = wish.label if self.class_names else 0
+        chosen = request.label if self.class_names else 0
         return {
             "title": self.title,
             "classes": self.class_names,
@@ -201,12 +201,13 @@ class Generator:
             "all": to_url(images),
         }
 
-    def latent(self, wish: Wish) -> Tensor:
+    def latent(self, request: SampleRequest) -> Tensor:
         """The latent (1, Z) on the way from one random latent to the next."""
-        random = torch.Generator().manual_seed(wish.seed)
-        stations = torch.randn(STATIONS, self.model.latent_dim, generator=random).to(self.model.device)
-        start = min(int(wish.position * (STATIONS - 1)), STATIONS - 2)
-        return arc(stations[start : start + 1], stations[start + 1 : start + 2], wish.position * (STATIONS - 1) - start)
+        random = torch.Generator().manual_seed(request.seed)
+        waypoints = torch.randn(WAYPOINTS, self.model.latent_dim, generator=random).to(self.model.device)
+        place = request.position * (WAYPOINTS - 1)
+        start = min(int(place), WAYPOINTS - 2)
+        return arc(waypoints[start : start + 1], waypoints[start + 1 : start + 2], place - start)
 
 
 def to_url(images: Tensor, padding: int = 1) -> str:

@@ -11,7 +11,7 @@ from datamodules.contract import Share
 
 MAX_BYTES = 2_000_000  # of a drawing; one of 280x280 pixels takes less than 100,000
 MAX_SIDE = 1_024  # pixels
-MAX_WISH_BYTES = 1_000
+MAX_REQUEST_BYTES = 1_000
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -24,8 +24,8 @@ class RequestError(Exception):
         self.reason = reason
 
 
-class Wish(BaseModel):
-    """The sample that is asked for: its class, and a place on a walk through latent space.
+class SampleRequest(BaseModel):
+    """A request for a sample: its class, and a place on a walk through latent space.
 
     Attributes:
         label: index of the class; a GAN without classes does not look at it.
@@ -74,15 +74,15 @@ def check_png(content: bytes) -> None:
         raise RequestError(413, f"a drawing has at most {MAX_SIDE}x{MAX_SIDE} pixels")
 
 
-def read_wish(content: bytes) -> Wish:
-    """The sample that the body of a request asks for.
+def read_sample_request(content: bytes) -> SampleRequest:
+    """The request that a body holds.
 
     Raises:
         RequestError: of status 413 or 400.
     """
-    if len(content) > MAX_WISH_BYTES:
-        raise RequestError(413, f"what is to be generated is said in at most {MAX_WISH_BYTES:,} bytes")
+    if len(content) > MAX_REQUEST_BYTES:
+        raise RequestError(413, f"a request for a sample has at most {MAX_REQUEST_BYTES:,} bytes")
     try:
-        return Wish.model_validate_json(content)
+        return SampleRequest.model_validate_json(content)
     except ValidationError:
         raise RequestError(400, "a label, a seed and a position from 0 to 1 are needed") from None

@@ -15,7 +15,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tasks.demo_requests import MAX_BYTES, BoundedReader, RequestError, Wish, check_png, read_wish
+from tasks.demo_requests import MAX_BYTES, BoundedReader, RequestError, SampleRequest, check_png, read_sample_request
 
 HOST = "127.0.0.1"
 MAX_CONNECTIONS = 8  # at once, each in a thread
@@ -33,19 +33,20 @@ HEADERS = {
 }
 
 Classify = Callable[[bytes], dict[str, Any]]
-Generate = Callable[[Wish], dict[str, Any]]
+Generate = Callable[[SampleRequest], dict[str, Any]]
 
 
 class DemoServer(ThreadingHTTPServer):
     """Answers GET / with `page`, POST /classify with what `classify` makes of the PNG in its body, and POST /generate
-    with what `generate` makes of the wish in its body; both as JSON.
+    with what `generate` makes of the request in its body; both as JSON.
 
     Args:
         port: of 127.0.0.1, 0 for any that is free.
         page: HTML.
         classify: from the bytes of a PNG of at most `MAX_SIDE` pixels a side to what JSON can hold; a ValueError says
             that there is nothing to classify. It is called for one drawing at a time.
-        generate: from a wish to what JSON can hold, in turn with the drawings; None if there is no generator.
+        generate: from a request for a sample to what JSON can hold, in turn with the drawings; None where there is no
+            generator.
 
     Raises:
         OSError: the port is in use or not allowed.
@@ -94,11 +95,11 @@ class DemoServer(ThreadingHTTPServer):
             print(f"demo: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
 
     def answer(self, path: str, content: bytes) -> dict[str, Any]:
-        """What is made of a drawing or a wish, after those that came before it; empty where there is nothing in it."""
+        """The answer to a drawing or a request for a sample, after those before it; empty if nothing can be shown."""
         if path == "/generate":
             if self.generate is None:
                 raise RequestError(404, "there is no generator")
-            make: Callable[[], dict[str, Any]] = partial(self.generate, read_wish(content))
+            make: Callable[[], dict[str, Any]] = partial(self.generate, read_sample_request(content))
         else:
             check_png(content)
             make = partial(self.classify, content)

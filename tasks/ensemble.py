@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from omegaconf import DictConfig
@@ -12,7 +12,7 @@ from classic_cnn.classifier import ImageClassifier
 from datamodules.contract import LocalPath
 from datamodules.in_memory import InMemoryData
 from tasks.build import build_trainer
-from tasks.checkpoint import load
+from tasks.checkpoint import load, read_checkpoint
 from tasks.config import ConfigError
 from tasks.folders import short
 from tasks.results import atomic_writer
@@ -43,33 +43,51 @@ def ensemble(cfg: DictConfig, folder: Path, checkpoints: LocalPath | list[LocalP
     paths = find_checkpoints(checkpoints)
     probabilities: list[Tensor] = []
     rows: list[dict[str, Any]] = []
-    labels = stage = None
+    images: Images | None = None
     for path in paths:
         net, data = load(path, cfg.data.get("root"))
         if not (isinstance(net, ImageClassifier) and isinstance(data, InMemoryData)):
-            raise ConfigError("task.checkpoints", f"{short(path)} is a {type(net).__name__}, no classifier")
-        data.prepare_data()
-        data.setup("test")
-        stage, split = ("test", data.test_split) if data.test_split else ("val", data.val_split)
-        assert split is not None
-        if labels is not None and not torch.equal(labels, split.labels):
+            raise ConfigError("task.checkpoints", f"{short(path)} is a {type(net).__name__}, not a classifier")
+        found = images_of(data)
+        images = images or found
+        if not torch.equal(found.labels, images.labels):
             raise ConfigError("task.checkpoints", f"{short(path)} is of {data.name}, the first one of another data set")
-        labels = split.labels
-        batches = build_trainer(cfg, folder, net).predict(net, data)
-        probabilities.append(torch.cat(cast("list[Tensor]", batches)).float())
+        trainer = build_trainer(cfg, folder, net)
+        if trainer.world_size > 1:
+            raise ConfigError("trainer.devices", "an ensemble is compared on one device", cfg.trainer.devices)
+        batches = cast("list[Tensor]", trainer.predict(net, data))
+        probabilities.append(torch.cat(batches).float().cpu())
         rows.append({"member": short(path), "model": type(net).__name__})
-    assert labels is not None
+    assert images is not None
     mean = torch.stack(probabilities).mean(0)  # (N, K)
     rows.append({"member": f"ensemble of {len(paths)}", "model": ""})
     for row, predicted in zip(rows, [*probabilities, mean], strict=True):
-        row["accuracy"] = share(predicted.argmax(1) == labels)
+        row["accuracy"] = share(predicted.argmax(1) == images.labels)
         row["agreement"] = share(predicted.argmax(1) == mean.argmax(1))
     table = Table(COLUMNS, rows)
     table.print()
     with atomic_writer(folder / "ensemble.csv") as file:
         file.write(table.to_csv())
-    print(f"written      {one_line(short(folder))}/ensemble.csv, accuracy on {len(labels):,} {stage} images")
-    return {f"{stage}/accuracy": rows[-1]["accuracy"], "members": {row["member"]: row["accuracy"] for row in rows[:-1]}}
+    counted = f"accuracy on {len(images.labels):,} {images.stage} images"
+    print(f"written      {one_line(short(folder))}/ensemble.csv, {counted}")
+    members = {row["member"]: row["accuracy"] for row in rows[:-1]}
+    kind = {"model": "ensemble", "data": read_checkpoint(paths[0])["config"]["choices"].get("data")}
+    return {**kind, f"{images.stage}/accuracy": rows[-1]["accuracy"], "members": members}
+
+
+class Images(NamedTuple):
+    """The labels (N,) of the images that are compared, and whether they are of the "test" or the "val" images."""
+
+    stage: str
+    labels: Tensor
+
+
+def images_of(data: InMemoryData) -> Images:
+    data.prepare_data()
+    data.setup("test")
+    stage, split = ("test", data.test_split) if data.test_split else ("val", data.val_split)
+    assert split is not None
+    return Images(stage, split.labels)
 
 
 def share(correct: Tensor) -> float:

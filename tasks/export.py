@@ -79,12 +79,11 @@ def export(cfg: DictConfig, folder: Path, format: Literal["onnx", "torch"]) -> d
     except Exception as error:  # of many kinds: the format has no such operation
         reason = one_line(str(error).splitlines()[0])
         raise ValueError(f"{described} cannot be exported as task.format={format}: {reason}") from error
+    difference = compare(module, read(content, format), list(inputs.values()))
+    if not difference <= TOLERANCE:
+        raise ValueError(f"{described} gives other outputs as task.format={format}, by up to {difference:.1g}")
     with atomic_writer(path, "wb") as file:
         file.write(content)
-    difference = compare(module, read(path), list(inputs.values()))
-    if not difference <= TOLERANCE:
-        path.unlink()
-        raise ValueError(f"{described} gives other outputs as task.format={format}, by up to {difference:.1g}")
     print(f"written      {short(path)}, {len(content):,} bytes")
     print(f"checked      its outputs for {COMPARED:,} inputs are the checkpoint's, to {difference:.1g}")
     print("to use it:", *example(path, inputs).splitlines(), sep="\n    ")
@@ -138,13 +137,13 @@ def as_bytes(program: ExportedProgram, format: str) -> bytes:
     return written.model_proto.SerializeToString()
 
 
-def read(path: Path) -> Callable[..., Tensor]:
-    """The function of tensors that an exported file holds."""
-    if path.suffix == ".pt2":
-        return torch.export.load(path).module()
+def read(content: bytes, format: str) -> Callable[..., Tensor]:
+    """The function of tensors that the content of a file stands for."""
+    if format == "torch":
+        return torch.export.load(io.BytesIO(content)).module()
     import onnxruntime  # heavy, and only needed here
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     names = [part.name for part in session.get_inputs()]
 
     def outputs(*inputs: Tensor) -> Tensor:
@@ -155,10 +154,10 @@ def read(path: Path) -> Callable[..., Tensor]:
 
 
 def compare(module: nn.Module, exported: Callable[..., Tensor], inputs: list[Tensor]) -> float:
-    """The largest difference between the outputs of a module and of the file that it was exported to."""
+    """The largest difference between the outputs of a module and of what it was exported to; NaN where one is."""
     batches = zip(*(values.split(BATCH) for values in inputs), strict=True)
     with torch.no_grad():
-        return max((module(*batch) - exported(*batch)).abs().max().item() for batch in batches)
+        return torch.stack([(module(*batch) - exported(*batch)).abs().max() for batch in batches]).max().item()
 
 
 def example(path: Path, inputs: dict[str, Tensor]) -> str:

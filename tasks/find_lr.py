@@ -52,9 +52,10 @@ def find_lr(
     datamodule.prepare_data()
     datamodule.setup("fit")
     facts = describe(model, datamodule, trainer)
-    options = {"min_lr": min_lr, "max_lr": max_lr, "num_training": steps, "update_attr": False}
     with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):  # its bar is for a terminal
-        finder = Tuner(trainer).lr_find(model, datamodule=datamodule, **options)  # type: ignore[arg-type]
+        finder = Tuner(trainer).lr_find(
+            model, datamodule=datamodule, min_lr=min_lr, max_lr=max_lr, num_training=steps, update_attr=False
+        )
     assert finder is not None
     rates, losses = finder.results["lr"], finder.results["loss"]
     suggestion = finder.suggestion()

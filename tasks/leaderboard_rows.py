@@ -84,12 +84,13 @@ def tags_of(group: list[Record]) -> str:
 
 def best_of(group: list[Record]) -> Record:
     """The run whose checkpoint is the best by validation, the first where none says."""
-    judged = [record for record in group if record.get("objective") is not None]
-    if not judged:
+    compared = [record for record in group if record.get("objective") is not None]
+    if not compared:
         return group[0]
-    metric = next((key for key in judged[0] if key.startswith("val/") and judged[0][key] == judged[0]["objective"]), "")
+    first = compared[0]
+    metric = next((key for key in first if key.startswith("val/") and first[key] == first["objective"]), "")
     is_lower_better = "fid" in metric or "loss" in metric
-    return (min if is_lower_better else max)(judged, key=lambda record: record["objective"])
+    return (min if is_lower_better else max)(compared, key=lambda record: record["objective"])
 
 
 def checkpoint_of(record: Record) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from classic_cnn.classifier import ImageClassifier
 from datamodules.bounded import READ_ERRORS, reason
-from datamodules.found_set import visible
+from datamodules.found_set import visible_entries
 from datamodules.picture_folders import ENDINGS
 from tasks.checkpoint import load_trained
 from tasks.folders import short
@@ -78,7 +78,7 @@ def pictures_in(folder: str) -> list[str]:
         ValueError: there is none, or there are more than `MAX_INPUTS`.
     """
     try:
-        files = [file for file in visible(Path(folder), MAX_INPUTS) if file.suffix.lower() in ENDINGS]
+        files = [file for file in visible_entries(Path(folder), MAX_INPUTS) if file.suffix.lower() in ENDINGS]
     except READ_ERRORS as error:
         raise ValueError(f"input={folder}: {reason(error)}") from error
     if not files:

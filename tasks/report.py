@@ -12,7 +12,7 @@ from tasks.folders import short
 from tasks.tables import Column, Table, one_line
 
 WIDTH = 80  # characters of a line
-MOST = 9  # metrics
+MAX_METRICS = 9  # metrics
 STAGES = ("test", "val", "samples", "train")
 # What is better in each metric, the most important metrics first; others follow in the order in which they came.
 BETTER = {
@@ -58,16 +58,16 @@ def results_table(results: Mapping[str, Any]) -> Table:
         return STAGES.index(stage) if stage in STAGES else len(STAGES), known
 
     names = sorted(metrics_of(results), key=rank)
-    if len(names) > MOST:
+    if len(names) > MAX_METRICS:
         names = [name for name in names if direction(name.partition("/")[2])]
     rows = [
         {
             "metric": name,
-            "value": written(results[name]),
-            "floor": written(results.get(f"{name}_floor")),
+            "value": format_value(results[name]),
+            "floor": format_value(results.get(f"{name}_floor")),
             "better": direction(name.partition("/")[2]),
         }
-        for name in names[:MOST]
+        for name in names[:MAX_METRICS]
     ]
     return Table(COLUMNS, rows).without_empty_columns()
 
@@ -88,7 +88,7 @@ def direction(metric: str) -> str:
     return BETTER.get(metric, "higher" if metric.startswith("accuracy_") else "")
 
 
-def written(value: float | None) -> str:
+def format_value(value: float | None) -> str:
     """A value with four digits behind the point, less where it is large."""
     if value is None:
         return ""

@@ -10,6 +10,7 @@ from tasks.folders import short
 from tasks.results import MAX_BYTES, RESULTS
 
 MOST = 1e18  # the size of a number that is summed up, drawn and written
+SWEEP = "sweep.json"  # in the folder of a sweep: the command that began it
 STATUSES = ("finished", "failed", "interrupted", "diverged")
 TEXTS = (
     *("task", "model", "data", "experiment", "name", "description", "init_from", "device", "precision", "reason"),
@@ -24,6 +25,7 @@ SHARES = (
     *("nearest_neighbour_accuracy_real", "nearest_neighbour_accuracy_fake"),
 )
 WITHOUT_NET = ("leaderboard", "runs", "fetch")  # tasks that build nothing, and so wait for no framework
+WITHOUT_MODEL = (*WITHOUT_NET, "ensemble")  # tasks that `model=` and `data=` say nothing of
 METRICS = (*SHARES, "fid", "fid_floor", "fid_relative", "modes", "modes_kl")  # that a table of results needs
 
 Record = dict[str, Any]
@@ -88,6 +90,23 @@ def read_run(folder: Path) -> Record:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         record = otherwise | {"status": "unknown", "reason": f"results.json: {why or type(error).__name__}"}
     return record | {"folder": short(folder.absolute())}
+
+
+def read_sweep(folder: Path) -> dict[str, Any]:
+    """What is recorded of a sweep.
+
+    Raises:
+        ValueError: the file is damaged, or not of a sweep.
+    """
+    path = folder / SWEEP
+    try:
+        record = json.loads(path.read_bytes()[:MAX_BYTES])
+        lists = [record["overrides"], record["shared"]]
+        if all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists):
+            return {"sweeper": None} | record
+    except (ValueError, LookupError, TypeError, RecursionError):
+        pass
+    raise ValueError(f"{path}: is damaged, or not of a sweep: begin a new one, without hydra.sweep.dir")
 
 
 def read_overrides(path: Path) -> list[str]:

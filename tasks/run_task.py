@@ -15,7 +15,7 @@ from tasks import folders
 from tasks.config import ConfigError, check_config
 from tasks.messages import MISTAKES, command
 from tasks.results import RESULTS, read_results, write_results
-from tasks.run_records import WITHOUT_NET, read_run
+from tasks.run_records import WITHOUT_MODEL, WITHOUT_NET, read_run
 from tasks.signals import signal_of, stoppable
 
 FOLDER_VARIABLE = "CLASSIC_NETS_FOLDER"  # tells the processes that Lightning starts beside this one where the run lies
@@ -119,10 +119,13 @@ def task_name(cfg: DictConfig) -> str:
 
 
 def folder_of(cfg: DictConfig) -> Path:
-    """A new folder outputs/<model>/<data>/<date_time>[_<task>][_<experiment>][_<name>], or a helper's parent's."""
+    """A new folder outputs/<model>/<data>/<date_time>[_<task>][_<experiment>][_<name>], or a helper's parent's.
+
+    That of a task without a model is outputs/<task>/<date_time>[_<name>].
+    """
     if (folder := os.environ.get(FOLDER_VARIABLE)) and is_helper_process():
         return Path(folder)
-    if task_name(cfg) in WITHOUT_NET:
+    if task_name(cfg) in WITHOUT_MODEL:
         return folders.new_folder(Path("outputs", task_name(cfg)), cfg.name)
     names = [str(cfg.choices.get(part) or "own") for part in ("model", "data")]
     task = None if task_name(cfg) == "train" else task_name(cfg)

@@ -23,8 +23,9 @@ WRITTEN = re.compile(
     r"events\.out\.tfevents\.[^/]+|csv_\d+/(metrics\.csv|hparams\.yaml)|projector_config\.pbtxt|"
     r"\d+/[\w.%\-]+/(tensors\.tsv|metadata\.tsv|sprite\.png)|"
     r"(leaderboard|comparison|benchmark|summary|predictions|small_data|ensemble|find_lr)\.(csv|md)|"
-    r"[\w \-]+\.(png|gif|onnx|pt2)|"
-    r"(samples|parts)/[\w \-]+\.(png|json)|explain\.html|"
+    r"(leaderboard|comparison|predictions|small_data|generated|find_lr|samples_\w+)\.png|net\.(onnx|pt2)|samples\.gif|"
+    r"(interpolations|nearest_neighbours|real_and_generated|filters|feature_maps|occlusion|attributions)\.png|"
+    r"excites_\d+_[\w.]+\.png|explain\.html|samples/step_\d+\.png|"
     r"generated(\.csv|\.json|/[\w\-]+-idx\d-ubyte(\.gz)?|/[\w/ \-]+\.png)"
 )
 TOUCHED_LATER = re.compile(r"\.lock|events\.out\.tfevents\..+")  # by libraries, as the process ends
@@ -93,7 +94,7 @@ def metrics_of(record: Record) -> str:
 
 
 LISTED = (
-    Column("started", no_wrap=True),
+    Column("started", no_wrap=True, optional=True),  # which the folder says, too
     Column("task", text=lambda row: "" if row["task"] == "train" else row["task"]),
     Column("model"),
     Column("data"),

@@ -3,6 +3,7 @@
 import csv
 import math
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tasks.tables import Column, Row, Table, one_line
 Curve = list[tuple[float, float]]  # steps and values
 MAX_PANELS = 12
 MAX_EVENTS = 10_000  # of a curve
+MAX_ROWS = 1_000_000  # of a CSV
 FIRST = ("val/accuracy", "val/fid", "val/loss", "train/loss", "train/accuracy")  # curves that are shown before others
 
 
@@ -109,7 +111,7 @@ def read_curves(folder: Path) -> dict[str, Curve]:
 
 def read_csv(path: Path, curves: dict[str, Curve]) -> None:
     with open(path, newline="", errors="replace") as file:
-        for row in csv.DictReader(file):
+        for row in islice(csv.DictReader(file), MAX_ROWS):
             step, *values = number(row.get("step")), *row.items()
             for name, text in values:
                 value = number(text)

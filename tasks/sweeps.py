@@ -18,31 +18,32 @@ from omegaconf import DictConfig, OmegaConf
 from tasks import folders
 from tasks.leaderboard import make_rows, unfinished, write_table
 from tasks.messages import command, report
-from tasks.results import MAX_BYTES, atomic_writer
-from tasks.run_records import collect, read_run
+from tasks.results import atomic_writer
+from tasks.run_records import SWEEP, collect, read_run, read_sweep
 
-SWEEP = "sweep.json"  # what the sweep is of: the command that began it
 OWN = {SWEEP, "multirun.yaml"}  # the latter is Hydra's
 PATIENCE = 60  # seconds in which jobs that were told to stop write their checkpoints
 
 
-class Begun(NamedTuple):
-    """The sweep of this process."""
+class RunningSweep(NamedTuple):
+    """The sweep that this process runs."""
 
     folder: Path
     command: str  # that goes on with it
 
 
-made: list[Path] = []  # folders of sweeps that this process made
-begun: list[Begun] = []
+new_folders: list[Path] = []  # folders of sweeps that this process made
+running: list[RunningSweep] = []
 
 
 def sweep_folder(overrides: Iterable[str] = ()) -> str:
     """A new folder outputs/sweeps/<date_time>[_<experiment>][_<name>]; a resolver of conf/config.yaml."""
     typed = dict(text.lstrip("+").split("=", 1) for text in overrides if "=" in text)
     labels = (typed.get(key) for key in ("experiment", "name"))
-    made.append(folders.new_folder(Path("outputs", "sweeps"), *(text for text in labels if text and "," not in text)))
-    return str(made[-1])
+    new_folders.append(
+        folders.new_folder(Path("outputs", "sweeps"), *(text for text in labels if text and "," not in text))
+    )
+    return str(new_folders[-1])
 
 
 def job_folder(number: int, overrides: Iterable[str], choices: DictConfig, sweep: str) -> str:
@@ -98,11 +99,17 @@ def begin(config: DictConfig) -> None:
 
     folder = Path(config.hydra.sweep.dir)
     settings = json.loads(json.dumps(OmegaConf.to_container(config.hydra.sweeper), default=str))
-    wanted = {"overrides": typed(config.hydra), "sweeper": settings, "shared": shared(config.hydra.overrides.task)}
+    wanted = {
+        "overrides": typed(config.hydra),
+        "sweeper": settings,
+        "shared": shared_overrides(config.hydra.overrides.task),
+    }
     others = [text for text in config.hydra.overrides.hydra if not text.startswith(("hydra.mode", "hydra.sweep.dir"))]
     go_on = command(*wanted["overrides"], *others, f"hydra.sweep.dir={folders.short(folder.absolute())}", multirun=True)
     if (folder / SWEEP).is_file():
         check_same(folder, wanted)
+        if links := [path for path in folder.iterdir() if path.is_symlink()]:
+            raise ValueError(f"{links[0]}: a link, which a sweep does not write through: remove it")
         statuses = [read_run(job)["status"] for job in jobs_of(folder)]
         print(f"sweep        goes on; {statuses.count('finished')} of its jobs have finished")
     elif folder.is_dir() and any(folder.iterdir()):
@@ -110,16 +117,16 @@ def begin(config: DictConfig) -> None:
     else:
         if not folder.is_dir():
             folder.mkdir(parents=True)
-            made.append(folder)
+            new_folders.append(folder)
         with atomic_writer(folder / SWEEP) as file:
             file.write(json.dumps(wanted, indent=2) + "\n")
-    begun.append(Begun(folder, go_on))
+    running.append(RunningSweep(folder, go_on))
 
 
-def shared(overrides: Iterable[str]) -> list[str]:
+def shared_overrides(overrides: Iterable[str]) -> list[str]:
     """The overrides of a sweep that all its jobs have, as Hydra hands them to each.
 
-    >>> shared(["model=lenet,vgg", "++seed=0", "tags=[a, b]", "data=glob(*)"])
+    >>> shared_overrides(["model=lenet,vgg", "++seed=0", "tags=[a, b]", "data=glob(*)"])
     ['++seed=0', 'tags=[a,b]']
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
@@ -137,23 +144,6 @@ def check_same(folder: Path, wanted: dict[str, Any]) -> None:
         raise ValueError(f"hydra.sweep.dir={folder}: resumed only with the hydra.sweeper that began it")
 
 
-def read_sweep(folder: Path) -> dict[str, Any]:
-    """What is recorded of a sweep.
-
-    Raises:
-        ValueError: the file is damaged, or not of a sweep.
-    """
-    path = folder / SWEEP
-    try:
-        record = json.loads(path.read_bytes()[:MAX_BYTES])
-        lists = [record["overrides"], record["shared"]]
-        if all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists):
-            return {"sweeper": None} | record
-    except (ValueError, LookupError, TypeError, RecursionError):
-        pass
-    raise ValueError(f"{path}: is damaged, or not of a sweep: begin a new one, without hydra.sweep.dir")
-
-
 def jobs_of(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir())
 
@@ -164,7 +154,7 @@ def stop_jobs() -> bool:
     for process in processes:
         process.terminate()
     end = time.monotonic() + PATIENCE
-    jobs = jobs_of(begun[-1].folder) if begun else []
+    jobs = jobs_of(running[-1].folder) if running else []
     while processes and time.monotonic() < end and any(map(folders.is_locked, jobs)):
         time.sleep(0.1)
     for process in multiprocessing.active_children():
@@ -174,13 +164,13 @@ def stop_jobs() -> bool:
 
 def how_to_go_on() -> str:
     """What a user reads when a signal has ended a sweep; empty where no job has begun."""
-    return f"To go on with the sweep: {begun[-1].command}\n" if begun and jobs_of(begun[-1].folder) else ""
+    return f"To go on with the sweep: {running[-1].command}\n" if running and jobs_of(running[-1].folder) else ""
 
 
 def clean_up() -> None:
     """Removes the folders of sweeps that were refused before their first job; this process's sweep is over."""
-    for folder in made:
+    for folder in new_folders:
         if folder.is_dir() and {path.name for path in folder.rglob("*") if not path.is_dir()} <= OWN:
             shutil.rmtree(folder)
-    made.clear()
-    begun.clear()
+    new_folders.clear()
+    running.clear()

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tasks import demo_server
-from tasks.demo_requests import MAX_BYTES, MAX_WISH_BYTES
+from tasks.demo_requests import MAX_BYTES, MAX_REQUEST_BYTES
 from tasks.demo_server import MAX_CONNECTIONS, DemoServer
 
 
@@ -285,7 +285,7 @@ def test_client_that_hangs_up_leaves_no_word(server: DemoServer, capfd: pytest.C
     assert capfd.readouterr() == ("", "")
 
 
-def test_wish_is_answered_and_what_is_none_is_refused(server: DemoServer) -> None:
+def test_request_for_a_sample_is_answered_and_what_is_none_is_refused(server: DemoServer) -> None:
     good = {"label": 3, "seed": 5, "position": 0.25}
     assert ask(server, post(server, json.dumps(good).encode(), path="/generate"))[0] == 404  # there is no generator
     server.generate = lambda wish: {"wish": wish.model_dump()}
@@ -302,7 +302,7 @@ def test_wish_is_answered_and_what_is_none_is_refused(server: DemoServer) -> Non
         status, _, body = ask(server, post(server, content, path="/generate"))
         assert status == 400, content
         assert body.count(b"\n") == 1
-    assert ask(server, post(server, b" " * (MAX_WISH_BYTES + 1), path="/generate"))[0] == 413
+    assert ask(server, post(server, b" " * (MAX_REQUEST_BYTES + 1), path="/generate"))[0] == 413
     assert server.drawings == 0
     assert_still_answers(server)
 

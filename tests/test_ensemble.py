@@ -21,7 +21,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_ensemble_is_the_mean_of_the_probabilities(sweep: Path) -> None:
-    run_well("task=ensemble", f"task.checkpoints={sweep}", "trainer.accelerator=cpu", "data=mnist_5k")
+    run_well("task=ensemble", f"task.checkpoints={sweep}", "trainer.accelerator=cpu")
     [written] = Path().rglob("ensemble.csv")
     rows = list(csv.DictReader(written.read_text().splitlines()))
     probabilities = []
@@ -35,7 +35,10 @@ def test_ensemble_is_the_mean_of_the_probabilities(sweep: Path) -> None:
     expected = [(part.argmax(1) == labels).float().mean().item() for part in (*probabilities, sum(probabilities))]
     assert [float(row["accuracy"]) for row in rows] == pytest.approx(expected, abs=1e-6)
     assert float(rows[-1]["agreement"]) == 1
-    assert results_of(written.parent)["val/accuracy"] == pytest.approx(expected[-1], abs=1e-6)
+    results = results_of(written.parent)
+    assert results["val/accuracy"] == pytest.approx(expected[-1], abs=1e-6)
+    assert (results["model"], results["data"], results["experiment"]) == ("ensemble", "mnist_5k", None)
+    assert written.parent.parent == Path("outputs/ensemble")
 
 
 @pytest.mark.parametrize("checkpoints", ["nowhere", "[]", "[a.ckpt,b.ckpt]"])

@@ -116,6 +116,20 @@ def test_another_sweep_or_no_sweep_is_refused(uninterrupted: list[Path], tmp_pat
     assert [snapshot(folder) for folder in (sweep, damaged, other)] == before
 
 
+def test_sweep_does_not_write_through_a_link(uninterrupted: list[Path], tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    sweep = tmp_path / "sweep"
+    sweep.mkdir()
+    (sweep / "sweep.json").write_bytes((uninterrupted[0].parent / "sweep.json").read_bytes())
+    (sweep / uninterrupted[0].name).symlink_to(victim)
+    outcome = run("-m", *SEEDS, f"hydra.sweep.dir={sweep}")
+    assert outcome.status == 2
+    assert outcome.err.count("\n") == 1
+    assert str(sweep / uninterrupted[0].name) in outcome.err
+    assert not list(victim.iterdir())
+
+
 def test_folder_of_a_sweep_tells_its_name_and_experiment() -> None:
     assert sweep_folder(["++name=first", "experiment=lenet_relu", "seed=0,1"]).endswith("_lenet_relu_first")
     assert sweep_folder(["experiment=lenet_mnist,lenet_relu"])[-1].isdigit()

@@ -28,7 +28,7 @@ def leave_failed(folder: str) -> Path:
     (path / ".hydra" / "config.yaml").write_text("seed: 0\n")
     (path / "checkpoints").mkdir()
     (path / "checkpoints" / "last.ckpt").write_bytes(b"weights")
-    for name in ("events.out.tfevents.1.vm.1.0", "hparams.yaml", "worst mistakes.png", ".lock"):
+    for name in ("events.out.tfevents.1.vm.1.0", "hparams.yaml", "interpolations.png", ".lock"):
         (path / name).write_text("")
     return path
 
@@ -169,6 +169,7 @@ PERSONS = {
     "a note": lambda folder: (folder / "notes.txt").write_text("good idea"),
     "a note among the checkpoints": lambda folder: (folder / "checkpoints" / "read.me").write_text("keep"),
     "a plot made later": lambda folder: touch_later(folder / "my plot.png"),
+    "an old picture": lambda folder: touch_later(folder / "holiday.png", hours=-1000),
     "a checkpoint put there later": lambda folder: touch_later(folder / "checkpoints" / "mine.ckpt"),
     "a link": lambda folder: (folder / "data.png").symlink_to("/etc/hostname"),
     "a linked folder": lambda folder: (folder / "samples").symlink_to("/etc"),
@@ -179,9 +180,9 @@ PERSONS = {
 }
 
 
-def touch_later(path: Path) -> None:
+def touch_later(path: Path, hours: float = 1) -> None:
     path.touch()
-    later = path.stat().st_mtime + 3600
+    later = path.stat().st_mtime + 3600 * hours
     os.utime(path, (later, later))
 
 

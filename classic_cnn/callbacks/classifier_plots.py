@@ -3,8 +3,10 @@
 The projector tab gets the features in which the net tells the classes apart, with a thumbnail for each image.
 """
 
+import io
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from itertools import zip_longest
 from typing import Any
 
@@ -116,7 +118,8 @@ class ClassifierPlots(CheckedArguments, Callback):
             points = torch.cat(features)[: self.embedded]  # (N, features)
             names = [data.class_names[label] for label in labels[: len(points)].tolist()]
             thumbnails = images[: len(points)].float() / 255
-            board.add_embedding(points, names, thumbnails, step, f"{stage}/features")
+            with redirect_stdout(io.StringIO()):  # it warns where a resumed run replaces its projection
+                board.add_embedding(points, names, thumbnails, step, f"{stage}/features")
 
 
 class Forward(nn.Module):
