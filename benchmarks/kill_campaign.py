@@ -42,7 +42,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "ResNet-20, moving average": (
         "experiment=resnet_ema",
         "model=resnet",
-        "model.width=4",
+        "model.width=0.25",
         *SMALL,
         "trainer.max_epochs=4",
     ),
