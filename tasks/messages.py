@@ -17,6 +17,7 @@ from hydra.errors import (
 )
 from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
+CONF = Path(__file__).parents[1] / "conf"
 MISTAKES = (HydraException, OmegaConfBaseException, ValueError, OSError)
 INSTALLED = "classic-nets"  # the console command, where the package is installed
 PLUGINS = {
@@ -80,7 +81,7 @@ def missing_option(error: MissingConfigException) -> str:
         return f"{group}={option} needs a plugin: pip install {package}"
     if not group:
         return plain(error)
-    options = sorted(error.options or [])
+    options = sorted(error.options or (path.stem for path in (CONF / group).glob("*.yaml")))
     close = difflib.get_close_matches(option, options, n=1)
     hint = f"did you mean {group}={close[0]}? " if close else ""
     return f"{group}={option} is not an option: {hint}choose one of {', '.join(options) or 'none'}"

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from tasks.results import RESULTS, read_results, write_results
 from tasks.run_records import WITHOUT_MODEL, WITHOUT_NET, read_run
 from tasks.signals import signal_of, stoppable
 
+CHOICES = ("model", "data", "experiment", "trainer/logger", "callbacks")
 FOLDER_VARIABLE = "CLASSIC_NETS_FOLDER"  # tells the processes that Lightning starts beside this one where the run lies
 stopped: list[int] = []  # signals that ended a task in this process
 
@@ -102,16 +104,18 @@ def typed(hydra: DictConfig | None) -> list[str]:
     if any(text.startswith("ckpt_path=") for text in overrides):
         from tasks.checkpoint import choices_of_checkpoint
 
-        for count in range(3, 0, -1):
+        for count in range(len(CHOICES) - 1, 0, -1):
             if overrides[-count:] == choices_of_checkpoint(overrides[:-count]):
                 return overrides[:-count]
     return overrides
 
 
 def choices_of(hydra: DictConfig | None) -> dict[str, Any]:
-    """The names of the options that make the run what it is."""
-    choices = hydra.runtime.choices if hydra is not None else {}
-    return {name: choices.get(name) for name in ("model", "data", "experiment", "trainer/logger")}
+    """The names of the options that make the run what it is; several of one group as they were typed: [a,b]."""
+    if hydra is None:
+        return dict.fromkeys(CHOICES)
+    several = dict(text.split("=", 1) for text in hydra.overrides.task if "=[" in text)  # which Hydra does not list
+    return {name: hydra.runtime.choices.get(name) or several.get(name) for name in CHOICES}
 
 
 def task_name(cfg: DictConfig) -> str:
@@ -192,6 +196,8 @@ def record_task(
             keep = True
         raise
     finally:
+        if "wandb" in sys.modules:
+            get_method("tasks.loggers.close_loggers")()
         del os.environ[FOLDER_VARIABLE]
         if not keep:
             write_results(folder, record)

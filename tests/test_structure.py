@@ -91,7 +91,14 @@ def test_no_folder_or_file_is_a_drawer_for_everything() -> None:
 
 
 def test_config_groups_are_those_of_the_design() -> None:
-    assert {path.name for path in CONF.iterdir() if path.is_dir()} <= {"model", "data", "trainer", "task", "experiment"}
+    assert {path.name for path in CONF.iterdir() if path.is_dir()} <= {
+        "model",
+        "data",
+        "trainer",
+        "callbacks",
+        "task",
+        "experiment",
+    }
 
 
 def targets(node: Any) -> list[str]:
