@@ -3,6 +3,7 @@
 import inspect
 import os
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +107,13 @@ def build_loggers(node: Any, folder: Path) -> list[Logger]:
     nodes: Any = default if node is True else {"": node} if "_target_" in node else node
     loggers: list[Logger] = []
     for name, part in nodes.items():
-        if part is not None:
-            check_package(f"trainer/logger={name}", part["_target_"])
-            given = own_place(get_class(part["_target_"]), folder)
-            loggers.append(build_part(f"trainer.logger.{name}".rstrip("."), part, **given))
+        if part is None:
+            continue
+        if not isinstance(part, Mapping) or "_target_" not in part:
+            raise ConfigError(f"trainer.logger.{name}", "is not a logger, which trainer/logger=[csv,...] chooses", part)
+        check_package(f"trainer/logger={name}", part["_target_"])
+        given = own_place(get_class(part["_target_"]), folder)
+        loggers.append(build_part(f"trainer.logger.{name}".rstrip("."), part, **given))
     return sorted(loggers, key=lambda logger: not isinstance(logger, TensorBoardLogger))
 
 

@@ -54,8 +54,7 @@ class MLFlow(CheckedArguments, MLFlowLogger):
         self, save_dir: str, name: str, experiment_name: str = "classic-nets", tracking_uri: str | None = None
     ) -> None:
         os.environ.setdefault(FILE_STORE, "true")
-        place = tracking_uri or f"file:{Path(save_dir, 'mlruns')}"
-        MLFlowLogger.__init__(self, experiment_name, name, tracking_uri=place)
+        MLFlowLogger.__init__(self, experiment_name, name, tracking_uri=tracking_uri or local_store(save_dir))
 
     @rank_zero_only
     def log_image(self, key: str, images: Sequence[Any], step: int | None = None) -> None:
@@ -67,6 +66,10 @@ class MLFlow(CheckedArguments, MLFlowLogger):
             else:
                 pixels = image.permute(1, 2, 0).numpy() if isinstance(image, Tensor) else image
                 self.experiment.log_image(self.run_id, pixels, file)
+
+
+def local_store(folder: str | Path) -> str:
+    return f"file:{folder}/mlruns"
 
 
 # What has to be installed for a class, and the name that `import` knows it by.
@@ -116,8 +119,9 @@ def place_of(logger: Logger) -> str | None:
     return None
 
 
-def close_loggers() -> None:
-    """Ends the run of Weights & Biases, which has been imported: the next run of this process would go on with it."""
-    wandb = sys.modules["wandb"]
-    if wandb.run is not None:
+def close_loggers(folder: Path) -> None:
+    """Ends a run's logs where the next run of this process would go on with them."""
+    if (wandb := sys.modules.get("wandb")) is not None and wandb.run is not None:
         wandb.finish()
+    if os.environ.get("MLFLOW_TRACKING_URI") == local_store(folder):  # where MLflow itself puts it
+        del os.environ["MLFLOW_TRACKING_URI"]

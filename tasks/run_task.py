@@ -196,8 +196,8 @@ def record_task(
             keep = True
         raise
     finally:
-        if "wandb" in sys.modules:
-            get_method("tasks.loggers.close_loggers")()
+        if {"wandb", "mlflow"} & sys.modules.keys():
+            get_method("tasks.loggers.close_loggers")(folder)
         del os.environ[FOLDER_VARIABLE]
         if not keep:
             write_results(folder, record)

@@ -1,6 +1,7 @@
-"""trainer/logger: each logger, and several at once, gets config, metrics and pictures; the last lines name its place."""
+"""trainer/logger: one or several loggers get config, metrics and pictures, and the last lines name their places."""
 
 import csv
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -65,6 +66,7 @@ def test_mlflow_keeps_files_in_the_runs_folder() -> None:
     assert {name.partition(", step")[0] for name in files} == {name.partition("/")[2] for name in PICTURES}
     assert (metric.parents[2] / "params" / "data" / "batch_size").read_text() == "40"
     assert out.splitlines()[-1].endswith(f"/{only_run().name}/mlruns")
+    assert "MLFLOW_TRACKING_URI" not in os.environ  # MLflow sets it, and the next job of a sweep would follow it
     assert not Path("mlruns").exists()
 
 
