@@ -87,6 +87,8 @@ def build_trainer(cfg: DictConfig, folder: Path, model: LightningModule) -> Trai
         default_root_dir=str(folder),
         plugins=[WholeCheckpoints()],
     )
+    if cfg.trainer.get("profiler"):  # whose tables are too wide for a terminal
+        trainer.profiler.dirpath, trainer.profiler.filename = str(folder), "profile"  # type: ignore[attr-defined]
     if isinstance(trainer.strategy, DDPStrategy) and not model.automatic_optimization:
         # a step of one of a GAN's nets leaves the other's parameters out, for whose gradients DDP would wait
         trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)

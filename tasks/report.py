@@ -111,4 +111,6 @@ def show_results(results: Mapping[str, Any], trainer: Trainer) -> None:
     if more := len(metrics_of(results)) - len(table.rows):
         print(f"metrics      {more} more in results.json")
     print(f"folder       {short(Path(trainer.default_root_dir).absolute())}")
+    for profile in sorted(Path(trainer.default_root_dir).glob("*-profile*.txt")):
+        print(f"profile      {short(profile.absolute())}")
     print(*where_to_look(trainer), sep="\n", flush=True)

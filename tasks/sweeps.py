@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from tasks import folders
+from tasks import cross_validation, folders
 from tasks.leaderboard import make_rows, unfinished, write_table
 from tasks.messages import command, report
 from tasks.results import atomic_writer
@@ -79,7 +79,10 @@ class SweepCallback(Callback):
             raise SystemExit(2)
         records = collect(folder, every_task=True)
         rows = make_rows(records)
-        write_table(folder, folder, rows)
+        if any(map(cross_validation.is_of_fold, records)):
+            cross_validation.write_report(records, folder)
+        else:
+            write_table(folder, folder, rows)
         if any(record["task"] == "small_data" for record in records):
             from tasks.small_data_report import write_report  # with matplotlib, which other sweeps need not wait for
 
