@@ -113,4 +113,5 @@ def show_results(results: Mapping[str, Any], trainer: Trainer) -> None:
     print(f"folder       {short(Path(trainer.default_root_dir).absolute())}")
     for profile in sorted(Path(trainer.default_root_dir).glob("*-profile*.txt")):
         print(f"profile      {short(profile.absolute())}")
-    print(*where_to_look(trainer), sep="\n", flush=True)
+    for line in where_to_look(trainer):
+        print(line)

@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from tasks import cross_validation, folders
+from tasks import cross_validation, folders, search
 from tasks.leaderboard import make_rows, unfinished, write_table
 from tasks.messages import command, report
 from tasks.results import atomic_writer
@@ -83,6 +83,8 @@ class SweepCallback(Callback):
             cross_validation.write_report(records, folder)
         else:
             write_table(folder, folder, rows)
+        if (folder / search.OUTCOME).is_file():
+            search.report_best(folder, records)
         if any(record["task"] == "small_data" for record in records):
             from tasks.small_data_report import write_report  # with matplotlib, which other sweeps need not wait for
 
@@ -100,6 +102,8 @@ def begin(config: DictConfig) -> None:
     """
     from tasks.run_task import typed
 
+    if "direction" in config.hydra.sweeper:
+        search.check_search(config)
     folder = Path(config.hydra.sweep.dir)
     settings = json.loads(json.dumps(OmegaConf.to_container(config.hydra.sweeper), default=str))
     wanted = {
@@ -148,7 +152,7 @@ def check_same(folder: Path, wanted: dict[str, Any]) -> None:
 
 
 def jobs_of(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir())
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def stop_jobs() -> bool:
