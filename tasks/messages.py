@@ -19,6 +19,7 @@ from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, Omega
 
 CONF = Path(__file__).parents[1] / "conf"
 MISTAKES = (HydraException, OmegaConfBaseException, ValueError, OSError)
+BY_NAME = ("MisconfigurationException", "UncompletedJobError", "FailedJobError")  # Lightning's, and submitit's two
 INSTALLED = "classic-nets"  # the console command, where the package is installed
 PLUGINS = {
     "hydra/launcher=joblib": "hydra-joblib-launcher",
@@ -30,7 +31,7 @@ PLUGINS = {
 
 def report(error: BaseException, show_traceback: bool = False) -> int:
     """Prints what was wrong on stderr; returns the status: 2 for a user's mistake, 1 for a fault of the program."""
-    mistake = isinstance(error, MISTAKES) or type(error).__name__ == "MisconfigurationException"
+    mistake = isinstance(error, MISTAKES) or type(error).__name__ in BY_NAME
     if show_traceback or not mistake:
         traceback.print_exception(error)
         return 1
@@ -69,6 +70,8 @@ def plain(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     text = " ".join(str(error).split())
+    if type(error).__name__ in BY_NAME[1:] and (place := re.search(r"\S+/\.submitit/\d\w*", text)):
+        return f"a job of the sweep ended without a result; what it said is in {place[0]}"
     if "No supported gpu backend found" in text:
         return "no GPU was found on this machine: use trainer.accelerator=cpu, or auto to use what there is"
     return text or type(error).__name__

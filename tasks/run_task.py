@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -183,8 +184,12 @@ def record_task(
         return record.get("objective")
     except (KeyboardInterrupt, SystemExit) as stop:
         number = signal_of(stop)
-        record |= {"status": "interrupted", "reason": f"stopped by {number.name}"}
+        is_requeued = isinstance(stop, SystemExit) and stop.code not in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+        reason = "the cluster took its place, and starts it again" if is_requeued else f"stopped by {number.name}"
+        record |= {"status": "interrupted", "reason": reason}
         keep = read_results(folder).get("status") == "finished"
+        if is_requeued:  # submitit tells it by a status of its own
+            raise
         stopped.append(number)
         print(how_to_resume(cfg, folder) if alone else "Stopped.", flush=True)  # a sweep's own command goes on
         raise SystemExit(128 + number) from stop
