@@ -11,7 +11,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from classic_cnn.classifier import ImageClassifier, Recipe
-from datamodules.contract import Count, Share
+from datamodules.contract import Count, Positive, Share
+
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
 class NormalizeResponses(torch.autograd.Function):
@@ -81,6 +83,10 @@ class AlexNet(ImageClassifier):
             one GPU holds (section 8.1 of "Dive into Deep Learning"), with 46,764,746 parameters for 10 classes of gray
             224x224 images: no groups, no response normalization, one pixel of padding at the stem, Glorot's
             initialization.
+        width: factor of the channels and hidden units of the layout `small`.
+        activation: of all hidden layers (section 3.1), for the layout `small`; He's initialization has its gain.
+        response_norm: normalizes responses behind the first two convolutions (section 3.3), for the layout `small`.
+        overlapping_pooling: windows of 3x3 pixels, not 2x2, at a stride of 2 (section 3.4), for the layout `small`.
         dropout: probability to drop a hidden unit of the two large layers (section 4.2).
         in_channels: 1 for gray images, 3 for colour.
         num_classes: logits per image.
@@ -88,7 +94,7 @@ class AlexNet(ImageClassifier):
         recipe: see `ImageClassifier`.
 
     Raises:
-        ValueError: the images are too small.
+        ValueError: the images are too small, or what is for the layout `small` is set for another one.
 
     >>> net = AlexNet()
     >>> net(torch.zeros(2, 1, 28, 28)).shape, sum(p.numel() for p in net.parameters())
@@ -105,6 +111,10 @@ class AlexNet(ImageClassifier):
     def __init__(
         self,
         layout: Literal["small", "two_gpus", "one_gpu"] = "small",
+        width: Positive = 1.0,
+        activation: Literal["relu", "tanh", "sigmoid"] = "relu",
+        response_norm: bool = True,
+        overlapping_pooling: bool = True,
         dropout: Share = 0.5,
         in_channels: Count = 1,
         num_classes: Count = 10,
@@ -112,27 +122,32 @@ class AlexNet(ImageClassifier):
         **recipe: Unpack[Recipe],
     ) -> None:
         super().__init__(in_channels, num_classes, image_size, **recipe)
-        features = {"small": small_features, "two_gpus": two_gpu_features, "one_gpu": one_gpu_features}
-        self.features = features[layout](in_channels)
-        hidden = 1024 if layout == "small" else 4096
+        variant = (width, activation, response_norm, overlapping_pooling)
+        if layout == "small":
+            self.features = small_features(in_channels, *variant)
+        elif variant == (1.0, "relu", True, True):
+            self.features = (two_gpu_features if layout == "two_gpus" else one_gpu_features)(in_channels)
+        else:
+            raise ValueError(f"width, activation, response_norm and overlapping_pooling are fixed in layout={layout}")
+        hidden = max(1, round(1024 * width)) if layout == "small" else 4096
         self.classifier = nn.Sequential(
             nn.Flatten(),
             nn.Linear(math.prod(self.shape_after(self.features)), hidden),
-            nn.ReLU(),
+            ACTIVATIONS[activation](),
             nn.Dropout(dropout),
             nn.Linear(hidden, hidden),
-            nn.ReLU(),
+            ACTIVATIONS[activation](),
             nn.Dropout(dropout),
             nn.Linear(hidden, num_classes),
         )
-        self._initialize(layout)
+        self._initialize(layout, activation)
 
-    def _initialize(self, layout: str) -> None:
+    def _initialize(self, layout: str, activation: Literal["relu", "tanh", "sigmoid"]) -> None:
         weights = [parameter for parameter in self.parameters() if parameter.dim() > 1]
         biases = [parameter for parameter in self.parameters() if parameter.dim() == 1]
         for weight in weights:
             if layout == "small":
-                nn.init.kaiming_normal_(weight, nonlinearity="relu")
+                nn.init.kaiming_normal_(weight, nonlinearity=activation)
             elif layout == "two_gpus":
                 nn.init.normal_(weight, std=0.01)
             else:
@@ -145,23 +160,28 @@ class AlexNet(ImageClassifier):
         return self.classifier(self.features(images))
 
 
-def small_features(in_channels: int) -> nn.Sequential:
+def small_features(
+    in_channels: int, width: float, activation: str, response_norm: bool, overlapping_pooling: bool
+) -> nn.Sequential:
     """One of the paper's two groups, for 28x28 images."""
+    c1, c2, c3, c4, c5 = (max(1, round(channels * width)) for channels in (48, 128, 192, 192, 128))
+    active = ACTIVATIONS[activation]
+    window = 3 if overlapping_pooling else 2
     return nn.Sequential(
-        nn.Conv2d(in_channels, 48, 3, padding=1),  # (N, 48, 28, 28)
-        nn.ReLU(),
-        ResponseNorm(48),
-        nn.MaxPool2d(3, stride=2),  # (N, 48, 13, 13)
-        nn.Conv2d(48, 128, 5, padding=2),  # (N, 128, 13, 13)
-        nn.ReLU(),
-        ResponseNorm(128),
-        nn.MaxPool2d(3, stride=2),  # (N, 128, 6, 6)
-        nn.Conv2d(128, 192, 3, padding=1),  # (N, 192, 6, 6)
-        nn.ReLU(),
-        nn.Conv2d(192, 192, 3, padding=1),  # (N, 192, 6, 6)
-        nn.ReLU(),
-        nn.Conv2d(192, 128, 3, padding=1),  # (N, 128, 6, 6)
-        nn.ReLU(),
+        nn.Conv2d(in_channels, c1, 3, padding=1),  # (N, 48, 28, 28)
+        active(),
+        ResponseNorm(c1) if response_norm else nn.Identity(),
+        nn.MaxPool2d(window, stride=2),  # (N, 48, 13, 13)
+        nn.Conv2d(c1, c2, 5, padding=2),  # (N, 128, 13, 13)
+        active(),
+        ResponseNorm(c2) if response_norm else nn.Identity(),
+        nn.MaxPool2d(window, stride=2),  # (N, 128, 6, 6)
+        nn.Conv2d(c2, c3, 3, padding=1),  # (N, 192, 6, 6)
+        active(),
+        nn.Conv2d(c3, c4, 3, padding=1),  # (N, 192, 6, 6)
+        active(),
+        nn.Conv2d(c4, c5, 3, padding=1),  # (N, 128, 6, 6)
+        active(),
     )
 
 

@@ -116,13 +116,16 @@ class LeNet5(ImageClassifier):
         layout: `modern`, or `original` with the paper's layers: sparse C3, trainable subsampling, scaled tanh.
         bitmap_output: the output layer measures the distance to a fixed bitmap for each digit (section II.B);
             otherwise it is linear.
+        activation: of the layout `modern`.
+        pooling: of the layout `modern`.
         in_channels: 1 for gray images, 3 for colour.
         num_classes: logits per image.
         image_size: side of the images in pixels.
         recipe: see `ImageClassifier`.
 
     Raises:
-        ValueError: the images are too small, or the bitmaps of the 10 digits are to tell other classes apart.
+        ValueError: the images are too small, the bitmaps of the 10 digits are to tell other classes apart, or an
+            activation or a pooling is chosen for the original layers.
 
     >>> net = LeNet5()
     >>> net(torch.zeros(2, 1, 28, 28)).shape, sum(p.numel() for p in net.parameters())
@@ -138,6 +141,8 @@ class LeNet5(ImageClassifier):
         self,
         layout: Literal["modern", "original"] = "modern",
         bitmap_output: bool = False,
+        activation: Literal["relu", "tanh", "sigmoid"] = "relu",
+        pooling: Literal["max", "average"] = "max",
         in_channels: Count = 1,
         num_classes: Count = 10,
         image_size: Count = 28,
@@ -146,17 +151,22 @@ class LeNet5(ImageClassifier):
         super().__init__(in_channels, num_classes, image_size, **recipe)
         if bitmap_output and num_classes != len(digit_bitmaps()):
             raise ValueError(f"num_classes must be 10 with bitmap_output, whose bitmaps are digits, got {num_classes}")
+        if layout == "original" and (activation, pooling) != ("relu", "max"):
+            raise ValueError("activation and pooling are fixed in layout=original")
         self.layout = layout
         self.bitmap_output = bitmap_output
         output = BitmapDistance if bitmap_output else partial(nn.Linear, 84, num_classes)
         if layout == "modern":
-            self.features = modern_features(in_channels)
+            active = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}[activation]
+            self.features = modern_features(
+                in_channels, active, {"max": nn.MaxPool2d, "average": nn.AvgPool2d}[pooling]
+            )
             self.classifier = nn.Sequential(
                 nn.Flatten(),
                 nn.Linear(math.prod(self.shape_after(self.features)), 120),  # C5
-                nn.ReLU(),
+                active(),
                 nn.Linear(120, 84),  # F6
-                nn.ReLU(),
+                active(),
                 output(),
             )
         else:
@@ -181,15 +191,15 @@ class LeNet5(ImageClassifier):
         return self.classifier(self.features(images))
 
 
-def modern_features(in_channels: int) -> nn.Sequential:
+def modern_features(in_channels: int, active: type[nn.Module], pool: type[nn.Module]) -> nn.Sequential:
     """The layers up to S4, as tutorials have them."""
     return nn.Sequential(
         nn.Conv2d(in_channels, 6, 5, padding=2),  # C1 (N, 6, 28, 28)
-        nn.ReLU(),
-        nn.MaxPool2d(2),  # S2 (N, 6, 14, 14)
+        active(),
+        pool(2),  # S2 (N, 6, 14, 14)
         nn.Conv2d(6, 16, 5),  # C3 (N, 16, 10, 10)
-        nn.ReLU(),
-        nn.MaxPool2d(2),  # S4 (N, 16, 5, 5)
+        active(),
+        pool(2),  # S4 (N, 16, 5, 5)
     )
 
 

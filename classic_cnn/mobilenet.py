@@ -28,6 +28,13 @@ class DepthwiseSeparable(nn.Sequential):
         )
 
 
+def standard(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    """The 3x3 convolution in place of which a depthwise separable one stands (Figure 3, left)."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False), nn.BatchNorm2d(out_channels), nn.ReLU()
+    )
+
+
 class MobileNet(ImageClassifier):
     """MobileNet (version 1) for small gray images, (N, 1, 28, 28) in [-1, 1] -> (N, 10).
 
@@ -42,6 +49,7 @@ class MobileNet(ImageClassifier):
         width: the multiplier alpha of section 3.3, a factor of the channels of every layer: 1, 0.75, 0.5 or 0.25 in
             the paper, any positive number here.
         layout: `small`, with strides for images of about 28 pixels, or `large`, the paper's for about 224.
+        separable: False has standard 3x3 convolutions, the net that Table 4 compares with.
         in_channels: 1 for gray images, 3 for colour.
         num_classes: logits per image.
         image_size: side of the images in pixels.
@@ -68,6 +76,7 @@ class MobileNet(ImageClassifier):
         self,
         width: Positive = 0.5,
         layout: Literal["small", "large"] = "small",
+        separable: bool = True,
         in_channels: Count = 1,
         num_classes: Count = 10,
         image_size: Count = 28,
@@ -83,7 +92,7 @@ class MobileNet(ImageClassifier):
         layers = [stem]  # (N, 16, 28, 28), published (N, 32, 112, 112)
         for full_channels, stride in SMALL if layout == "small" else LARGE:
             out_channels = max(1, round(full_channels * width))
-            layers.append(DepthwiseSeparable(channels, out_channels, stride))
+            layers.append((DepthwiseSeparable if separable else standard)(channels, out_channels, stride))
             channels = out_channels
         self.features = nn.Sequential(*layers)  # (N, 512, 7, 7), published (N, 1024, 7, 7)
         self.shape_after(self.features)  # refuses images that are too small

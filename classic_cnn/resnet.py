@@ -32,12 +32,17 @@ def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1)
     return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
 
 
+def add_shortcut(residual: Tensor, images: Tensor, shortcut: nn.Module | None) -> Tensor:
+    """F(x) + x; F(x) alone in a plain net."""
+    return residual if shortcut is None else residual + shortcut(images)
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut (Figure 5, left)."""
 
     expansion = 1
 
-    def __init__(self, in_channels: int, channels: int, stride: int, shortcut: nn.Module) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int, shortcut: nn.Module | None) -> None:
         super().__init__()
         self.residual = nn.Sequential(
             conv(in_channels, channels, 3, stride),
@@ -50,7 +55,7 @@ class BasicBlock(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.relu(self.residual(images) + self.shortcut(images))
+        return self.relu(add_shortcut(self.residual(images), images, self.shortcut))
 
 
 class Bottleneck(nn.Module):
@@ -58,7 +63,7 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, in_channels: int, channels: int, stride: int, shortcut: nn.Module) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int, shortcut: nn.Module | None) -> None:
         super().__init__()
         out_channels = channels * self.expansion
         self.residual = nn.Sequential(
@@ -75,7 +80,7 @@ class Bottleneck(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.relu(self.residual(images) + self.shortcut(images))
+        return self.relu(add_shortcut(self.residual(images), images, self.shortcut))
 
 
 def small_stem(in_channels: int, channels: int) -> nn.Sequential:
@@ -94,17 +99,26 @@ def large_stem(in_channels: int, channels: int) -> nn.Sequential:
 
 
 def stage(
-    block: type[BasicBlock | Bottleneck], blocks: int, in_channels: int, channels: int, stride: int, project: bool
+    block: type[BasicBlock | Bottleneck],
+    blocks: int,
+    in_channels: int,
+    channels: int,
+    stride: int,
+    project: bool,
+    shortcuts: bool,
 ) -> nn.Sequential:
     """Blocks in a row at one size; the first one applies the stride and changes the number of channels."""
     out_channels = channels * block.expansion
-    if stride == 1 and in_channels == out_channels:
-        shortcut: nn.Module = nn.Identity()
+    shortcut: nn.Module | None
+    if not shortcuts:
+        shortcut = None
+    elif stride == 1 and in_channels == out_channels:
+        shortcut = nn.Identity()
     elif project:
         shortcut = projection(in_channels, out_channels, stride)
     else:
         shortcut = ZeroPadding(in_channels, out_channels, stride)
-    later = [block(out_channels, channels, 1, nn.Identity()) for _ in range(blocks - 1)]
+    later = [block(out_channels, channels, 1, nn.Identity() if shortcuts else None) for _ in range(blocks - 1)]
     return nn.Sequential(block(in_channels, channels, stride, shortcut), *later)
 
 
@@ -137,6 +151,7 @@ class ResNet(ImageClassifier):
         width: factor of the channels of all stages, where the first has 16 for CIFAR-10 and 64 for ImageNet; above 1 it
             is a wide residual network.
         layout: `small`, with a stem for images of about 28 pixels, or `large`, Table 1's for about 224.
+        shortcuts: False makes it the plain net that the paper compares with (section 4.1).
         in_channels: 1 for gray images, 3 for colour.
         num_classes: logits per image.
         image_size: side of the images in pixels.
@@ -164,6 +179,7 @@ class ResNet(ImageClassifier):
         depth: Literal[18, 20, 32, 34, 44, 50, 56, 101, 110, 152, 1202] = 20,
         width: Positive = 1.0,
         layout: Literal["small", "large"] = "small",
+        shortcuts: bool = True,
         in_channels: Count = 1,
         num_classes: Count = 10,
         image_size: Count = 28,
@@ -178,7 +194,7 @@ class ResNet(ImageClassifier):
         layers = [stem(in_channels, channels)]  # (N, 16, 28, 28)
         for index, blocks in enumerate(blocks_per_stage):  # (N, 16, 28, 28), (N, 32, 14, 14), (N, 64, 7, 7)
             stride = 1 if index == 0 else 2
-            layers.append(stage(block, blocks, stage_inputs, channels, stride, project=for_imagenet))
+            layers.append(stage(block, blocks, stage_inputs, channels, stride, for_imagenet, shortcuts))
             stage_inputs, channels = channels * block.expansion, channels * 2
         self.features = nn.Sequential(*layers)
         self.shape_after(self.features)  # refuses images that are too small

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import hydra
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 from pydantic import Field
@@ -112,6 +114,14 @@ class ConfigError(ValueError):
         given = "" if value is inspect.Parameter.empty else f"={as_typed(value)}"
         super().__init__(f"{key}{given}: {reason}")
         self.key, self.value, self.reason = key, value, reason
+
+
+def compose(overrides: list[str]) -> DictConfig:
+    """The config of these overrides, in Hydra's grammar, with Hydra's own in it; from within a command or without."""
+    if GlobalHydra.instance().is_initialized():
+        return hydra.compose("config", overrides, return_hydra_config=True)
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("config", overrides, return_hydra_config=True)
 
 
 def as_typed(value: Any) -> str:

@@ -14,10 +14,10 @@ from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tasks import folders
-from tasks.config import ConfigError, check_config
+from tasks.config import CONF, ConfigError, check_config, compose
 from tasks.messages import MISTAKES, command
 from tasks.results import RESULTS, read_results, write_results
-from tasks.run_records import WITHOUT_MODEL, WITHOUT_NET, read_run
+from tasks.run_records import TRAINING, WITHOUT_MODEL, WITHOUT_NET, read_run
 from tasks.signals import signal_of, stoppable
 
 CHOICES = ("model", "data", "experiment", "trainer/logger", "callbacks")
@@ -41,7 +41,7 @@ def run_task(cfg: DictConfig, hydra: DictConfig | None = None) -> float | None:
     cfg = prepare(cfg, hydra)
     task = get_method(cfg.task._target_)  # with its imports, which an interrupt can leave half done
     with stoppable():
-        resumed = folders.run_of_checkpoint(cfg.ckpt_path) if cfg.ckpt_path and task_name(cfg) == "train" else None
+        resumed = folders.run_of_checkpoint(cfg.ckpt_path) if cfg.ckpt_path and task_name(cfg) in TRAINING else None
         folder = resumed or folder_of(cfg)
         return record_task(cfg, task, folder.absolute(), resumed is not None)
 
@@ -65,7 +65,7 @@ def run_job(cfg: DictConfig, hydra: DictConfig) -> float | None:
         cfg = prepare(cfg, hydra)
         check_strategy(cfg.trainer)
         last = folder / "checkpoints" / "last.ckpt"
-        resumed = task_name(cfg) == "train" and last.is_file() and folders.run_of_checkpoint(last) is not None
+        resumed = task_name(cfg) in TRAINING and last.is_file() and folders.run_of_checkpoint(last) is not None
     except Exception as error:
         record_early_failure(hydra, error)
         raise
@@ -82,13 +82,37 @@ def prepare(cfg: DictConfig, hydra: DictConfig | None = None) -> DictConfig:
     with open_dict(cfg):
         own = cfg.pop("hydra", None)
         hydra = hydra if hydra is not None else own
+        changes = typed(hydra)
+        if hydra is not None and cfg.task.get("arm") is not None:
+            cfg, hydra, arm = compose_arm(cfg, hydra)
+            changes += arm
         cfg.choices = choices_of(hydra)
-        cfg.overrides = list({text.split("=")[0]: text for text in typed(hydra)}.values())  # the later of a key wins
+        cfg.overrides = list({text.split("=")[0]: text for text in changes}.values())  # the later of a key wins
     if task_name(cfg) in WITHOUT_NET:
         return check_config(cfg, ("task",))
     from tasks.checkpoint import complete
 
     return complete(cfg, list(cfg.overrides))
+
+
+def compose_arm(cfg: DictConfig, hydra: DictConfig) -> tuple[DictConfig, DictConfig, list[str]]:
+    """The config of an arm of a claim, Hydra's own for it, and what the arm changes.
+
+    Raises:
+        ConfigError: there is no such arm, or the command line sets what it changes.
+    """
+    arms, arm = cfg.task.get("arms") or {}, cfg.task.arm
+    if arm not in arms:
+        raise ConfigError("task.arm", f"choose one of {', '.join(map(str, arms))}", arm)
+    changes = list(arms[arm])
+    given = {text.lstrip("+~").split("=")[0] for text in hydra.overrides.task}
+    if clash := sorted(given & {text.split("=")[0] for text in changes}):
+        raise ConfigError(clash[0], "is what the arms of this claim differ in, and cannot be set for all of them")
+    values = [text if Path(CONF, text.split("=")[0]).is_dir() else f"++{text}" for text in changes]
+    composed = compose([*hydra.overrides.task, *values])
+    with open_dict(composed):
+        own = composed.pop("hydra")
+    return composed, own, changes
 
 
 def check_strategy(trainer: DictConfig) -> None:
@@ -236,7 +260,7 @@ def init_from(cfg: DictConfig) -> str | None:
 
 def how_to_resume(cfg: DictConfig, folder: Path) -> str:
     last = folder / "checkpoints" / "last.ckpt"
-    if task_name(cfg) != "train":
+    if task_name(cfg) not in TRAINING:
         return "Stopped."
     if last.is_file():
         return f"Stopped. To resume: {command(f'ckpt_path={folders.short(last)}')}"

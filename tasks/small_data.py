@@ -6,8 +6,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import hydra
-from hydra.core.global_hydra import GlobalHydra
 from lightning import LightningDataModule, LightningModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torchvision.utils import save_image
@@ -16,7 +14,7 @@ from datamodules.contract import Count
 from gan.adversarial import GAN
 from gan.callbacks.sample_plots import grid
 from tasks.build import build
-from tasks.config import CONF, check_node
+from tasks.config import check_node, compose
 from tasks.generate import write_set
 from tasks.results import atomic_writer
 from tasks.small_data_report import ARMS, AUGMENTED, PLAIN, Settings, sentence
@@ -122,12 +120,7 @@ def fit_gan(part: DictConfig, folder: Path, settings: Settings) -> GAN:
 
 def compose_gan(settings: Settings) -> DictConfig:
     """The model part of the config of `model=GAN model/network=NETWORK`, with the settings."""
-    overrides = [f"model={settings.gan}", f"model/network={settings.gan_network}"]
-    if GlobalHydra.instance().is_initialized():
-        composed = hydra.compose("config", overrides)
-    else:  # called from Python
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            composed = hydra.compose("config", overrides)
+    composed = compose([f"model={settings.gan}", f"model/network={settings.gan_network}"])
     model = OmegaConf.create(OmegaConf.to_container(composed.model, resolve=True))
     return OmegaConf.merge(model, settings.gan_settings)  # type: ignore[return-value]
 

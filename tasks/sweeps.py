@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sys
@@ -16,10 +17,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from tasks import cross_validation, folders, search
-from tasks.leaderboard import make_rows, unfinished, write_table
+from tasks.leaderboard import describe_unfinished, make_rows, unfinished, write_table
 from tasks.messages import command, report
 from tasks.results import atomic_writer
-from tasks.run_records import SWEEP, collect, read_run, read_sweep
+from tasks.run_records import SWEEP, Record, collect, read_run, read_sweep
+from tasks.tables import Row, one_line
 
 OWN = {SWEEP, "multirun.yaml"}  # the latter is Hydra's
 PATIENCE = 60  # seconds in which jobs that were told to stop write their checkpoints
@@ -58,8 +60,10 @@ def job_name(number: int, differing: Iterable[str], choices: Any) -> str:
     '003_lenet_mnist_seed-1_data_augment-crop'
     """
     names = ("model", "data", "experiment")
-    typed = (text.removeprefix("++") for text in differing if not text.startswith("ckpt_path="))
-    changes = [text.removeprefix("++name=") for text in typed if text.split("=")[0] not in names]
+    typed = [text.removeprefix("++") for text in differing if not text.startswith("ckpt_path=")]
+    changes = [re.sub("^(name|task.arm)=", "", text) for text in typed if text.split("=")[0] not in names]
+    if any(text.startswith("task.arm=") for text in typed):  # which may change model and data
+        return folders.folder_name(f"{number:03d}", *changes)
     return folders.folder_name(f"{number:03d}", *(choices.get(name) for name in names), *changes)
 
 
@@ -79,7 +83,9 @@ class SweepCallback(Callback):
             raise SystemExit(2)
         records = collect(folder, every_task=True)
         rows = make_rows(records)
-        if any(map(cross_validation.is_of_fold, records)):
+        if any(record["task"] == "claim" for record in records):
+            write_claim(config, records, rows)
+        elif any(map(cross_validation.is_of_fold, records)):
             cross_validation.write_report(records, folder)
         else:
             write_table(folder, folder, rows)
@@ -92,6 +98,15 @@ class SweepCallback(Callback):
         if unfinished(rows):
             sys.stdout.flush()
             raise SystemExit(1)
+
+
+def write_claim(config: DictConfig, records: list[Record], rows: list[Row]) -> None:
+    """The verdict of a claim in place of the leaderboard, after the jobs that did not finish."""
+    from tasks.claims.report import write_report
+
+    for row in unfinished(rows):
+        print(one_line(describe_unfinished(row)))
+    write_report(records, config, command(*read_sweep(Path(config.hydra.sweep.dir))["overrides"]))
 
 
 def begin(config: DictConfig) -> None:

@@ -1,0 +1,135 @@
+"""task=claim: one arm of a claim, trained and measured. The sweep over arms and seeds ends with the verdict."""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from hydra.utils import instantiate
+from lightning import LightningDataModule, LightningModule
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+from pydantic import Field
+
+from tasks.build import build_model, build_part
+from tasks.checkpoint import load
+from tasks.claims.verdict import Expectation
+from tasks.config import Name
+from tasks.runs_compare import Curve, read_curves
+from tasks.train import train
+
+MAX_POINTS = 60  # of a curve in a record
+Text = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class MeasuredRun:
+    """What a measure looks at: the run of one arm and seed, after its training, each part read when it is asked for."""
+
+    def __init__(self, cfg: DictConfig, folder: Path, results: Mapping[str, Any]) -> None:
+        self.cfg = cfg
+        self.folder = folder
+        self.results = results
+
+    @cached_property
+    def curves(self) -> dict[str, Curve]:
+        """What was logged, by name: pairs of step and value."""
+        return read_curves(self.folder)
+
+    @cached_property
+    def trained(self) -> tuple[LightningModule, LightningDataModule]:
+        """The net in evaluation mode with the weights that were tested, and its data, which has been read."""
+        if "best_checkpoint" in self.results:
+            model, data = load(self.results["best_checkpoint"], self.cfg.data.get("root"))
+        else:
+            data = build_part("data", self.cfg.data)
+            model = build_model(self.cfg.model, data).eval()
+        data.prepare_data()
+        data.setup("fit")
+        data.setup("test")
+        return model, data
+
+    def curve(self, name: str) -> Curve:
+        """
+        Raises:
+            ValueError: no such curve was logged.
+        """
+        if name not in self.curves:
+            raise ValueError(f"{name}: no such curve was logged, there are {', '.join(self.curves) or 'none'}")
+        return self.curves[name]
+
+
+Measure = Callable[[MeasuredRun], Mapping[str, Any]]
+
+
+def claim(
+    cfg: DictConfig,
+    folder: Path,
+    sentence: Text,
+    paper: Text,
+    found: Text,
+    differs: Text,
+    arms: dict[Name, list[str]],
+    arm: Name,
+    measures: list[Measure],
+    expectations: list[Expectation],
+    drawn: str | None = None,
+    drawn_over: str = "step",
+    trains: bool = True,
+    figure: Callable[..., Figure] | None = None,
+    remark: str | None = None,
+) -> dict[str, Any]:
+    """Trains an arm of a claim as task=train does, and measures what came of it.
+
+    A measure returns numbers by name; a list of pairs (x, y) in place of a number is a curve.
+
+    Args:
+        cfg: the config of the run, with what the arm changes.
+        folder: the run's own.
+        sentence: the claim.
+        paper: the paper that makes it, and the place.
+        found: what the paper reports.
+        differs: what is different here, in scale or method.
+        arms: by name, the overrides that make the arm.
+        arm: the one of this run.
+        measures: functions of a `MeasuredRun`.
+        expectations: what the claim leads one to expect.
+        drawn: a curve that is drawn, of a measure or of the logger.
+        drawn_over: what it is drawn over.
+        trains: False where the measures need no trained net.
+        figure: draws the claim's record in place of `tasks.claims.report.draw`.
+        remark: what to say of the outcome on the claim's page in docs/.
+
+    Raises:
+        ValueError: a measure cannot be computed of this run.
+    """
+    results = train(cfg, folder) if trains else {}
+    run = MeasuredRun(cfg, folder, results)
+    numbers: dict[str, float] = {}
+    curves: dict[str, Curve] = {}
+    for measure in map(as_function, measures):
+        for name, value in measure(run).items():
+            if isinstance(value, list):
+                curves[name] = [(float(x), float(y)) for x, y in value]
+            else:
+                numbers[name] = float(value)
+    if drawn is not None and drawn not in curves:
+        curves[drawn] = thinned(run.curve(drawn))
+    for name, number in numbers.items():
+        print(f"{name.replace('_', ' '):<12} {number:.4g}", flush=True)
+    return {**results, "arm": arm, "measures": numbers, "curves": curves}
+
+
+def as_function(node: Any) -> Measure:
+    """A measure as the config has it, or as it is given from Python."""
+    return node if callable(node) else instantiate(node, _convert_="all")
+
+
+def thinned(curve: Curve) -> Curve:
+    """At most `MAX_POINTS` of the curve's points, the last one among them.
+
+    >>> len(thinned([(step, 0.0) for step in range(1000)])), thinned([(5, 1.0)])
+    (60, [(5, 1.0)])
+    """
+    if len(curve) <= MAX_POINTS:
+        return curve
+    return [curve[round(index * (len(curve) - 1) / (MAX_POINTS - 1))] for index in range(MAX_POINTS)]

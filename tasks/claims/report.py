@@ -1,0 +1,237 @@
+"""The end of a claim's sweep: its record (claim.json), its page (claim.md) and its plot (claim.png)."""
+
+import json
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
+
+from tasks import folders
+from tasks.claims.verdict import decide, half_width, outcome_row, overall
+from tasks.plots import save_plot
+from tasks.results import atomic_writer, rounded
+from tasks.run_records import Record
+from tasks.tables import Column, Table, deviation, format_mean
+
+CLAIM = "claim.json"
+KEPT = (
+    "sentence",
+    "paper",
+    "found",
+    "differs",
+    "arms",
+    "expectations",
+    "drawn",
+    "drawn_over",
+    "figure",
+)  # of the config
+
+
+def write_report(records: Sequence[Record], config: DictConfig, command: str) -> None:
+    """Writes what came of a claim's runs into the sweep's folder and prints it.
+
+    Args:
+        records: of the sweep's jobs.
+        config: of the sweep.
+        command: that ran it.
+    """
+    finished = [record for record in records if record["status"] == "finished" and "arm" in record]
+    if not finished:
+        return
+    folder = Path(config.hydra.sweep.dir)
+    claim = claim_record(finished, config, command)
+    with atomic_writer(folder / CLAIM) as file:
+        file.write(json.dumps(rounded(claim), indent=1) + "\n")
+    with atomic_writer(folder / "claim.md") as file:
+        file.write(page(claim))
+    save_plot(plot(claim, config.task.figure), folder / "claim.png")
+    print(f"claim        {claim['sentence']}\npaper        {claim['paper']}")
+    for table in (measures_table(claim), expectations_table(claim)):
+        table.print(min_width=80)
+    print(f"verdict      {claim['verdict']}")
+    print(f"written      {folders.short(folder.absolute())}/claim.md, .png and .json")
+
+
+def claim_record(records: Sequence[Record], config: DictConfig, command: str) -> dict[str, Any]:
+    """Everything that a claim's page is made of, as plain values."""
+    task: dict[str, Any] = OmegaConf.to_container(config.task)  # type: ignore[assignment]
+    runs = [
+        {
+            **{key: record[key] for key in ("arm", "seed", "measures", "curves")},
+            "seconds": record.get("seconds") or 0.0,
+        }
+        for record in sorted(records, key=lambda record: (record["arm"], record["seed"]))
+    ]
+    outcomes = [outcome_row(expectation, decide(expectation, by_arm(runs))) for expectation in task["expectations"]]
+    return {
+        "name": str(config.hydra.runtime.choices.experiment).removeprefix("claim/"),
+        **{key: task[key] for key in KEPT},
+        "command": command,
+        "runs": runs,
+        "outcomes": outcomes,
+        "verdict": overall(outcome["verdict"] for outcome in outcomes),
+        **machine(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def by_arm(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, dict[str, float]]]:
+    """The measures of runs by arm and seed."""
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for run in runs:
+        found.setdefault(run["arm"], {})[run["seed"]] = run["measures"]
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """What the runs were computed with."""
+    import torch
+
+    info = Path("/proc/cpuinfo")
+    names = (
+        [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        if (info.is_file())
+        else []
+    )
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__.partition("+")[0],
+        "commit": commit or None,
+    }
+
+
+def arms_of(claim: Mapping[str, Any]) -> list[str]:
+    """The arms that were run, in the order in which the claim lists them."""
+    found = by_arm(claim["runs"])
+    return [arm for arm in claim["arms"] if arm in found]
+
+
+def values_of(claim: Mapping[str, Any], arm: str, measure: str) -> list[float]:
+    seeds = by_arm(claim["runs"])[arm]
+    return [values[measure] for _, values in sorted(seeds.items()) if measure in values]
+
+
+def measures_of(claim: Mapping[str, Any]) -> list[str]:
+    """The names of the measures that are in the table: those of expectations first."""
+    names = dict.fromkeys(outcome["measure"] for outcome in claim["expectations"])
+    names |= dict.fromkeys(name for run in claim["runs"] for name in run["measures"])
+    return [name for name in names if not name.endswith("_reached")]
+
+
+def measures_table(claim: Mapping[str, Any]) -> Table:
+    """A row per arm: the mean of each measure with its standard deviation over seeds."""
+
+    def cell(measure: str) -> Any:
+        def text(row: Mapping[str, Any]) -> str:
+            values = values_of(claim, row["arm"], measure)
+            bound = "" if all(values_of(claim, row["arm"], f"{measure}_reached")) else "at least "
+            return bound + format_mean(statistics.fmean(values), deviation(values), ".4g") if values else ""
+
+        return text
+
+    columns = [Column(name, text=cell(name)) for name in measures_of(claim)]
+    rows = [{"arm": arm, "seeds": len(by_arm(claim["runs"])[arm])} for arm in arms_of(claim)]
+    return Table([Column("arm", no_wrap=True), *columns, Column("seeds")], rows)
+
+
+def expectations_table(claim: Mapping[str, Any]) -> Table:
+    """A row per expectation: the effect, its interval and the verdict."""
+
+    def interval(row: Mapping[str, Any]) -> str:
+        return "" if row["low"] is None else f"{row['low']:.3g} to {row['high']:.3g}"
+
+    def verdict(row: Mapping[str, Any]) -> str:
+        needed = f" ({row['seeds_needed']} seeds might decide)" if row["seeds_needed"] else ""
+        return row["verdict"] + needed
+
+    columns = [
+        Column("expected"),
+        Column("effect", text=lambda row: "" if row["effect"] is None else f"{row['effect']:.3g}"),
+        Column("interval", "95 % interval", interval),
+        Column("verdict", text=verdict),
+    ]
+    return Table(columns, claim["outcomes"])
+
+
+def page(claim: Mapping[str, Any], image: str = "claim.png", remark: str | None = None) -> str:
+    """The claim's page in Markdown."""
+    cost = sum(run["seconds"] for run in claim["runs"])
+    on = claim["gpu"] or f"{claim['processor']} ({claim['capability']}), {claim['threads']} thread(s) a run"
+    parts = [
+        f"# {claim['sentence']}",
+        f"**{claim['verdict']}** · {claim['paper']}",
+        f"![{claim['name']}]({image})",
+        f"What the paper reports: {claim['found']}",
+        f"What differs here: {claim['differs']}",
+        *([remark] if remark else []),
+        measures_table(claim).to_markdown() + "\n\nMean +- standard deviation over seeds.",
+        expectations_table(claim).to_markdown() + "\n\nThe effect's mean over seeds with its 95 % interval (Student's "
+        "t), paired by seed. An expectation holds if the whole interval lies on its side of the bound.",
+        "The arms:\n\n"
+        + "\n".join(f"- {arm}: `{' '.join(claim['arms'][arm]) or 'as it is'}`" for arm in arms_of(claim)),
+        f"```\n{claim['command']}\n```",
+        f"{len(claim['runs'])} runs, {cost / 60:.0f} minutes of training on {on}; torch {claim['torch']}, commit "
+        f"{claim['commit'] or 'unknown'}, {claim['date']}.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def plot(claim: Mapping[str, Any], figure: DictConfig | None) -> Figure:
+    """The plot of a claim that has a function for it in its YAML, or the usual one."""
+    return instantiate(figure)(claim) if figure is not None else draw(claim)
+
+
+def draw(claim: Mapping[str, Any]) -> Figure:
+    """The drawn curve by arm, with a band over seeds; then a panel for each measure that an expectation is about."""
+    measures = list(dict.fromkeys(expectation["measure"] for expectation in claim["expectations"]))[:4]
+    panels = ([claim["drawn"]] if claim["drawn"] else []) + measures
+    figure = Figure(figsize=(1 + 4.2 * len(panels), 3.8), layout="constrained")
+    places = list(figure.subplots(1, len(panels), squeeze=False).flat)
+    arms = arms_of(claim)
+    if claim["drawn"]:
+        draw_curves(places.pop(0), claim, arms)
+    for axes, measure in zip(places, measures, strict=True):
+        draw_measure(axes, claim, arms, measure)
+    return figure
+
+
+def draw_curves(axes: Any, claim: Mapping[str, Any], arms: Sequence[str]) -> None:
+    for number, arm in enumerate(arms):
+        curves = [run["curves"][claim["drawn"]] for run in claim["runs"] if run["arm"] == arm]
+        shared = sorted(set.intersection(*({x for x, _ in curve} for curve in curves)))
+        heights = [[dict(map(tuple, curve))[x] for curve in curves] for x in shared]
+        color = f"C{number}"
+        axes.plot(shared, [statistics.fmean(values) for values in heights], label=arm, color=color)
+        axes.fill_between(shared, list(map(min, heights)), list(map(max, heights)), color=color, alpha=0.2, linewidth=0)
+    axes.set(xlabel=claim["drawn_over"], ylabel=claim["drawn"].replace("_", " "))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def draw_measure(axes: Any, claim: Mapping[str, Any], arms: Sequence[str], measure: str) -> None:
+    """A dot per seed, and the mean with its 95 % interval."""
+    for number, arm in enumerate(arms):
+        values = values_of(claim, arm, measure)
+        if not values:
+            continue
+        color = f"C{number}"
+        axes.scatter([number] * len(values), values, color=color, s=14, alpha=0.5, linewidths=0)
+        middle, half = statistics.fmean(values), half_width(values) or 0.0
+        axes.errorbar(number + 0.15, middle, half, color=color, marker="o", capsize=4)
+    slanted = {"rotation": 30, "ha": "right"} if len(arms) > 3 else {}
+    axes.set_xticks(range(len(arms)), arms, **slanted)
+    axes.set_xlim(-0.5, len(arms) - 0.3)
+    axes.set_ylabel(measure.replace("_", " "))
+    axes.grid(alpha=0.3, axis="y")
