@@ -38,7 +38,7 @@ def build(cfg: DictConfig, folder: Path) -> tuple[LightningModule, LightningData
     return model, datamodule, build_trainer(cfg, folder, model)
 
 
-def build_part(key: str, node: DictConfig, **given: Any) -> Any:
+def build_part(key: str, node: Mapping[Any, Any], **given: Any) -> Any:
     """Instantiates a node of the config; an error that its class raises names the key."""
     try:
         return instantiate(node, **given, _convert_="all")

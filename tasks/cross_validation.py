@@ -49,7 +49,7 @@ def summarize(records: list[Record]) -> list[Row]:
     for record in records:
         texts = [text for text in record["overrides"] if not text.startswith(FOLD)]
         changes = list_changes(record | {"experiment": None, "overrides": texts}, common)
-        kind = (record.get("model") or "", record.get("data") or "", record.get("name") or "", changes)
+        kind = (*(str(record.get(key) or "") for key in ("model", "data", "name")), changes)
         if record["status"] == "finished":
             groups[kind].append(record)
     rows: list[Row] = []

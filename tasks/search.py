@@ -24,13 +24,13 @@ def check_search(config: DictConfig) -> None:
     for name in ("optuna.storages", "optuna.study"):
         logging.getLogger(name).setLevel(logging.WARNING)
     direction = getattr(config.hydra.sweeper.direction, "name", config.hydra.sweeper.direction)
-    checkpoint = config.callbacks.get("checkpoint") or {}
-    if checkpoint.get("monitor") is None:
+    monitor, mode = (OmegaConf.select(config, f"callbacks.checkpoint.{name}") for name in ("monitor", "mode"))
+    if monitor is None:
         reason = "a search compares this metric; of a GAN: val/fid with callbacks.checkpoint.mode=min"
         raise ConfigError("callbacks.checkpoint.monitor", reason, None)
-    wanted = {"min": "minimize", "max": "maximize"}.get(checkpoint.get("mode"))
+    wanted = {"min": "minimize", "max": "maximize"}.get(str(mode))
     if isinstance(direction, str) and wanted is not None and direction != wanted:
-        reason = f"should be {wanted}, as callbacks.checkpoint.mode={checkpoint.mode} says"
+        reason = f"should be {wanted}, as callbacks.checkpoint.mode={mode} says"
         raise ConfigError("hydra.sweeper.direction", reason, direction)
 
 
