@@ -25,7 +25,7 @@ SHARES = (
     *("nearest_neighbour_accuracy_real", "nearest_neighbour_accuracy_fake"),
 )
 TRAINING = ("train", "claim")  # tasks whose runs can be resumed
-WITHOUT_NET = ("leaderboard", "runs", "fetch")  # tasks that build nothing, and so wait for no framework
+WITHOUT_NET = ("leaderboard", "runs", "fetch", "claims")  # tasks that build nothing, and so wait for no framework
 WITHOUT_MODEL = (*WITHOUT_NET, "ensemble")  # tasks that `model=` and `data=` say nothing of
 METRICS = (*SHARES, "fid", "fid_floor", "fid_relative", "modes", "modes_kl")  # that a table of results needs
 

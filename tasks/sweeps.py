@@ -84,7 +84,7 @@ class SweepCallback(Callback):
         records = collect(folder, every_task=True)
         rows = make_rows(records)
         if any(record["task"] == "claim" for record in records):
-            write_claim(folder, records, rows)
+            write_claim(config, records, rows)
         else:
             write_table(folder, folder, rows)
         if any(record["task"] == "small_data" for record in records):
@@ -96,13 +96,13 @@ class SweepCallback(Callback):
             raise SystemExit(1)
 
 
-def write_claim(folder: Path, records: list[Record], rows: list[Row]) -> None:
+def write_claim(config: DictConfig, records: list[Record], rows: list[Row]) -> None:
     """The verdict of a claim in place of the leaderboard, after the jobs that did not finish."""
     from tasks.claims.report import write_report
 
     for row in unfinished(rows):
         print(one_line(describe_unfinished(row)))
-    write_report(records, folder, command(*read_sweep(folder)["overrides"]))
+    write_report(records, config, command(*read_sweep(Path(config.hydra.sweep.dir))["overrides"]))
 
 
 def begin(config: DictConfig) -> None:

@@ -76,6 +76,7 @@ def claim(
     drawn_over: str = "step",
     trains: bool = True,
     figure: Callable[..., Figure] | None = None,
+    remark: str | None = None,
 ) -> dict[str, Any]:
     """Trains an arm of a claim as task=train does, and measures what came of it.
 
@@ -96,6 +97,7 @@ def claim(
         drawn_over: what it is drawn over.
         trains: False where the measures need no trained net.
         figure: draws the claim's record in place of `tasks.claims.report.draw`.
+        remark: what to say of the outcome on the claim's page in docs/.
 
     Raises:
         ValueError: a measure cannot be computed of this run.

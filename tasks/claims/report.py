@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.utils import instantiate
 from matplotlib.figure import Figure
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from tasks import folders
 from tasks.claims.verdict import decide, half_width, outcome_row, overall
@@ -35,23 +34,24 @@ KEPT = (
 )  # of the config
 
 
-def write_report(records: Sequence[Record], folder: Path, command: str) -> None:
+def write_report(records: Sequence[Record], config: DictConfig, command: str) -> None:
     """Writes what came of a claim's runs into the sweep's folder and prints it.
 
     Args:
         records: of the sweep's jobs.
-        folder: of the sweep.
+        config: of the sweep.
         command: that ran it.
     """
     finished = [record for record in records if record["status"] == "finished" and "arm" in record]
     if not finished:
         return
-    claim = claim_record(finished, command)
+    folder = Path(config.hydra.sweep.dir)
+    claim = claim_record(finished, config, command)
     with atomic_writer(folder / CLAIM) as file:
         file.write(json.dumps(rounded(claim), indent=1) + "\n")
     with atomic_writer(folder / "claim.md") as file:
         file.write(page(claim))
-    save_plot(plot(claim), folder / "claim.png")
+    save_plot(plot(claim, config.task.figure), folder / "claim.png")
     print(f"claim        {claim['sentence']}\npaper        {claim['paper']}")
     for table in (measures_table(claim), expectations_table(claim)):
         table.print(min_width=80)
@@ -59,9 +59,8 @@ def write_report(records: Sequence[Record], folder: Path, command: str) -> None:
     print(f"written      {folders.short(folder.absolute())}/claim.md, .png and .json")
 
 
-def claim_record(records: Sequence[Record], command: str) -> dict[str, Any]:
+def claim_record(records: Sequence[Record], config: DictConfig, command: str) -> dict[str, Any]:
     """Everything that a claim's page is made of, as plain values."""
-    config = OmegaConf.load(Path(records[0]["folder"], folders.CONFIG))
     task: dict[str, Any] = OmegaConf.to_container(config.task)  # type: ignore[assignment]
     runs = [
         {
@@ -72,7 +71,7 @@ def claim_record(records: Sequence[Record], command: str) -> dict[str, Any]:
     ]
     outcomes = [outcome_row(expectation, decide(expectation, by_arm(runs))) for expectation in task["expectations"]]
     return {
-        "name": str(config.choices.experiment).removeprefix("claim/"),
+        "name": str(config.hydra.runtime.choices.experiment).removeprefix("claim/"),
         **{key: task[key] for key in KEPT},
         "command": command,
         "runs": runs,
@@ -93,6 +92,8 @@ def by_arm(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, dict[str, f
 
 def machine() -> dict[str, Any]:
     """What the runs were computed with."""
+    import torch
+
     info = Path("/proc/cpuinfo")
     names = (
         [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
@@ -164,16 +165,17 @@ def expectations_table(claim: Mapping[str, Any]) -> Table:
     return Table(columns, claim["outcomes"])
 
 
-def page(claim: Mapping[str, Any]) -> str:
+def page(claim: Mapping[str, Any], image: str = "claim.png", remark: str | None = None) -> str:
     """The claim's page in Markdown."""
     cost = sum(run["seconds"] for run in claim["runs"])
     on = claim["gpu"] or f"{claim['processor']} ({claim['capability']}), {claim['threads']} thread(s) a run"
     parts = [
         f"# {claim['sentence']}",
         f"**{claim['verdict']}** · {claim['paper']}",
-        f"![{claim['name']}](claim.png)",
+        f"![{claim['name']}]({image})",
         f"What the paper reports: {claim['found']}",
         f"What differs here: {claim['differs']}",
+        *([remark] if remark else []),
         measures_table(claim).to_markdown() + "\n\nMean +- standard deviation over seeds.",
         expectations_table(claim).to_markdown() + "\n\nThe effect's mean over seeds with its 95 % interval (Student's "
         "t), paired by seed. An expectation holds if the whole interval lies on its side of the bound.",
@@ -186,9 +188,9 @@ def page(claim: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def plot(claim: Mapping[str, Any]) -> Figure:
-    """The claim's own plot, or the usual one."""
-    return instantiate(claim["figure"])(claim) if claim["figure"] else draw(claim)
+def plot(claim: Mapping[str, Any], figure: DictConfig | None) -> Figure:
+    """The plot of a claim that has a function for it in its YAML, or the usual one."""
+    return instantiate(figure)(claim) if figure is not None else draw(claim)
 
 
 def draw(claim: Mapping[str, Any]) -> Figure:

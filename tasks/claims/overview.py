@@ -1,0 +1,159 @@
+"""task=claims: all claims with their verdicts; with `task.add` the pages of docs/ are made from a sweep's record."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from datamodules.contract import LocalPath
+from tasks.claims.report import CLAIM, KEPT, page, plot
+from tasks.claims.verdict import FAILS, HOLDS, UNDECIDED
+from tasks.config import CONF
+from tasks.plots import save_plot
+from tasks.results import MAX_BYTES, atomic_writer
+from tasks.tables import Column, Table, one_line
+
+ROOT = CONF.parent
+RECORDS = Path("published", "claims")
+DOCS = Path("docs")
+NEEDED = (*KEPT, "name", "command", "runs", "outcomes", "verdict", "date")
+Claim = Mapping[str, Any]
+
+
+def claims(cfg: DictConfig, folder: Path, add: list[LocalPath] | None = None) -> dict[str, Any]:
+    """Lists the claims of conf/experiment/claim with verdict, date and cost.
+
+    Args:
+        cfg: the config of the task.
+        folder: the task's own; nothing is written there.
+        add: folders of claims' sweeps, whose records and plots become part of published/ and docs/.
+
+    Raises:
+        ValueError: a folder has no record of a claim, or this is not a checkout with docs/.
+    """
+    if add and not (ROOT / DOCS).is_dir():
+        raise ValueError("task.add: there is no docs/ beside run.py, pages are made in a checkout of the project")
+    added = [read_claim(Path(path, CLAIM)) for path in add or ()]
+    if unknown := [claim["name"] for claim in added if claim["name"] not in known_claims()]:
+        raise ValueError(f"task.add: {unknown[0]} is no claim of conf/experiment/claim")
+    for claim in added:
+        publish(claim)
+    records = published_claims()
+    table(records).print(min_width=80)
+    print(count(records.values()))
+    if added:
+        with atomic_writer(ROOT / DOCS / "claims.md") as file:
+            file.write(overview(records))
+        names = ", ".join(claim["name"] for claim in added)
+        print(f"written      {DOCS}/claims.md, and for {names} a page in {DOCS}/claims/")
+    return {}
+
+
+def known_claims() -> list[str]:
+    return sorted(file.stem for file in (CONF / "experiment" / "claim").glob("*.yaml"))
+
+
+def published_claims() -> dict[str, Claim]:
+    """The records in published/claims, in the order of their names."""
+    found = {name: ROOT / RECORDS / f"{name}.json" for name in known_claims()}
+    return {name: read_claim(path) for name, path in found.items() if path.is_file()}
+
+
+def read_claim(path: Path) -> Claim:
+    """
+    Raises:
+        ValueError: there is no record of a claim.
+    """
+    try:
+        claim = json.loads(path.read_bytes()[:MAX_BYTES])
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file: name the folder of a claim's sweep that has finished") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: cannot be read ({one_line(str(error))[:100]})") from error
+    if not isinstance(claim, dict) or (missing := [key for key in NEEDED if key not in claim]):
+        raise ValueError(f"{path}: is not the record of a claim")
+    assert not missing
+    return claim
+
+
+def publish(claim: Claim) -> None:
+    """Writes a claim's record into published/ and its page with the plot into docs/."""
+    name = claim["name"]
+    for place in (ROOT / RECORDS, ROOT / DOCS / "claims"):
+        place.mkdir(exist_ok=True)
+    with atomic_writer(ROOT / RECORDS / f"{name}.json") as file:
+        file.write(json.dumps(claim, indent=1) + "\n")
+    save_plot(plot(claim, settings(name).get("figure")), ROOT / DOCS / "claims" / f"{name}.png")
+    with atomic_writer(ROOT / DOCS / "claims" / f"{name}.md") as file:
+        file.write(published_page(claim))
+
+
+def published_page(claim: Claim) -> str:
+    """A claim's page in docs/claims, with the remark that its YAML has."""
+    return page(claim, f"{claim['name']}.png", settings(claim["name"]).get("remark"))
+
+
+def settings(name: str) -> DictConfig:
+    """What the YAML of a claim has under `task`: a record may come from elsewhere, and names no code."""
+    return OmegaConf.load(CONF / "experiment" / "claim" / f"{name}.yaml").task
+
+
+def minutes(claim: Claim) -> float:
+    return sum(run["seconds"] for run in claim["runs"]) / 60
+
+
+def table(records: Mapping[str, Claim]) -> Table:
+    """A row for each claim of conf/experiment/claim, whether it has been tried or not."""
+    rows = [
+        {
+            "claim": name,
+            "verdict": records[name]["verdict"] if name in records else "not tried",
+            "runs": len(records[name]["runs"]) if name in records else "",
+            "minutes": f"{minutes(records[name]):.0f}" if name in records else "",
+            "date": records[name]["date"] if name in records else "",
+        }
+        for name in known_claims()
+    ]
+    return Table(
+        [Column("claim"), Column("verdict"), *(Column(key, right=True) for key in ("runs", "minutes")), Column("date")],
+        rows,
+    )
+
+
+def count(records: Sequence[Claim] | Any) -> str:
+    found = Counter(claim["verdict"] for claim in records)
+    return (
+        ", ".join(f"{found[verdict]} {label}" for verdict, label in LABELS.items())
+        + f" of {sum(found.values())} claims"
+    )
+
+
+LABELS = {HOLDS: "hold", FAILS: "do not hold here", UNDECIDED: "undecided"}
+
+
+def overview(records: Mapping[str, Claim]) -> str:
+    """docs/claims.md."""
+    rows = [
+        f"| [{claim['sentence']}](claims/{name}.md)<br>{claim['paper']} | **{claim['verdict']}** | "
+        f'<a href="claims/{name}.md"><img src="claims/{name}.png" width="420"></a><br>'
+        f"`python run.py experiment=claim/{name}` |"
+        for name, claim in records.items()
+    ]
+    return "\n".join(
+        [HEAD.format(count=count(records.values())), "| claim | verdict | what came out |", "|---|---|---|", *rows, ""]
+    )
+
+
+HEAD = """# The papers' claims, tried
+
+Each row is a sentence of a paper, tried here at the scale of a laptop: one command trains every arm with at least
+three seeds and computes the verdict. **Holds** means that the 95 % interval of the effect over seeds lies wholly on the
+side that the claim predicts, **does not hold here** that it lies on the other, **undecided** that the seeds do not
+tell. Bounds were set before the runs; no arm was tuned more than another. {count}.
+
+`python run.py task=claims` lists them; this page is made from the records in published/claims by
+`python run.py task=claims task.add=[outputs/sweeps/...]`.
+"""
