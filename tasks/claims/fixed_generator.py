@@ -23,9 +23,9 @@ Sampler = Callable[[int], Tensor]
 
 def parallel_lines(
     run: MeasuredRun,
-    steps: Count = 1000,
+    steps: Count = 600,
     batch: Count = 256,
-    distances: Sequence[float] = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0),
+    distances: Sequence[float] = (0.0, 0.25, 0.5, 1.0, 2.0),
 ) -> dict[str, float | Curve]:
     """What a discriminator or critic tells the generator of two parallel lines, over the distance between them.
 

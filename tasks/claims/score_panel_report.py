@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from tasks.claims.report import arms_of
 from tasks.claims.score_panel import COPIED, COUNT, GAP, change
 from tasks.claims.verdict import half_width
 from tasks.tables import Column, Table
@@ -127,9 +128,22 @@ def sees_table(claim: Mapping[str, Any], arm: str) -> Table:
     return Table([first, *columns], [{"score": score} for score in SCORES])
 
 
+def tables(claim: Mapping[str, Any]) -> str:
+    """The table of each arm, with the rule that it follows, in Markdown."""
+    rule = (
+        f"A score sees an alteration if it gets worse by more than {BOUND:g} floor deviations: the whole 95 % interval "
+        "over the seeds lies beyond. A floor deviation is the standard deviation of the score of unaltered images over "
+        'which images are drawn. "Takes it for better" is the same in the other direction, "no" an interval within '
+        f'{BOUND:g} on both sides; "unclear" are others. Given is the least strength from which on it is so. Copies '
+        "are scored against held-out images, against the images that were copied, and by the gap of both."
+    )
+    parts = [f"{LABELS.get(arm, arm)}:\n\n{sees_table(claim, arm).to_markdown()}" for arm in arms_of(claim)]
+    return "\n\n".join([rule, *parts])
+
+
 def draw(claim: Mapping[str, Any]) -> Figure:
     """A row per score and a column per alteration: the change in floor deviations, for the worse upwards."""
-    arms = [arm for arm in claim["arms"] if any(run["arm"] == arm for run in claim["runs"])]
+    arms = arms_of(claim)
     columns = [name for name in COLUMNS if name not in (COPIED, GAP)]
     figure = Figure(figsize=(13.5, 14.5), layout="constrained")
     grid = figure.subplots(len(DRAWN), len(columns), sharex="col", sharey=True, squeeze=False)
