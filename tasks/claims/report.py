@@ -22,18 +22,7 @@ from tasks.tables import Column, Table, deviation, format_mean
 
 CLAIM = "claim.json"
 WIDEST = 8  # measures in the columns of a table
-KEPT = (
-    "sentence",
-    "paper",
-    "found",
-    "differs",
-    "arms",
-    "expectations",
-    "drawn",
-    "drawn_over",
-    "figure",
-    "details",
-)  # of the config
+KEPT = ("sentence", "paper", "found", "differs", "arms", "expectations", "drawn", "drawn_over")  # of the config
 
 
 def write_report(records: Sequence[Record], config: DictConfig, command: str) -> None:
@@ -52,7 +41,7 @@ def write_report(records: Sequence[Record], config: DictConfig, command: str) ->
     with atomic_writer(folder / CLAIM) as file:
         file.write(json.dumps(rounded(claim), indent=1) + "\n")
     with atomic_writer(folder / "claim.md") as file:
-        file.write(page(claim))
+        file.write(page(claim, details=config.task.details))
     save_plot(plot(claim, config.task.figure), folder / "claim.png")
     print(f"claim        {claim['sentence']}\npaper        {claim['paper']}")
     for table in (measures_table(claim), expectations_table(claim)):
@@ -168,7 +157,9 @@ def expectations_table(claim: Mapping[str, Any]) -> Table:
     return Table(columns, claim["outcomes"])
 
 
-def page(claim: Mapping[str, Any], image: str = "claim.png", remark: str | None = None) -> str:
+def page(
+    claim: Mapping[str, Any], image: str = "claim.png", remark: str | None = None, details: DictConfig | None = None
+) -> str:
     """The claim's page in Markdown."""
     cost = sum(run["seconds"] for run in claim["runs"])
     on = claim["gpu"] or f"{claim['processor']} ({claim['capability']}), {claim['threads']} thread(s) a run"
@@ -176,7 +167,7 @@ def page(claim: Mapping[str, Any], image: str = "claim.png", remark: str | None 
         f"# {claim['sentence']}",
         f"**{claim['verdict']}** · {claim['paper']}",
         f"![{claim['name']}]({image})",
-        *([instantiate(claim["details"])(claim)] if claim.get("details") else []),
+        *([instantiate(details)(claim)] if details is not None else []),
         f"What the paper reports: {claim['found']}",
         f"What differs here: {claim['differs']}",
         *([remark] if remark else []),
