@@ -1,5 +1,6 @@
 """task=claim: one arm of a claim, trained and measured. The sweep over arms and seeds ends with the verdict."""
 
+import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -77,6 +78,7 @@ def claim(
     trains: bool = True,
     figure: Callable[..., Figure] | None = None,
     remark: str | None = None,
+    details: Callable[..., str] | None = None,
 ) -> dict[str, Any]:
     """Trains an arm of a claim as task=train does, and measures what came of it.
 
@@ -98,10 +100,12 @@ def claim(
         trains: False where the measures need no trained net.
         figure: draws the claim's record in place of `tasks.claims.report.draw`.
         remark: what to say of the outcome on the claim's page in docs/.
+        details: writes a part of the claim's page below the figure, Markdown, from the claim's record.
 
     Raises:
         ValueError: a measure cannot be computed of this run.
     """
+    start = time.perf_counter()
     results = train(cfg, folder) if trains else {}
     run = MeasuredRun(cfg, folder, results)
     numbers: dict[str, float] = {}
@@ -116,7 +120,8 @@ def claim(
         curves[drawn] = thinned(run.curve(drawn))
     for name, number in numbers.items():
         print(f"{name.replace('_', ' '):<12} {number:.4g}", flush=True)
-    return {**results, "arm": arm, "measures": numbers, "curves": curves}
+    cost = {} if trains else {"seconds": time.perf_counter() - start}
+    return {**results, **cost, "arm": arm, "measures": numbers, "curves": curves}
 
 
 def as_function(node: Any) -> Measure:

@@ -92,8 +92,9 @@ def publish(claim: Claim) -> None:
 
 
 def published_page(claim: Claim) -> str:
-    """A claim's page in docs/claims, with the remark that its YAML has."""
-    return page(claim, f"{claim['name']}.png", settings(claim["name"]).get("remark"))
+    """A claim's page in docs/claims, with the remark and the details that its YAML has."""
+    own = settings(claim["name"])
+    return page(claim, f"{claim['name']}.png", own.get("remark"), own.get("details"))
 
 
 def settings(name: str) -> DictConfig:

@@ -21,17 +21,8 @@ from tasks.run_records import Record
 from tasks.tables import Column, Table, deviation, format_mean
 
 CLAIM = "claim.json"
-KEPT = (
-    "sentence",
-    "paper",
-    "found",
-    "differs",
-    "arms",
-    "expectations",
-    "drawn",
-    "drawn_over",
-    "figure",
-)  # of the config
+WIDEST = 8  # measures in the columns of a table
+KEPT = ("sentence", "paper", "found", "differs", "arms", "expectations", "drawn", "drawn_over")  # of the config
 
 
 def write_report(records: Sequence[Record], config: DictConfig, command: str) -> None:
@@ -50,7 +41,7 @@ def write_report(records: Sequence[Record], config: DictConfig, command: str) ->
     with atomic_writer(folder / CLAIM) as file:
         file.write(json.dumps(rounded(claim), indent=1) + "\n")
     with atomic_writer(folder / "claim.md") as file:
-        file.write(page(claim))
+        file.write(page(claim, details=config.task.details))
     save_plot(plot(claim, config.task.figure), folder / "claim.png")
     print(f"claim        {claim['sentence']}\npaper        {claim['paper']}")
     for table in (measures_table(claim), expectations_table(claim)):
@@ -131,19 +122,20 @@ def measures_of(claim: Mapping[str, Any]) -> list[str]:
 
 
 def measures_table(claim: Mapping[str, Any]) -> Table:
-    """A row per arm: the mean of each measure with its standard deviation over seeds."""
+    """The mean of each measure of each arm with its standard deviation over seeds: a row per arm, or per measure."""
 
-    def cell(measure: str) -> Any:
-        def text(row: Mapping[str, Any]) -> str:
-            values = values_of(claim, row["arm"], measure)
-            bound = "" if all(values_of(claim, row["arm"], f"{measure}_reached")) else "at least "
-            return bound + format_mean(statistics.fmean(values), deviation(values), ".4g") if values else ""
+    def cell(arm: str, measure: str) -> str:
+        values = values_of(claim, arm, measure)
+        bound = "" if all(values_of(claim, arm, f"{measure}_reached")) else "at least "
+        return bound + format_mean(statistics.fmean(values), deviation(values), ".4g") if values else ""
 
-        return text
-
-    columns = [Column(name, text=cell(name)) for name in measures_of(claim)]
-    rows = [{"arm": arm, "seeds": len(by_arm(claim["runs"])[arm])} for arm in arms_of(claim)]
-    return Table([Column("arm", no_wrap=True), *columns, Column("seeds")], rows)
+    arms, measures = arms_of(claim), measures_of(claim)
+    rows: list[dict[str, Any]] = [{"arm": arm, "seeds": len(by_arm(claim["runs"])[arm])} for arm in arms]
+    rows = [row | {measure: cell(row["arm"], measure) for measure in measures} for row in rows]
+    if len(measures) <= WIDEST:
+        return Table([Column("arm", no_wrap=True), *map(Column, measures), Column("seeds")], rows)
+    turned = [{"measure": measure} | {row["arm"]: row[measure] for row in rows} for measure in (*measures, "seeds")]
+    return Table([Column("measure", no_wrap=True), *map(Column, arms)], turned)
 
 
 def expectations_table(claim: Mapping[str, Any]) -> Table:
@@ -165,7 +157,9 @@ def expectations_table(claim: Mapping[str, Any]) -> Table:
     return Table(columns, claim["outcomes"])
 
 
-def page(claim: Mapping[str, Any], image: str = "claim.png", remark: str | None = None) -> str:
+def page(
+    claim: Mapping[str, Any], image: str = "claim.png", remark: str | None = None, details: DictConfig | None = None
+) -> str:
     """The claim's page in Markdown."""
     cost = sum(run["seconds"] for run in claim["runs"])
     on = claim["gpu"] or f"{claim['processor']} ({claim['capability']}), {claim['threads']} thread(s) a run"
@@ -173,6 +167,7 @@ def page(claim: Mapping[str, Any], image: str = "claim.png", remark: str | None 
         f"# {claim['sentence']}",
         f"**{claim['verdict']}** · {claim['paper']}",
         f"![{claim['name']}]({image})",
+        *([instantiate(details)(claim)] if details is not None else []),
         f"What the paper reports: {claim['found']}",
         f"What differs here: {claim['differs']}",
         *([remark] if remark else []),
@@ -182,7 +177,7 @@ def page(claim: Mapping[str, Any], image: str = "claim.png", remark: str | None 
         "The arms:\n\n"
         + "\n".join(f"- {arm}: `{' '.join(claim['arms'][arm]) or 'as it is'}`" for arm in arms_of(claim)),
         f"```\n{claim['command']}\n```",
-        f"{len(claim['runs'])} runs, {cost / 60:.0f} minutes of training on {on}; torch {claim['torch']}, commit "
+        f"{len(claim['runs'])} runs, {cost / 60:.0f} minutes on {on}; torch {claim['torch']}, commit "
         f"{claim['commit'] or 'unknown'}, {claim['date']}.",
     ]
     return "\n\n".join(parts) + "\n"

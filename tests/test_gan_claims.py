@@ -1,0 +1,180 @@
+"""The claims about GANs: what the measures compute, on images, points and curves whose outcome is known."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import compose
+from torch import Tensor
+
+from tasks.claims import alterations, fixed_generator, gan_measures, score_panel, score_panel_report
+from tasks.claims.alterations import Scene
+from tasks.claims.claim import MeasuredRun
+
+COUNT = 40
+
+
+def made_up_scene(per_class: int = 30) -> Scene:
+    """Ten classes of images, each image of one gray that no other image has."""
+    labels = torch.arange(10).repeat(per_class)
+    images = torch.linspace(-0.9, 0.9, len(labels)).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
+    foreign = torch.ones(COUNT, 1, 28, 28)
+    return alterations.draw_scene(images, labels, foreign, COUNT, torch.Generator().manual_seed(0))
+
+
+def grays(images: Tensor) -> set[float]:
+    return set(images[:, 0, 14, 14].tolist())
+
+
+def classes_of(scene: Scene, images: Tensor) -> set[int]:
+    known = zip(
+        [*scene.source[:, 0, 14, 14].tolist(), *scene.spare[:, 0, 14, 14].tolist()],
+        [*scene.source_labels.tolist(), *scene.spare_labels.tolist()],
+        strict=True,
+    )
+    by_gray = dict(known)
+    return {by_gray[gray] for gray in grays(images)}
+
+
+def run_of(*overrides: str) -> MeasuredRun:
+    return MeasuredRun(compose(*overrides), Path("unused"), {})
+
+
+def test_a_scene_has_no_image_twice() -> None:
+    scene = made_up_scene()
+    sets = [grays(part) for part in (scene.reference, scene.source, scene.spare)]
+    assert sum(map(len, sets)) == len(set.union(*sets)) == 300
+    assert grays(scene.copied) <= grays(scene.spare)
+    assert len(scene.copied) == COUNT
+
+
+@pytest.mark.parametrize("count", [1, 4, 8])
+def test_dropped_classes_are_gone_and_no_image_is_repeated(count: int) -> None:
+    scene = made_up_scene()
+    images = alterations.drop_classes(scene, count)
+    assert classes_of(scene, images) <= {*range(10)} - {*scene.classes[:count].tolist()}
+    assert len(grays(images)) == COUNT
+
+
+def test_collapsed_classes_are_one_image_each() -> None:
+    scene = made_up_scene()
+    images = alterations.collapse_classes(scene, 10)
+    assert len(grays(images)) == len(classes_of(scene, images)) == len(classes_of(scene, scene.source))
+    assert grays(images) <= grays(scene.source)
+
+
+@pytest.mark.parametrize("name", score_panel.ALTERATIONS)
+def test_alterations_keep_the_count_and_change_more_at_their_largest_strength(name: str) -> None:
+    scene = made_up_scene()
+    apply, strengths = score_panel.ALTERATIONS[name]
+    weak, strong = (apply(scene, strength) for strength in (strengths[0], strengths[-1]))
+    assert weak.shape == strong.shape == scene.source.shape
+    assert (strong - scene.source).abs().sum() > (weak - scene.source).abs().sum() > 0
+
+
+def test_too_few_images_of_the_classes_left() -> None:
+    with pytest.raises(ValueError, match="left are needed"):
+        alterations.drop_classes(made_up_scene(per_class=9), 9)
+
+
+def test_panel_of_mnist_shows_that_copies_are_seen_against_the_copied_images_only() -> None:
+    effects = ["nearest_neighbour_accuracy/copies_to_copied/1.0", "inception_score/copies_gap/1.0", "fid/dropped/8"]
+    found = score_panel.score_panel(run_of("data=mnist"), effects, count=200, floors=3, counts=(50, 200))
+    assert dict(found["fid/copies_to_copied"])[1.0] == pytest.approx(0, abs=1e-6)
+    assert dict(found["nearest_neighbour_accuracy/copies_to_copied"])[1.0] == 0
+    assert dict(found["precision/copies_to_copied"])[1.0] == 1
+    assert found["nearest_neighbour_accuracy/copies_to_copied/1.0"] > 3
+    assert found["inception_score/copies_gap/1.0"] == 0
+    assert found["fid/dropped/8"] > 3
+    assert all(math.isfinite(value) for curve in found.values() if isinstance(curve, list) for _, value in curve)
+    assert {name.partition("/")[0] for name in found if name.endswith("/shifted")} == set(score_panel.WORSE)
+
+
+def made_up_claim() -> dict[str, object]:
+    """Three seeds in which every score is blind, but for the FID, which sees from two classes on."""
+    runs = []
+    for seed in range(3):
+        curves = {}
+        for score in score_panel.WORSE:
+            curves[f"{score}/floor"] = [(0, 0.5), (1, 0.6), (2, 0.4)]
+            names = (*score_panel.ALTERATIONS, score_panel.COPIED, score_panel.GAP)
+            curves |= {f"{score}/{name}": [(0, 0.5), (1, 0.5 + 0.01 * seed), (2, 0.5)] for name in names}
+            curves[f"{score}/count"] = [(100, 0.5), (200, 0.5)]
+        curves["fid/dropped"] = [(0, 0.5), (1, 0.6), (2, 1.5 + seed / 10)]
+        runs.append({"arm": "mnist", "seed": seed, "curves": curves, "measures": {}})
+    return {"arms": {"mnist": []}, "runs": runs}
+
+
+def test_table_says_from_which_strength_on_a_score_sees() -> None:
+    text = score_panel_report.sees_table(made_up_claim(), "mnist").to_markdown()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    cells = {row[0]: row[1:] for row in rows[2:]}
+    assert cells.pop("FID") == ["sees, from 2", *["no"] * 9]
+    assert cells == {name: ["no"] * 10 for name in cells}
+
+
+def test_panel_is_drawn_with_a_column_per_alteration_and_a_row_per_score() -> None:
+    figure = score_panel_report.draw(made_up_claim())
+    assert len(figure.axes) == len(score_panel_report.DRAWN) * (len(score_panel_report.COLUMNS) - 2)
+    assert all(axes.lines for axes in figure.axes)
+
+
+POINTS = ("data=ring", "model/network=points")
+
+
+def test_a_discriminator_of_parallel_lines_saturates_and_a_critic_measures_their_distance() -> None:
+    adam = ("model.optimizer.lr=1e-3",)
+    gan = fixed_generator.parallel_lines(
+        run_of("model=gan", "model.saturating=true", *POINTS, *adam), 300, 64, (1.0, 2.0)
+    )
+    critic = fixed_generator.parallel_lines(run_of("model=wgan_gp", *POINTS, *adam), 300, 64, (1.0, 2.0))
+    assert dict(gan["value"])[2.0] == pytest.approx(math.log(2), abs=0.01)  # type: ignore[arg-type]
+    assert dict(critic["value"])[2.0] == pytest.approx(2, rel=0.3)  # type: ignore[arg-type]
+    assert critic["gradient_at_1"] > 10 * gan["gradient_at_1"]  # type: ignore[operator]
+
+
+def test_gradient_norm_is_that_of_each_sample() -> None:
+    model = fixed_generator.new_gan(run_of("model=wgan", *POINTS))
+    linear = torch.nn.Linear(2, 1)
+    linear.weight.data = torch.tensor([[3.0, 4.0]])
+    model.discriminator = torch.nn.Sequential(linear, torch.nn.Flatten(0))
+    points = torch.rand(7, 2)
+    assert fixed_generator.gradient_norm(model, points, points.clone()) == pytest.approx(5)
+
+
+def test_clipped_weights_lie_in_their_range_and_the_histogram_has_all() -> None:
+    found = fixed_generator.critic_weights(run_of("model=wgan", "model.optimizer.lr=1e-2", *POINTS), 50, 64)
+    weights = dict(found["weights"])  # type: ignore[arg-type]
+    assert sum(weights.values()) == pytest.approx(1, abs=1e-4)
+    assert 0 < found["share_at_extremes"] <= 1  # type: ignore[operator]
+
+
+def made_up_run(loss: list[float], fid: list[float], name: str = "train/discriminator_loss") -> MeasuredRun:
+    run = run_of("model=gan", *POINTS)
+    run.curves = {  # in place of what a logger wrote
+        name: [(step + 1, value) for step, value in enumerate(loss)],
+        "train/generator_loss": [(step + 1, 1.0) for step in range(len(loss))],
+        "val/fid": [(step + 1, value) for step, value in enumerate(fid)],
+    }
+    return run
+
+
+def test_estimate_of_a_critic_that_falls_with_the_fid_correlates_fully() -> None:
+    run = made_up_run([5.0, 4.0, 3.0], [90.0, 50.0, 20.0], "train/wasserstein_estimate")
+    found = gan_measures.loss_tracks_fid(run)
+    assert found["estimate_and_fid"] == 1
+    assert found["generator_loss_and_fid"] == 0  # it is constant
+
+
+def test_estimate_of_a_discriminator_is_the_jensen_shannon_divergence_of_its_loss() -> None:
+    found = gan_measures.loss_tracks_fid(made_up_run([1.0, 0.5, 0.0], [90.0, 50.0, 20.0]))
+    assert found["estimate_and_fid"] == -1
+    assert dict(found["estimate"])[3] == pytest.approx(math.log(2))  # type: ignore[arg-type]
+
+
+def test_early_mean_stops_at_its_step() -> None:
+    run = made_up_run([1.0, 3.0, 100.0], [1.0])
+    assert gan_measures.early_mean(run, "train/discriminator_loss", 2) == {"train_discriminator_loss": 2}
+    with pytest.raises(ValueError, match="nothing was logged"):
+        gan_measures.early_mean(run, "train/discriminator_loss", 0)
