@@ -29,7 +29,7 @@ class ImageSettings(TypedDict, total=False):
     image_size: Side
     augment: Mapping[str, Transform | None]
     normalize: Literal["half", "pixel_mean"]
-    folds: Annotated[int, Field(ge=2)] | None
+    num_folds: Annotated[int, Field(ge=2)] | None
     fold: Index
     train_images_per_class: Count | None
     extra_train_path: LocalPath | None
@@ -48,9 +48,8 @@ class ImageData(InMemoryData):
             order; None switches one off.
         normalize: "half" maps [0, 1] to [-1, 1]; "pixel_mean" scales alike but centers each pixel on its mean over
             the training images (Krizhevsky et al. 2012, section 2), so that values lie in [-2, 2].
-        folds: k of a cross-validation: the training and validation images are divided into so many parts of equal size
-            and equal shares of each class, whatever `seed` is; None leaves the set's own split. There are no test
-            images then, which a cross-validation has no business with.
+        num_folds: k of a cross-validation: training and validation images are divided into k parts of equal size with
+            equal shares of each class, always the same ones, and there are no test images; None = the set's own split.
         fold: the part that is for validation, from 0; the others are for training.
         train_images_per_class: use only the first n training images of each class.
         extra_train_path: a labelled set (CSV, IDX or PNG) whose images are added to these.
@@ -72,7 +71,7 @@ class ImageData(InMemoryData):
         image_size: Side = 28,
         augment: Mapping[str, Transform | None] = {},
         normalize: Literal["half", "pixel_mean"] = "half",
-        folds: Annotated[int, Field(ge=2)] | None = None,
+        num_folds: Annotated[int, Field(ge=2)] | None = None,
         fold: Index = 0,
         train_images_per_class: Count | None = None,
         extra_train_path: LocalPath | None = None,
@@ -85,9 +84,9 @@ class ImageData(InMemoryData):
         for name, transform in self.augment.items():
             check_per_sample(name, transform)
         self.normalize = normalize
-        if folds is not None and fold >= folds:
-            raise ArgumentError("fold", fold, f"should be less than data.folds={folds}")
-        self.folds, self.fold = folds, fold
+        if num_folds is not None and fold >= num_folds:
+            raise ArgumentError("fold", fold, f"should be less than data.num_folds={num_folds}")
+        self.num_folds, self.fold = num_folds, fold
         self.train_images_per_class = train_images_per_class
         self.extra_train_path = extra_train_path
         self.extra_count = 0  # images from there
@@ -118,10 +117,10 @@ class ImageData(InMemoryData):
             return
         self.read()
         assert self.train_split is not None
-        if self.folds is not None:
+        if self.num_folds is not None:
             splits = [split for split in (self.train_split, self.val_split) if split is not None]
             images, labels = (torch.cat(parts) for parts in zip(*splits, strict=True))
-            self.train_split, self.val_split = divide(Split(images, labels), self.folds, self.fold)
+            self.train_split, self.val_split = divide(Split(images, labels), self.num_folds, self.fold)
             self.test_split = None
         if self.train_images_per_class is not None:
             self.train_split = first_of_each_class(self.train_split, self.train_images_per_class)
@@ -148,7 +147,7 @@ class ImageData(InMemoryData):
         extra = (
             f"; {self.extra_count:,} of the training images from {self.extra_train_path}" if self.extra_count else ""
         )
-        fold = f"; fold {self.fold} of {self.folds} validates" if self.folds is not None else ""
+        fold = f"; fold {self.fold} of {self.num_folds} validates" if self.num_folds is not None else ""
         return f"{self.name}: {sizes} images from {self.source}{extra}{fold}"
 
     def transform(self, images: Tensor, augment: bool = False) -> Tensor:

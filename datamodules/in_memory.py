@@ -197,7 +197,7 @@ def divide(split: Split, folds: int, fold: int) -> tuple[Split, Split]:
     for label in split.labels.unique():
         members = torch.nonzero(split.labels == label).flatten()
         if len(members) < folds:
-            raise ValueError(f"class {label} has only {len(members)} images, fewer than data.folds={folds}")
+            raise ValueError(f"class {label} has only {len(members)} images, fewer than data.num_folds={folds}")
         members = members[torch.randperm(len(members), generator=generator)]
         parts[members] = (torch.arange(len(members)) + start) % folds
         start += len(members)

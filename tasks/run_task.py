@@ -88,6 +88,8 @@ def prepare(cfg: DictConfig, hydra: DictConfig | None = None) -> DictConfig:
             changes += arm
         cfg.choices = choices_of(hydra)
         cfg.overrides = list({text.split("=")[0]: text for text in changes}.values())  # the later of a key wins
+    if "~callbacks" in cfg.overrides:  # which Hydra takes for the options of that group, of which there are none
+        raise ConfigError("~callbacks", "leave out one by one: ~callbacks.NAME")
     if task_name(cfg) in WITHOUT_NET:
         return check_config(cfg, ("task",))
     from tasks.checkpoint import complete

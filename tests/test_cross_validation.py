@@ -11,11 +11,11 @@ from command_line import PLAIN, results_of, run, run_well
 
 from datamodules.mnist import MNIST, MNIST5k
 
-SWEEP = ("experiment=cross_validate", "model=lenet", "data.folds=3", *PLAIN, "trainer.max_epochs=1")
+SWEEP = ("experiment=cross_validate", "model=lenet", "data.num_folds=3", *PLAIN, "trainer.max_epochs=1")
 
 
 def folds_of(cls: type[MNIST5k | MNIST], folds: int) -> list[MNIST5k | MNIST]:
-    parts = [cls(folds=folds, fold=fold, seed=fold) for fold in range(folds)]
+    parts = [cls(num_folds=folds, fold=fold, seed=fold) for fold in range(folds)]
     for part in parts:
         part.prepare_data()
         part.setup()
@@ -93,7 +93,7 @@ def test_interrupted_cross_validation_goes_on(sweep: tuple[Path, str]) -> None:
     assert accuracies(copy) == accuracies(sweep[0])
 
 
-@pytest.mark.parametrize("mistake", ["data.folds=1", "data.folds=600", "data.folds=2 data.fold=2"])
+@pytest.mark.parametrize("mistake", ["data.num_folds=1", "data.num_folds=600", "data.num_folds=2 data.fold=2"])
 def test_fold_that_cannot_be_is_one_line(mistake: str) -> None:
     outcome = run("model=lenet", *PLAIN, *mistake.split())
     assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome.err
