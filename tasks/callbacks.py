@@ -1,11 +1,12 @@
 """What every training run has besides its model: whole checkpoints that hold the config, a clock, and a way to stop."""
 
+import copy
 import io
 import math
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,6 +18,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from datamodules.contract import DivergenceError
+from tasks.process import configure_process
 from tasks.results import atomic_writer
 
 
@@ -53,7 +55,9 @@ class ResumedCheckpoint(WholeCheckpoints):
         self.checkpoint = checkpoint | {"callbacks": states}
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        return self.checkpoint
+        return copy.deepcopy(
+            self.checkpoint
+        )  # processes of ddp_spawn share its tensors, which optimizers would go on with
 
 
 def rebuild_paths(key: str, state: Any, folder: Path) -> Any:
@@ -93,6 +97,18 @@ class ConfigInCheckpoint(Callback):
                 logger.experiment.add_text("config", f"```yaml\n{self.text}\n```")
             else:
                 logger.log_hyperparams(self.content["config"])
+
+
+class ProcessSettings(Callback):
+    """Makes the settings of this process in those that ddp_spawn starts, as soon as it arrives there."""
+
+    def __reduce__(self) -> tuple[Callable[[], Callback], tuple[()]]:
+        return settings_of_process, ()
+
+
+def settings_of_process() -> ProcessSettings:
+    configure_process()
+    return ProcessSettings()
 
 
 class TrainingClock(Callback):

@@ -20,6 +20,7 @@ from tasks.board import log_outcome
 from tasks.build import build, describe
 from tasks.callbacks import (
     ConfigInCheckpoint,
+    ProcessSettings,
     ResumedCheckpoint,
     SaveAtBudgetEnd,
     StopAtNonFinite,
@@ -67,7 +68,15 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     clock = TrainingClock()
     signals = StopOnSignal(last, clock)
     config = ConfigInCheckpoint(plain_config(cfg, datamodule), list(cfg.overrides), OmegaConf.to_yaml(cfg))
-    own = [config, clock, signals, StopAtNonFinite(), KeepStopped(), *([SaveAtBudgetEnd(last)] if last else [])]
+    own = [
+        ProcessSettings(),
+        config,
+        clock,
+        signals,
+        StopAtNonFinite(),
+        KeepStopped(),
+        *([SaveAtBudgetEnd(last)] if last else []),
+    ]
     trainer.callbacks[:0] = own  # type: ignore[attr-defined]
     if cfg.compile:
         compile_nets(model)
