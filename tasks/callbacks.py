@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from datamodules.contract import DivergenceError
@@ -71,7 +72,7 @@ def rebuild_paths(key: str, state: Any, folder: Path) -> Any:
 
 
 class ConfigInCheckpoint(Callback):
-    """Puts the run's config into its checkpoints and, as a text, into TensorBoard.
+    """Puts the run's config into its checkpoints and its log, in TensorBoard as a text.
 
     Args:
         config: plain values, see `tasks.checkpoint.plain_config`.
@@ -80,16 +81,18 @@ class ConfigInCheckpoint(Callback):
     """
 
     def __init__(self, config: dict[str, Any], overrides: list[str], text: str) -> None:
-        self.content = {"format": 2, "config": config, "overrides": overrides}
+        self.content: dict[str, Any] = {"format": 2, "config": config, "overrides": overrides}
         self.text = text
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint |= self.content
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        board: Any = getattr(trainer.logger, "experiment", None)
-        if trainer.is_global_zero and hasattr(board, "add_text"):
-            board.add_text("config", f"```yaml\n{self.text}\n```")
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_text("config", f"```yaml\n{self.text}\n```")
+            else:
+                logger.log_hyperparams(self.content["config"])
 
 
 class TrainingClock(Callback):

@@ -125,7 +125,6 @@ def test_a_negative_number_is_refused_where_it_means_nothing(choice: str) -> Non
         (("model.optimizer.betas=[0.9]",), "model.optimizer.betas"),
         (("model.optimizer.momentun=0.8",), "model.optimizer.momentun"),
         (("callbacks.plots.mistaks=9",), "callbacks.plots.mistaks"),
-        (("callbacks=early_stopping",), "callbacks"),
         (("model.optimizer=sgd",), "model.optimizer"),
         (("model.channels_last=abc",), "model.channels_last"),
         (("trainer.gradient_clip_val=-1",), "trainer.gradient_clip_val"),
