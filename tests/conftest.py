@@ -77,9 +77,11 @@ def model_class(name: str) -> type[LightningModule]:
     return hydra.utils.get_class(OmegaConf.load(CONF / "model" / f"{name}.yaml")._target_)
 
 
-def quick_gan(name: str) -> tuple[str, ...]:
-    """Overrides for a GAN of narrow nets whose generator takes a step at every batch; none for other nets."""
+def quick(name: str) -> tuple[str, ...]:
+    """Overrides that make a model quick: a GAN of narrow nets that step at every batch, a small reservoir."""
     settings = compose(f"model={name}").model
+    if "snapshots" in settings:
+        return ("model.units=50",)
     if "discriminator_steps" not in settings:
         return ()
     keys = {"discriminator_steps": 1, "warm_up_steps": "null"}

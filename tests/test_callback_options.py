@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from command_line import PLAIN, checkpoint_of, only_run, results_of, run, run_well
-from conftest import CONF, quick_gan, small_run
+from conftest import CONF, quick, small_run
 from lightning import Callback, LightningModule, Trainer
 
 OPTIONS = sorted(file.stem for file in (CONF / "callbacks").glob("*.yaml"))
@@ -76,7 +76,7 @@ def test_gradient_norm_is_that_of_all_gradients_on_logged_steps() -> None:
 
 
 def test_gradient_norm_of_a_gan_is_that_of_each_net() -> None:
-    norms = fit("model=gan", *quick_gan("gan"), "trainer.log_every_n_steps=1", "callbacks.evaluation=null")
+    norms = fit("model=gan", *quick("gan"), "trainer.log_every_n_steps=1", "callbacks.evaluation=null")
     for net in ("generator", "discriminator"):
         assert logged(f"train/{net}_gradient_norm")[-1] == pytest.approx(norms[net], rel=1e-5)
 

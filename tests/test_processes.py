@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import PLAIN, checkpoint_of, finish, only_run, results_of, run_well, start
-from conftest import MODELS, ROOT, flat, models_of, quick_gan
+from conftest import MODELS, ROOT, flat, models_of, quick
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
 from torch import equal
@@ -77,7 +77,7 @@ class SameWeights(Callback):
 def test_gan_on_two_devices_is_one_run(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
     arguments = (
-        *("trainer.strategy=ddp", "trainer.devices=2", "trainer.max_epochs=2", *quick_gan(model)),
+        *("trainer.strategy=ddp", "trainer.devices=2", "trainer.max_epochs=2", *quick(model)),
         *("callbacks.evaluation.final_count=50", "+callbacks.same._target_=test_processes.SameWeights"),
     )
     outcome = finish(start(f"model={model}", *PLAIN, *arguments))
@@ -135,8 +135,8 @@ def test_each_process_of_a_resumed_run_has_the_checkpoint_for_itself(trained: Pa
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 @pytest.mark.parametrize("model", ["lenet", "gan"])
 def test_compiled_net_trains_and_leaves_an_ordinary_checkpoint(model: str) -> None:
-    quick = (*quick_gan(model), "callbacks.evaluation.final_count=50") if model == "gan" else ()
-    outcome = finish(start(f"model={model}", *PLAIN, *quick, "trainer.max_epochs=1", "compile=true"))
+    small = (*quick(model), "callbacks.evaluation.final_count=50") if model == "gan" else ()
+    outcome = finish(start(f"model={model}", *PLAIN, *small, "trainer.max_epochs=1", "compile=true"))
     assert outcome.status == 0, outcome.err
     compiled = only_run()
     assert results_of(compiled)["status"] == "finished"

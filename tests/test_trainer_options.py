@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from command_line import PLAIN, only_run, results_of, run, run_well
-from conftest import MODELS, quick_gan
+from conftest import MODELS, quick
 
 from classic_cnn.lenet import LeNet5
 
@@ -69,7 +69,7 @@ def test_run_of_a_gan_with_the_option_ends_well_or_is_refused_in_one_line(option
     "model", [name if name in ("lenet", "gan") else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
 )
 def test_every_model_can_be_debugged(model: str) -> None:
-    short = ("callbacks.evaluation.final_count=20", *quick_gan(model)) if quick_gan(model) else ()
+    short = (*quick(model), *(("callbacks.evaluation.final_count=20",) if "gan" in model else ()))
     out = run_well("experiment=debug", f"model={model}", *PLAIN, *short).out
     results = results_of(only_run())
     assert (results["status"], results["epochs"]) == ("finished", 2)

@@ -15,6 +15,7 @@ from tasks.tables import Column, Table
 
 BOUND = 3.0  # floor deviations within which a change could be chance
 SEES, BETTER, BLIND, UNCLEAR = "sees", "better", "no", "unclear"
+WORDS = {SEES: "sees", BETTER: "takes it for better"}
 COLORS = {"mnist": "tab:blue", "fashion_mnist": "tab:orange"}
 LABELS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 SCORES = {
@@ -93,20 +94,19 @@ def verdict_cell(outcomes: Mapping[float, str]) -> str:
     >>> verdict_cell({1: "no", 2: "sees", 4: "sees"}), verdict_cell({1: "no", 2: "better"})
     ('sees, from 2', 'takes it for better, from 2')
     >>> verdict_cell({1: "no", 2: "no"}), verdict_cell({1: "sees", 2: "no"}), verdict_cell({})
-    ('no', 'no (sees 1)', '')
+    ('no', 'no (sees at 1)', '')
     """
     if not outcomes:
         return ""
     strengths = list(outcomes)
     last = outcomes[strengths[-1]]
-    if last in (SEES, BETTER):
+    if last in WORDS:
         first = len(strengths)
         while first and outcomes[strengths[first - 1]] == last:
             first -= 1
-        text = "sees" if last == SEES else "takes it for better"
-        return f"{text}, from {strengths[first]:g}"
-    seen = [f"{strength:g}" for strength, found in outcomes.items() if found == SEES]
-    return f"{last} (sees {', '.join(seen)})" if seen else last
+        return f"{WORDS[last]}, from {strengths[first]:g}"
+    others = [f"{WORDS[found]} at {strength:g}" for strength, found in outcomes.items() if found in WORDS]
+    return f"{last} ({', '.join(others)})" if others else last
 
 
 def sees_table(claim: Mapping[str, Any], arm: str) -> Table:
