@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from tasks.run_records import TRAINING, WITHOUT_MODEL, WITHOUT_NET, read_run
 from tasks.signals import signal_of, stoppable
 
 CHOICES = ("model", "data", "experiment", "trainer/logger", "callbacks")
+REQUEUED = -1  # the status by which submitit ends a process that it starts again
 FOLDER_VARIABLE = "CLASSIC_NETS_FOLDER"  # tells the processes that Lightning starts beside this one where the run lies
 stopped: list[int] = []  # signals that ended a task in this process
 
@@ -210,11 +210,11 @@ def record_task(
         return record.get("objective")
     except (KeyboardInterrupt, SystemExit) as stop:
         number = signal_of(stop)
-        is_requeued = isinstance(stop, SystemExit) and stop.code not in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+        is_requeued = isinstance(stop, SystemExit) and stop.code == REQUEUED
         reason = "the cluster took its place, and starts it again" if is_requeued else f"stopped by {number.name}"
         record |= {"status": "interrupted", "reason": reason}
         keep = read_results(folder).get("status") == "finished"
-        if is_requeued:  # submitit tells it by a status of its own
+        if is_requeued:
             raise
         stopped.append(number)
         print(how_to_resume(cfg, folder) if alone else "Stopped.", flush=True)  # a sweep's own command goes on

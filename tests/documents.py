@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from conftest import CONF, ROOT, compose
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -36,10 +36,25 @@ def composed(command: str) -> list[DictConfig]:
     """The configs that a command runs; several for a sweep. The checkpoints that it names need not exist."""
     words = [word for word in shlex.split(command) if "=" in word or word.startswith("~")]
     words = [word for word in words if not word.startswith(("hydra/", "hydra.", "ckpt_path=", "init_from="))]
-    is_sweep = " -m " in command
+    if any(word.startswith("experiment=claim/") for word in words):
+        words = claim_jobs(words)
+    is_sweep = " -m " in command or "experiment=claim/" in command
     return [
         compose(*chosen) for chosen in itertools.product(*(options(word) if is_sweep else [word] for word in words))
     ]
+
+
+def claim_jobs(words: list[str]) -> list[str]:
+    """The overrides of a claim's command with the arms and seeds of its sweep, which the experiment brings.
+
+    >>> claim_jobs(["experiment=claim/max_pool", "seed=3"])
+    ['experiment=claim/max_pool', 'seed=3', 'task.arm=max,average']
+    """
+    [name] = (word.partition("=")[2] for word in words if word.startswith("experiment="))
+    params = OmegaConf.load(CONF / "experiment" / f"{name}.yaml").hydra.sweeper.params
+    given = {word.split("=")[0] for word in words}
+    brought = {key.removeprefix("++"): value for key, value in params.items()}
+    return [*words, *(f"{key}={value}" for key, value in brought.items() if key not in given)]
 
 
 def options(override: str) -> list[str]:
