@@ -24,8 +24,9 @@ from hydra.types import RunMode  # noqa: E402
 from hydra.utils import get_method  # noqa: E402
 from omegaconf import DictConfig, OmegaConf  # noqa: E402
 
-CONF = str(Path(__file__).with_name("conf").resolve())
-sys.path.insert(0, str(Path(__file__).parent))  # `_target_: classic_cnn...`, wherever run.py is called from
+PROJECT = str(Path(__file__).parent.resolve())
+CONF = str(Path(PROJECT, "conf"))
+sys.path.insert(0, PROJECT)  # `_target_: classic_cnn...`, wherever run.py is called from
 
 
 def resolver(function: str) -> Any:
@@ -95,10 +96,15 @@ def main() -> None:
     argparse.ArgumentParser.error = refuse_option  # type: ignore[method-assign,assignment]
     before = {number: signal.signal(number, stop_at_once) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        if any(text.startswith("hydra/launcher=submitit") for text in sys.argv):  # whose jobs have to find this project
+            paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys([PROJECT, *paths])))
         sys.argv[1:] = any_key(sys.argv[1:])
         job()
     except Exception as error:
-        sys.exit(get_method("tasks.messages.report")(error, SHOW_TRACEBACK))
+        status = get_method("tasks.messages.report")(error, SHOW_TRACEBACK)
+        print(of_sweep("how_to_go_on") or "", end="", flush=True)
+        sys.exit(status)
     except KeyboardInterrupt:
         sys.exit(130)
     except SystemExit as end:

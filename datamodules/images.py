@@ -3,16 +3,17 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torchvision.transforms import v2
 from typing_extensions import TypedDict
 
 from datamodules.bounded import MAX_PIXELS
-from datamodules.contract import Count, Index, LocalPath, SampleSpec, Side
-from datamodules.in_memory import InMemoryData, Split, first_of_each_class
+from datamodules.contract import ArgumentError, Count, Index, LocalPath, SampleSpec, Side
+from datamodules.in_memory import InMemoryData, Split, divide, first_of_each_class
 from datamodules.labelled_set import check_imitates, read_labelled
 from datamodules.user_image import read_user_image
 
@@ -28,6 +29,8 @@ class ImageSettings(TypedDict, total=False):
     image_size: Side
     augment: Mapping[str, Transform | None]
     normalize: Literal["half", "pixel_mean"]
+    num_folds: Annotated[int, Field(ge=2)] | None
+    fold: Index
     train_images_per_class: Count | None
     extra_train_path: LocalPath | None
     seed: Index
@@ -45,6 +48,9 @@ class ImageData(InMemoryData):
             order; None switches one off.
         normalize: "half" maps [0, 1] to [-1, 1]; "pixel_mean" scales alike but centers each pixel on its mean over
             the training images (Krizhevsky et al. 2012, section 2), so that values lie in [-2, 2].
+        num_folds: k of a cross-validation: training and validation images are divided into k parts of equal size with
+            equal shares of each class, always the same ones, and there are no test images; None = the set's own split.
+        fold: the part that is for validation, from 0; the others are for training.
         train_images_per_class: use only the first n training images of each class.
         extra_train_path: a labelled set (CSV, IDX or PNG) whose images are added to these.
         seed: seeds the order of the images, a new one every epoch, and what is drawn in a training step.
@@ -65,6 +71,8 @@ class ImageData(InMemoryData):
         image_size: Side = 28,
         augment: Mapping[str, Transform | None] = {},
         normalize: Literal["half", "pixel_mean"] = "half",
+        num_folds: Annotated[int, Field(ge=2)] | None = None,
+        fold: Index = 0,
         train_images_per_class: Count | None = None,
         extra_train_path: LocalPath | None = None,
         seed: Index = 0,
@@ -76,6 +84,9 @@ class ImageData(InMemoryData):
         for name, transform in self.augment.items():
             check_per_sample(name, transform)
         self.normalize = normalize
+        if num_folds is not None and fold >= num_folds:
+            raise ArgumentError("fold", fold, f"should be less than data.num_folds={num_folds}")
+        self.num_folds, self.fold = num_folds, fold
         self.train_images_per_class = train_images_per_class
         self.extra_train_path = extra_train_path
         self.extra_count = 0  # images from there
@@ -106,6 +117,11 @@ class ImageData(InMemoryData):
             return
         self.read()
         assert self.train_split is not None
+        if self.num_folds is not None:
+            splits = [split for split in (self.train_split, self.val_split) if split is not None]
+            images, labels = (torch.cat(parts) for parts in zip(*splits, strict=True))
+            self.train_split, self.val_split = divide(Split(images, labels), self.num_folds, self.fold)
+            self.test_split = None
         if self.train_images_per_class is not None:
             self.train_split = first_of_each_class(self.train_split, self.train_images_per_class)
         if self.extra_train_path is not None:
@@ -131,7 +147,8 @@ class ImageData(InMemoryData):
         extra = (
             f"; {self.extra_count:,} of the training images from {self.extra_train_path}" if self.extra_count else ""
         )
-        return f"{self.name}: {sizes} images from {self.source}{extra}"
+        fold = f"; fold {self.fold} of {self.num_folds} validates" if self.num_folds is not None else ""
+        return f"{self.name}: {sizes} images from {self.source}{extra}{fold}"
 
     def transform(self, images: Tensor, augment: bool = False) -> Tensor:
         """From stored pixels, uint8 (N, C, 28, 28), to what a net reads: float32 (N, C, S, S)."""

@@ -176,3 +176,30 @@ def first_of_each_class(split: Split, count: int) -> Split:
         chosen.append(members[:count])
     index = torch.cat(chosen).sort().values
     return Split(split.images[index], split.labels[index])
+
+
+def divide(split: Split, folds: int, fold: int) -> tuple[Split, Split]:
+    """All parts but one, and that part, of samples that are divided into parts with equal shares of each class.
+
+    The division is always the same: each class is shuffled from a fixed seed and dealt out in turn. Samples keep their
+    order.
+
+    Raises:
+        ValueError: there are fewer samples of a class than parts.
+
+    >>> rest, part = divide(Split(torch.zeros(6, 1, 28, 28), torch.tensor([0, 0, 0, 1, 1, 1])), 3, 0)
+    >>> rest.labels, part.labels
+    (tensor([0, 0, 1, 1]), tensor([0, 1]))
+    """
+    generator = torch.Generator().manual_seed(0)
+    parts = torch.empty_like(split.labels)
+    start = 0  # the part that is dealt to first: the next one in turn, so that no part is larger by several samples
+    for label in split.labels.unique():
+        members = torch.nonzero(split.labels == label).flatten()
+        if len(members) < folds:
+            raise ValueError(f"class {label} has only {len(members)} images, fewer than data.num_folds={folds}")
+        members = members[torch.randperm(len(members), generator=generator)]
+        parts[members] = (torch.arange(len(members)) + start) % folds
+        start += len(members)
+    chosen = parts == fold
+    return Split(split.images[~chosen], split.labels[~chosen]), Split(split.images[chosen], split.labels[chosen])

@@ -205,9 +205,10 @@ class GAN(CheckedArguments, LightningModule):
         losses = {"train/generator_loss": generator_loss, "train/discriminator_loss": discriminator_loss}
         self.divergence.check()
         self.log_dict(losses, prog_bar=True, logger=False)
-        if self.logger is not None:
+        if self.loggers:
             values = {name: value.item() for name, value in (losses | self.extra_metrics).items()}
-            self.logger.log_metrics(values, step=self.global_step)
+            for logger in self.loggers:
+                logger.log_metrics(values, step=self.global_step)
 
     def check_divergence(self) -> None:
         """Raises a `DivergenceError` if samples, a loss or weights are not finite."""

@@ -15,7 +15,9 @@ from torch.utils.tensorboard.summary import hparams
 from tasks.run_records import read_sweep
 
 METRICS = ("test/accuracy", "val/accuracy", "test/fid", "val/fid")  # that the HParams tab compares
-NOT_DRAWN = re.compile(r"epoch|.*_floor|.*/(gan_train_)?count|.*/evaluation_seconds")
+NOT_DRAWN = re.compile(
+    r"epoch|.*_floor|.*/(gan_train_)?count|.*/evaluation_seconds|DeviceStatsMonitor\.(?!on_train_batch_end/).*"
+)
 CHOICES = ("model", "data", "experiment")
 SETTINGS = {  # that every run has: where the config has them, and the names of their columns
     "model.optimizer.lr": "lr",
@@ -33,26 +35,36 @@ class Board(TensorBoardLogger):
     """TensorBoard's logger with train/..., val/... and test/... before everything else, and only charts worth a look.
 
     The floors of a GAN's scores do not change: the table of results has them, as a text. Learning rates are
-    train/lr-NAME.
+    train/lr-NAME, a device's load and memory watch/device_NAME.
     """
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         drawn = {name: value for name, value in metrics.items() if not NOT_DRAWN.fullmatch(name)}
-        named = {f"train/{name}" if name.startswith("lr-") else name: value for name, value in drawn.items()}
-        super().log_metrics(named, step)
+        super().log_metrics({renamed(name): value for name, value in drawn.items()}, step)
 
     @rank_zero_only
     def save(self) -> None:
         self.experiment.flush()  # and no hparams.yaml, which .hydra/config.yaml makes superfluous
 
 
+def renamed(metric: str) -> str:
+    """
+    >>> renamed("lr-Adam"), renamed("DeviceStatsMonitor.on_train_batch_end/cpu_percent")
+    ('train/lr-Adam', 'watch/device_cpu_percent')
+    """
+    if metric.startswith("lr-"):
+        return f"train/{metric}"
+    return metric.replace("DeviceStatsMonitor.on_train_batch_end/", "watch/device_")
+
+
 @rank_zero_only
 def log_outcome(trainer: Trainer, cfg: DictConfig, results: Mapping[str, Any], table: str) -> None:
     """Once, at the end: the table of results as a text, and the columns of the HParams tab."""
-    if not isinstance(trainer.logger, TensorBoardLogger):
+    boards = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+    if not boards:
         return
-    board = trainer.logger.experiment
+    board = boards[0]
     board.add_text("results", table, trainer.global_step)
     values, first = compared_values(cfg, overrides_of_sweep(Path(trainer.default_root_dir)))
     # TensorBoard takes the columns of all runs from one of them: a classifier names a GAN's metrics too
@@ -97,7 +109,7 @@ def compared_values(cfg: DictConfig, shared: set[str]) -> tuple[dict[str, Any], 
                 continue
             last = re.split(r"[./]", key)[-1]
             name = key if last in values and key != "model/optimizer" else last  # its option says more than its class
-            values[name] = typed if "/" in key else OmegaConf.select(cfg, key)
+            values[name] = typed if "/" in key or key == "callbacks" else OmegaConf.select(cfg, key)
         if override not in shared:
             first.add(name)
     plain = (bool, int, float, str)

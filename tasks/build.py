@@ -1,9 +1,9 @@
 """From a checked config to a model, a data module and a trainer that fit together."""
 
 import inspect
-import itertools
 import os
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,17 @@ import torch
 from hydra.utils import get_class, instantiate
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from datamodules.contract import ArgumentError
-from tasks.board import Board
 from tasks.callbacks import WholeCheckpoints
 from tasks.config import ConfigError, locate
 from tasks.folders import short
+from tasks.loggers import missing_package, own_place
 
 
 def build(cfg: DictConfig, folder: Path) -> tuple[LightningModule, LightningDataModule, Trainer]:
@@ -38,7 +38,7 @@ def build(cfg: DictConfig, folder: Path) -> tuple[LightningModule, LightningData
     return model, datamodule, build_trainer(cfg, folder, model)
 
 
-def build_part(key: str, node: DictConfig, **given: Any) -> Any:
+def build_part(key: str, node: Mapping[Any, Any], **given: Any) -> Any:
     """Instantiates a node of the config; an error that its class raises names the key."""
     try:
         return instantiate(node, **given, _convert_="all")
@@ -73,20 +73,22 @@ def build_model(node: DictConfig, datamodule: LightningDataModule) -> LightningM
 def build_trainer(cfg: DictConfig, folder: Path, model: LightningModule) -> Trainer:
     """A Trainer whose checkpoints, logs and other files lie in `folder`."""
     callbacks = [build_callback(name, node, folder) for name, node in cfg.callbacks.items() if node is not None]
-    logger = build_logger(cfg.trainer.get("logger"), folder)
-    without: tuple[type[Callback], ...] = () if logger else (LearningRateMonitor,)  # which has nowhere to write
+    loggers = build_loggers(cfg.trainer.get("logger"), folder)
+    without: tuple[type[Callback], ...] = () if loggers else (LearningRateMonitor,)  # which has nowhere to write
     if cfg.trainer.get("enable_checkpointing") is False:
         without += (ModelCheckpoint,)
     if cfg.trainer.get("enable_progress_bar") is False:
         without += (ProgressBar,)
     trainer: Trainer = build_part(
         "trainer",
-        cfg.trainer,
+        DictConfig({**cfg.trainer, "logger": None}),
         callbacks=[callback for callback in callbacks if not isinstance(callback, without)] or None,
-        logger=logger,
+        logger=loggers or False,
         default_root_dir=str(folder),
         plugins=[WholeCheckpoints()],
     )
+    if cfg.trainer.get("profiler"):  # whose tables are too wide for a terminal
+        trainer.profiler.dirpath, trainer.profiler.filename = str(folder), "profile"  # type: ignore[attr-defined]
     if isinstance(trainer.strategy, DDPStrategy) and not model.automatic_optimization:
         # a step of one of a GAN's nets leaves the other's parameters out, for whose gradients DDP would wait
         trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
@@ -94,22 +96,33 @@ def build_trainer(cfg: DictConfig, folder: Path, model: LightningModule) -> Trai
 
 
 def build_callback(name: str, node: DictConfig, folder: Path) -> Callback:
+    check_package(f"callbacks={name}", node._target_)
     is_checkpoint = issubclass(get_class(node._target_), ModelCheckpoint)
     return build_part(f"callbacks.{name}", node, **({"dirpath": str(folder / "checkpoints")} if is_checkpoint else {}))
 
 
-def build_logger(node: Any, folder: Path) -> Logger | bool:
-    """The logger of a run, whose files lie in the run's folder; False for none."""
+def build_loggers(node: Any, folder: Path) -> list[Logger]:
+    """The loggers of a run, whose files lie in the run's folder; TensorBoard's first, which GANs draw in."""
     if not node:
-        return False
-    if node is True:
-        return Board(str(folder), "", "", default_hp_metric=False)
-    cls = get_class(node._target_)
-    place = {"name": "", "version": ""} if issubclass(cls, TensorBoardLogger) else {}
-    if issubclass(cls, CSVLogger):  # which would remove the file of the run that is resumed
-        number = next(number for number in itertools.count() if not (folder / f"csv_{number}").exists())
-        place = {"name": "", "version": f"csv_{number}"}
-    return build_part("trainer.logger", node, save_dir=str(folder), **place)
+        return []
+    default = {"tensorboard": {"_target_": "tasks.board.Board", "default_hp_metric": False}}
+    nodes: Any = default if node is True else {"": node} if "_target_" in node else node
+    loggers: list[Logger] = []
+    for name, part in nodes.items():
+        if part is None:
+            continue
+        if not isinstance(part, Mapping) or "_target_" not in part:
+            raise ConfigError(f"trainer.logger.{name}", "is not a logger, which trainer/logger=[csv,...] chooses", part)
+        check_package(f"trainer/logger={name}", part["_target_"])
+        given = own_place(get_class(part["_target_"]), folder)
+        loggers.append(build_part(f"trainer.logger.{name}".rstrip("."), part, **given))
+    return sorted(loggers, key=lambda logger: not isinstance(logger, TensorBoardLogger))
+
+
+def check_package(option: str, target: str) -> None:
+    """Refuses an option whose package is not installed."""
+    if (reason := missing_package(target)) is not None:
+        raise ValueError(f"{option} {reason}")
 
 
 def check_devices(trainer: DictConfig) -> None:

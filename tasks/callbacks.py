@@ -1,11 +1,12 @@
 """What every training run has besides its model: whole checkpoints that hold the config, a clock, and a way to stop."""
 
+import copy
 import io
 import math
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,9 +14,11 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from datamodules.contract import DivergenceError
+from tasks.process import configure_process
 from tasks.results import atomic_writer
 
 
@@ -52,7 +55,9 @@ class ResumedCheckpoint(WholeCheckpoints):
         self.checkpoint = checkpoint | {"callbacks": states}
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        return self.checkpoint
+        return copy.deepcopy(
+            self.checkpoint
+        )  # processes of ddp_spawn share its tensors, which optimizers would go on with
 
 
 def rebuild_paths(key: str, state: Any, folder: Path) -> Any:
@@ -71,7 +76,7 @@ def rebuild_paths(key: str, state: Any, folder: Path) -> Any:
 
 
 class ConfigInCheckpoint(Callback):
-    """Puts the run's config into its checkpoints and, as a text, into TensorBoard.
+    """Puts the run's config into its checkpoints and its log, in TensorBoard as a text.
 
     Args:
         config: plain values, see `tasks.checkpoint.plain_config`.
@@ -80,16 +85,30 @@ class ConfigInCheckpoint(Callback):
     """
 
     def __init__(self, config: dict[str, Any], overrides: list[str], text: str) -> None:
-        self.content = {"format": 2, "config": config, "overrides": overrides}
+        self.content: dict[str, Any] = {"format": 2, "config": config, "overrides": overrides}
         self.text = text
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint |= self.content
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        board: Any = getattr(trainer.logger, "experiment", None)
-        if trainer.is_global_zero and hasattr(board, "add_text"):
-            board.add_text("config", f"```yaml\n{self.text}\n```")
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_text("config", f"```yaml\n{self.text}\n```")
+            else:
+                logger.log_hyperparams(self.content["config"])
+
+
+class ProcessSettings(Callback):
+    """Makes the settings of this process in those that ddp_spawn starts, as soon as it arrives there."""
+
+    def __reduce__(self) -> tuple[Callable[[], Callback], tuple[()]]:
+        return settings_of_process, ()
+
+
+def settings_of_process() -> ProcessSettings:
+    configure_process()
+    return ProcessSettings()
 
 
 class TrainingClock(Callback):

@@ -27,7 +27,12 @@ FORMAT = 2  # of the config in a checkpoint; 1 had interpolations and paths
 MACHINE_KEYS = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
 COMMAND_KEYS = ("task", "ckpt_path", "input", "init_from", "expect")  # not of the run that a checkpoint is from
 RUN_KEYS = ("name", "tags", "description")  # of a run alone; one that resumes it may change them
-GROUPS = ("model", "data", "trainer/logger")  # whose options a checkpoint remembers
+GROUPS = (
+    "model",
+    "data",
+    "trainer/logger",
+    "callbacks",
+)  # whose options a checkpoint remembers; the last two where its run goes on
 
 
 def read_checkpoint(path: str | Path, key: str = "ckpt_path") -> dict[str, Any]:
@@ -82,11 +87,17 @@ def choices_of_checkpoint(arguments: list[str]) -> list[str]:
         return []
     choices = read_checkpoint(paths[0])["config"].get("choices", {})
     named = {text.split("=")[0] for text in arguments}
+    resumes = {text for text in arguments if text.startswith("task=")} <= {"task=train"}
     return [
         f"{group}={choices[group]}"
-        for group in GROUPS
-        if choices.get(group) and group not in named and (CONF / group / f"{choices[group]}.yaml").is_file()
+        for group in (GROUPS if resumes else GROUPS[:2])
+        if choices.get(group) and group not in named and are_options(group, choices[group])
     ]
+
+
+def are_options(group: str, choice: str) -> bool:
+    """Whether a choice, of one option or of several as [a,b], is one that this version of the project has."""
+    return all((CONF / group / f"{name}.yaml").is_file() for name in choice.strip("[]").split(","))
 
 
 def complete(cfg: DictConfig, given: list[str]) -> DictConfig:

@@ -25,7 +25,7 @@ PARTS = ("model", "data", "trainer", "task")
 GIVEN = {
     "task": ("cfg", "folder"),
     "trainer": ("callbacks", "default_root_dir", "plugins"),
-    "trainer.logger": ("save_dir", "sub_dir"),
+    "trainer.logger": ("save_dir", "sub_dir", "name", "version"),
     "callbacks": ("dirpath",),
 }
 
@@ -79,6 +79,11 @@ RANGES: dict[str, dict[str, Any]] = {
         "filename": Annotated[str, Field(pattern=FILE_NAME)],
         "save_top_k": Annotated[int, Field(ge=-1)],
         "every_n_epochs": Count | None,
+    },
+    "lightning.pytorch.callbacks.EarlyStopping": {
+        "patience": Index,
+        "min_delta": NonNegative,
+        "mode": typing.Literal["min", "max"],
     },
     "lightning.pytorch.callbacks.RichProgressBar": {"refresh_rate": Index},
     "lightning.pytorch.callbacks.LearningRateMonitor": {
@@ -168,8 +173,12 @@ def check_parts(plain: Any, parts: tuple[str, ...]) -> None:
 
 def check_node(key: str, node: Mapping[str, Any]) -> None:
     """Checks the arguments of a node that builds or calls its `_target_`."""
-    given = GIVEN.get("callbacks" if key.startswith("callbacks.") else key, ())
+    group = next((group for group in ("callbacks", "trainer.logger") if key.startswith(f"{group}.")), key)
+    given = GIVEN.get(group, ())
     if "_target_" not in node:
+        group, _, option = key.replace(".", "/").rpartition("/")
+        if (CONF / group / f"{option}.yaml").is_file():
+            raise ConfigError(key, f"is not a part of this config: choose it with {group}={option}")
         raise ConfigError(key, "is not a part of this config, which this model or data set may not have")
     _, parameters = locate(key, node["_target_"])
     for name, value in node.items():

@@ -17,7 +17,9 @@ from hydra.errors import (
 )
 from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
+CONF = Path(__file__).parents[1] / "conf"
 MISTAKES = (HydraException, OmegaConfBaseException, ValueError, OSError)
+BY_NAME = ("MisconfigurationException", "UncompletedJobError", "FailedJobError")  # Lightning's, and submitit's two
 INSTALLED = "classic-nets"  # the console command, where the package is installed
 PLUGINS = {
     "hydra/launcher=joblib": "hydra-joblib-launcher",
@@ -29,7 +31,7 @@ PLUGINS = {
 
 def report(error: BaseException, show_traceback: bool = False) -> int:
     """Prints what was wrong on stderr; returns the status: 2 for a user's mistake, 1 for a fault of the program."""
-    mistake = isinstance(error, MISTAKES) or type(error).__name__ == "MisconfigurationException"
+    mistake = isinstance(error, MISTAKES) or type(error).__name__ in BY_NAME
     if show_traceback or not mistake:
         traceback.print_exception(error)
         return 1
@@ -68,6 +70,8 @@ def plain(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     text = " ".join(str(error).split())
+    if type(error).__name__ in BY_NAME[1:] and (place := re.search(r"\S+/\.submitit/\d\w*", text)):
+        return f"a job of the sweep ended without a result; what it said is in {place[0]}"
     if "No supported gpu backend found" in text:
         return "no GPU was found on this machine: use trainer.accelerator=cpu, or auto to use what there is"
     return text or type(error).__name__
@@ -80,7 +84,7 @@ def missing_option(error: MissingConfigException) -> str:
         return f"{group}={option} needs a plugin: pip install {package}"
     if not group:
         return plain(error)
-    options = sorted(error.options or [])
+    options = sorted(error.options or (path.stem for path in (CONF / group).glob("*.yaml")))
     close = difflib.get_close_matches(option, options, n=1)
     hint = f"did you mean {group}={close[0]}? " if close else ""
     return f"{group}={option} is not an option: {hint}choose one of {', '.join(options) or 'none'}"

@@ -20,20 +20,10 @@ QUIET = (
 )
 
 
-class Printed(logging.Handler):
-    """Prints what is logged: the report of trainer.profiler=simple."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print(record.getMessage(), flush=True)
-
-
 def configure_process() -> None:
     """Silences what a user cannot act upon, lets a GPU use TensorFloat-32 and keeps freed memory."""
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    reports = logging.getLogger("lightning.pytorch.profilers")
-    reports.setLevel(logging.INFO)
-    reports.handlers, reports.propagate = [Printed()], False
     warnings.filterwarnings("ignore", message=QUIET)
     torch.set_float32_matmul_precision("high")  # nothing changes on a CPU
     if not torch.cuda.is_available():

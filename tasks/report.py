@@ -9,6 +9,7 @@ from lightning import Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from tasks.folders import short
+from tasks.loggers import where_to_look
 from tasks.tables import Column, Table, one_line
 
 WIDTH = 80  # characters of a line
@@ -105,6 +106,12 @@ def show_results(results: Mapping[str, Any], trainer: Trainer) -> None:
         print(textwrap.fill(one_line(description), WIDTH))
     if "seconds" in results:
         print(f"training     {results['seconds']:.1f} s, {results['images_per_second']:,.0f} images/s")
+    if reason := results.get("stopped_early"):
+        print(textwrap.fill(f"stopped      {reason}", WIDTH, subsequent_indent=" " * 13))
     if more := len(metrics_of(results)) - len(table.rows):
         print(f"metrics      {more} more in results.json")
-    print(f"folder       {short(Path(trainer.default_root_dir).absolute())}\ndashboard    tensorboard --logdir outputs")
+    print(f"folder       {short(Path(trainer.default_root_dir).absolute())}")
+    for profile in sorted(Path(trainer.default_root_dir).glob("*-profile*.txt")):
+        print(f"profile      {short(profile.absolute())}")
+    for line in where_to_look(trainer):
+        print(line)

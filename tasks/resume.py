@@ -82,7 +82,8 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str
 def fixed(config: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of a config that a resumed run keeps."""
     trainer = {key: value for key, value in config["trainer"].items() if key in FIXED_TRAINER_KEYS}
-    callbacks = {key: value for key, value in config["callbacks"].items() if key in FIXED_CALLBACKS or is_fixed(value)}
+    kept = {key: value for key, value in config["callbacks"].items() if key in FIXED_CALLBACKS or is_fixed(value)}
+    callbacks = {key: without_patience(value) for key, value in kept.items()}
     return {name: config.get(name) for name in ("model", "data", "seed")} | {"trainer": trainer, "callbacks": callbacks}
 
 
@@ -90,6 +91,12 @@ def is_fixed(callback: Any) -> bool:
     """Whether a callback decides the weights of a run, or which of them are kept."""
     target = callback.get("_target_") if isinstance(callback, Mapping) else None
     return str(target).rpartition(".")[2] in FIXED_CLASSES
+
+
+def without_patience(callback: Any) -> Any:
+    """A callback without the one key of early stopping that may change: a longer budget."""
+    is_early_stopping = isinstance(callback, Mapping) and str(callback.get("_target_")).endswith(".EarlyStopping")
+    return {key: value for key, value in callback.items() if key != "patience"} if is_early_stopping else callback
 
 
 def leaves(node: Any, key: str = "") -> dict[str, Any]:

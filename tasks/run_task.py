@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from tasks.results import RESULTS, read_results, write_results
 from tasks.run_records import TRAINING, WITHOUT_MODEL, WITHOUT_NET, read_run
 from tasks.signals import signal_of, stoppable
 
+CHOICES = ("model", "data", "experiment", "trainer/logger", "callbacks")
 FOLDER_VARIABLE = "CLASSIC_NETS_FOLDER"  # tells the processes that Lightning starts beside this one where the run lies
 stopped: list[int] = []  # signals that ended a task in this process
 
@@ -85,6 +88,8 @@ def prepare(cfg: DictConfig, hydra: DictConfig | None = None) -> DictConfig:
             changes += arm
         cfg.choices = choices_of(hydra)
         cfg.overrides = list({text.split("=")[0]: text for text in changes}.values())  # the later of a key wins
+    if "~callbacks" in cfg.overrides:  # which Hydra takes for the options of that group, of which there are none
+        raise ConfigError("~callbacks", "leave out one by one: ~callbacks.NAME")
     if task_name(cfg) in WITHOUT_NET:
         return check_config(cfg, ("task",))
     from tasks.checkpoint import complete
@@ -126,16 +131,18 @@ def typed(hydra: DictConfig | None) -> list[str]:
     if any(text.startswith("ckpt_path=") for text in overrides):
         from tasks.checkpoint import choices_of_checkpoint
 
-        for count in range(3, 0, -1):
+        for count in range(len(CHOICES) - 1, 0, -1):
             if overrides[-count:] == choices_of_checkpoint(overrides[:-count]):
                 return overrides[:-count]
     return overrides
 
 
 def choices_of(hydra: DictConfig | None) -> dict[str, Any]:
-    """The names of the options that make the run what it is."""
-    choices = hydra.runtime.choices if hydra is not None else {}
-    return {name: choices.get(name) for name in ("model", "data", "experiment", "trainer/logger")}
+    """The names of the options that make the run what it is; several of one group as they were typed: [a,b]."""
+    if hydra is None:
+        return dict.fromkeys(CHOICES)
+    several = dict(text.split("=", 1) for text in hydra.overrides.task if "=[" in text)  # which Hydra does not list
+    return {name: hydra.runtime.choices.get(name) or several.get(name) for name in CHOICES}
 
 
 def task_name(cfg: DictConfig) -> str:
@@ -203,8 +210,12 @@ def record_task(
         return record.get("objective")
     except (KeyboardInterrupt, SystemExit) as stop:
         number = signal_of(stop)
-        record |= {"status": "interrupted", "reason": f"stopped by {number.name}"}
+        is_requeued = isinstance(stop, SystemExit) and stop.code not in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+        reason = "the cluster took its place, and starts it again" if is_requeued else f"stopped by {number.name}"
+        record |= {"status": "interrupted", "reason": reason}
         keep = read_results(folder).get("status") == "finished"
+        if is_requeued:  # submitit tells it by a status of its own
+            raise
         stopped.append(number)
         print(how_to_resume(cfg, folder) if alone else "Stopped.", flush=True)  # a sweep's own command goes on
         raise SystemExit(128 + number) from stop
@@ -216,6 +227,8 @@ def record_task(
             keep = True
         raise
     finally:
+        if {"wandb", "mlflow"} & sys.modules.keys():
+            get_method("tasks.loggers.close_loggers")(folder)
         del os.environ[FOLDER_VARIABLE]
         if not keep:
             write_results(folder, record)

@@ -21,6 +21,8 @@ Deleted = Literal["failed", "diverged", "interrupted"]
 WRITTEN = re.compile(
     r"results\.json|\.lock|\.hydra/(config|overrides)\.yaml|checkpoints/[^/]+\.ckpt|hparams\.yaml|"
     r"events\.out\.tfevents\.[^/]+|csv_\d+/(metrics\.csv|hparams\.yaml)|projector_config\.pbtxt|"
+    r"mlruns/(\d+/)?(meta\.yaml|[0-9a-f]{32}/(meta\.yaml|(metrics|params|tags|artifacts)/.+))|"
+    r"wandb/(debug(-internal)?\.log|(offline-)?run-\w+-\w+/.+)|\w+-profile\.txt|"
     r"\d+/[\w.%\-]+/(tensors\.tsv|metadata\.tsv|sprite\.png)|"
     r"(leaderboard|comparison|benchmark|summary|predictions|small_data|ensemble|find_lr)\.(csv|md)|"
     r"(leaderboard|comparison|predictions|small_data|generated|find_lr|samples_\w+)\.png|net\.(onnx|pt2)|samples\.gif|"

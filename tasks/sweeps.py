@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from tasks import folders
+from tasks import cross_validation, folders, search
 from tasks.leaderboard import describe_unfinished, make_rows, unfinished, write_table
 from tasks.messages import command, report
 from tasks.results import atomic_writer
@@ -85,8 +85,12 @@ class SweepCallback(Callback):
         rows = make_rows(records)
         if any(record["task"] == "claim" for record in records):
             write_claim(config, records, rows)
+        elif any(map(cross_validation.is_of_fold, records)):
+            cross_validation.write_report(records, folder)
         else:
             write_table(folder, folder, rows)
+        if (folder / search.OUTCOME).is_file():
+            search.report_best(folder, records)
         if any(record["task"] == "small_data" for record in records):
             from tasks.small_data_report import write_report  # with matplotlib, which other sweeps need not wait for
 
@@ -113,6 +117,8 @@ def begin(config: DictConfig) -> None:
     """
     from tasks.run_task import typed
 
+    if "direction" in config.hydra.sweeper:
+        search.check_search(config)
     folder = Path(config.hydra.sweep.dir)
     settings = json.loads(json.dumps(OmegaConf.to_container(config.hydra.sweeper), default=str))
     wanted = {
@@ -161,7 +167,7 @@ def check_same(folder: Path, wanted: dict[str, Any]) -> None:
 
 
 def jobs_of(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir())
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def stop_jobs() -> bool:

@@ -20,6 +20,7 @@ from tasks.board import log_outcome
 from tasks.build import build, describe
 from tasks.callbacks import (
     ConfigInCheckpoint,
+    ProcessSettings,
     ResumedCheckpoint,
     SaveAtBudgetEnd,
     StopAtNonFinite,
@@ -29,6 +30,7 @@ from tasks.callbacks import (
 )
 from tasks.checkpoint import load_weights, plain_config, read_checkpoint, read_content
 from tasks.config import ConfigError
+from tasks.early_stopping import KeepStopped, restore, why_stopped
 from tasks.folders import write_config
 from tasks.process import has_bf16_instructions
 from tasks.report import results_table, show_results
@@ -66,7 +68,15 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     clock = TrainingClock()
     signals = StopOnSignal(last, clock)
     config = ConfigInCheckpoint(plain_config(cfg, datamodule), list(cfg.overrides), OmegaConf.to_yaml(cfg))
-    own = [config, clock, signals, StopAtNonFinite(), *([SaveAtBudgetEnd(last)] if last else [])]
+    own = [
+        ProcessSettings(),
+        config,
+        clock,
+        signals,
+        StopAtNonFinite(),
+        KeepStopped(),
+        *([SaveAtBudgetEnd(last)] if last else []),
+    ]
     trainer.callbacks[:0] = own  # type: ignore[attr-defined]
     if cfg.compile:
         compile_nets(model)
@@ -75,11 +85,15 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     fit(trainer, model, datamodule, cfg, signals)
     paths = checkpoint_paths(trainer, last)
     if clock.images == 0 and paths:  # of a fit in processes that ddp_spawn or ddp_fork started
-        clock.restore(torch.load(paths["last_checkpoint"], map_location="cpu", weights_only=True))
+        checkpoint = torch.load(paths["last_checkpoint"], map_location="cpu", weights_only=True)
+        clock.restore(checkpoint)
+        restore(trainer, checkpoint)
     results: dict[str, Any] = clock.metrics | numbers(trainer.callback_metrics)
     results |= objective(trainer)
     results |= test_model(trainer, model, datamodule, paths.get("best_checkpoint"))
     results |= facts | clock.cost() | paths
+    if reason := why_stopped(trainer):
+        results["stopped_early"] = reason
     log_outcome(trainer, cfg, results, results_table(results).to_markdown())
     show_results(results, trainer)
     return results
@@ -170,6 +184,10 @@ def fit(
     except SIGTERMException:
         raise SystemExit(128 + (signals.received or 15)) from None
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+        if str(error).startswith("Early stopping conditioned on metric"):
+            metrics = sorted(name for name in trainer.callback_metrics if "/" in name)
+            reason = f"is not a metric of this run: {', '.join(metrics)}"
+            raise ConfigError("callbacks.early_stopping.monitor", reason) from error
         if cfg.ckpt_path is None or signals.started:
             raise
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: cannot be resumed ({' '.join(str(error).split())})") from error

@@ -22,7 +22,7 @@ from tasks.config import HYDRA_KEYS
 # Only these names are looked up when a checkpoint's config holds them, and only these kinds of classes are built.
 TRUSTED_NAMES = re.compile(
     r"(classic_cnn|rnn|gan|datamodules)(\.\w+)+|torch\.optim(\.lr_scheduler)?\.\w+|kornia\.augmentation\.\w+|"
-    r"tasks\.progress\.ProgressLine|lightning\.Trainer|lightning\.pytorch\.callbacks\.\w+"
+    r"tasks\.(progress\.ProgressLine|gradient_norm\.GradientNorm)|lightning\.Trainer|lightning\.pytorch\.callbacks\.\w+"
 )
 TRUSTED_TYPES = (LightningModule, LightningDataModule, CheckedArguments, nn.Module, Optimizer, LRScheduler)
 TRUSTED_CALLBACKS = {
@@ -90,7 +90,7 @@ def check_untrusted(checkpoint: Mapping[str, Any]) -> None:
     if not all(isinstance(config.get(part, {}), dict) for part in ("trainer", "callbacks", "choices")):
         raise ValueError("its config is not that of a run")  # a published net has no trainer and no callbacks
     for name, choice in config.get("choices", {}).items():
-        if choice is not None and not re.fullmatch(r"[\w-]+(/[\w-]+)?", str(choice)):
+        if choice is not None and not re.fullmatch(r"[\w-]+(/[\w-]+)?|\[[\w-]+(,[\w-]+)*\]", str(choice)):
             raise ValueError(f"its config calls the {name} {choice!r}, which is not a name")
     for part, kinds in (("model", LightningModule), ("data", LightningDataModule)):
         check_targets(config[part])

@@ -35,7 +35,7 @@ def table(file: Path, first_column: str) -> list[list[str]]:
 def composed(command: str) -> list[DictConfig]:
     """The configs that a command runs; several for a sweep. The checkpoints that it names need not exist."""
     words = [word for word in shlex.split(command) if "=" in word or word.startswith("~")]
-    words = [word for word in words if not word.startswith(("hydra/", "ckpt_path=", "init_from="))]
+    words = [word for word in words if not word.startswith(("hydra/", "hydra.", "ckpt_path=", "init_from="))]
     is_sweep = " -m " in command
     return [
         compose(*chosen) for chosen in itertools.product(*(options(word) if is_sweep else [word] for word in words))

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from command_line import run, run_well
-from conftest import CONF, compose
+from conftest import CONF, ROOT, compose
 from omegaconf import OmegaConf
 from scipy import stats
 
+import tasks.claims.overview as overview_module
+from tasks.claims.overview import overview, published_claims, published_page, read_claim
 from tasks.claims.verdict import FAILS, HOLDS, UNDECIDED, Expectation, decide, overall, seeds_to_decide
 
 CLAIMS = sorted(file.stem for file in (CONF / "experiment" / "claim").glob("*.yaml"))
@@ -141,6 +143,18 @@ def test_a_claim_ends_with_its_page_and_goes_on_where_it_was_stopped() -> None:
     jobs = sorted(path.name for path in folder.iterdir() if path.is_dir())
     assert jobs == ["000_lenet_relu_seed-0", "001_lenet_relu_seed-1", "002_lenet_tanh_seed-0", "003_lenet_tanh_seed-1"]
 
+    with pytest.MonkeyPatch.context() as patch:  # its page in docs/ is made from the record, which names no code
+        patch.setattr(overview_module, "ROOT", Path.cwd())
+        Path("docs").mkdir()
+        Path("published").mkdir()
+        hostile = claim | {"figure": {"_target_": "os.mkdir", "path": "made"}, "remark": "{}"}
+        (folder / "claim.json").write_text(json.dumps(hostile))
+        run_well("task=claims", f"task.add=[{folder}]")
+        assert not Path("made").exists()
+        assert Path("docs/claims/relu.png").stat().st_size > 10_000
+        assert "claims/relu.md" in Path("docs/claims.md").read_text()
+        assert Path("docs/claims/relu.md").read_text() == published_page(read_claim(Path("published/claims/relu.json")))
+
     (folder / jobs[2] / "results.json").unlink()  # as a kill after its training leaves it
     before = {job: (folder / job / "results.json").stat().st_mtime_ns for job in jobs if job != jobs[2]}
     assert "3 of its jobs have finished" in run_well(*CLAIM, f"hydra.sweep.dir={folder}").out
@@ -163,3 +177,32 @@ def test_mistake_in_a_claim_is_one_line(changes: list[str], said: str) -> None:
     assert outcome.status != 0
     assert said in outcome.err
     assert "Traceback" not in outcome.err
+
+
+def test_docs_are_what_their_records_say() -> None:
+    records = published_claims()
+    assert records
+    for name, claim in records.items():
+        assert (ROOT / "docs" / "claims" / f"{name}.md").read_text() == published_page(claim)
+        assert (ROOT / "docs" / "claims" / f"{name}.png").is_file()
+        composed = OmegaConf.load(CONF / "experiment" / "claim" / f"{name}.yaml").task
+        for key in ("sentence", "paper", "arms", "expectations"):  # what was run is what the file says
+            assert claim[key] == OmegaConf.to_container(composed)[key]  # type: ignore[index,call-overload]
+    assert (ROOT / "docs" / "claims.md").read_text() == overview(records)
+
+
+def test_claims_are_listed() -> None:
+    said = run_well("task=claims").out
+    assert [name for name in CLAIMS if name not in said] == []
+    assert not list(Path("outputs").rglob("*.json"))
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"name": "relu"}', "[" * 100_000])
+def test_what_is_no_record_of_a_claim_is_one_line(content: str | None) -> None:
+    Path("sweep").mkdir()
+    if content is not None:
+        Path("sweep/claim.json").write_text(content)
+    outcome = run("task=claims", "task.add=[sweep]")
+    assert outcome.status == 2
+    assert "claim.json" in outcome.err
+    assert len(outcome.err.splitlines()) == 1

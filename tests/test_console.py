@@ -1,6 +1,7 @@
 """The console of a run: one line of progress at 80 columns, one line per epoch in a log file, a short table."""
 
 import re
+from pathlib import Path
 
 import pytest
 from command_line import PLAIN, only_run, results_of, run_well
@@ -82,6 +83,7 @@ def test_table_at_the_end_has_few_rows_and_says_what_is_better() -> None:
     assert max(map(len, out.splitlines())) <= 80
 
 
-def test_profiler_prints_its_report() -> None:
+def test_profilers_tables_are_files_that_the_last_lines_name() -> None:
     out = run_well("model=lenet", *PLAIN, "trainer.max_epochs=1", "trainer.profiler=simple").out
-    assert "run_training_batch" in out
+    [file] = re.findall(r"^profile +(.+/fit-profile.txt)$", out, re.MULTILINE)
+    assert "run_training_batch" in Path(file).read_text()

@@ -1,5 +1,6 @@
 """A person's mistake ends in one line that names the option; only a fault of the program ends in a traceback."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,6 @@ def assert_one_line(outcome: Outcome, *parts: str) -> None:
         ("experiment=none", ("experiment=none",)),
         ("model/optimizer=sdg", ("model/optimizer=sdg", "model/optimizer=sgd")),
         ("data/augment=flip", ("data/augment=flip", "crop_flip")),
-        ("hydra/launcher=submitit_slurm", ("hydra/launcher=submitit_slurm", "hydra-submitit-launcher")),
-        ("hydra/sweeper=optuna", ("hydra/sweeper=optuna", "hydra-optuna-sweeper")),
         # keys
         ("seeed=1", ("seeed", "seed")),
         ("modle=lenet", ("modle", "model")),
@@ -98,6 +97,21 @@ def test_run_that_fails_later_says_why_in_one_line_and_in_its_results(mistake: s
     results = results_of(only_run())
     assert results["status"] == "failed"
     assert results["reason"]
+
+
+@pytest.mark.parametrize(
+    ("option", "package"),
+    [
+        ("hydra/launcher=submitit_slurm", "hydra-submitit-launcher"),
+        ("hydra/sweeper=optuna", "hydra-optuna-sweeper"),
+        ("experiment=search_lr", "hydra-optuna-sweeper"),
+    ],
+)
+def test_missing_plugin_is_answered_with_the_command_that_installs_it(option: str, package: str) -> None:
+    if find_spec(f"hydra_plugins.{package.replace('-', '_')}"):
+        pytest.skip(f"{package} is installed")
+    assert_one_line(run("data=mnist_5k", "trainer.accelerator=cpu", option), f"pip install {package}")
+    assert not [file for file in Path().rglob("*") if file.is_file()]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

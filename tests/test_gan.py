@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import PLAIN, checkpoint_of, only_run, results_of, run_well
-from conftest import flat, model_class, models_of, quick_gan, small_run
+from conftest import flat, model_class, models_of, quick, small_run
 from lightning import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ WITH_THE_FIRST_LOSSES = [name for name in GANS if all(vars(GAN)[f] is getattr(mo
 
 def gan_run(name: str, *overrides: str, folder: Path | None = None) -> tuple[GAN, ImageData, Trainer]:
     """Three batches an epoch, a step of each narrow net at each, everything logged, nothing drawn."""
-    small = (*quick_gan(name), "trainer.log_every_n_steps=1", "~callbacks.plots")
+    small = (*quick(name), "trainer.log_every_n_steps=1", "~callbacks.plots")
     model, data, trainer = small_run(f"model={name}", *small, *overrides, folder=folder)
     assert isinstance(model, GAN)
     return model, data, trainer

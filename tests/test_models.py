@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from conftest import CONF, MODELS, compose, model_class, models_of, quick_gan, small_run
+from conftest import CONF, MODELS, compose, model_class, models_of, quick, small_run
 from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
@@ -55,7 +55,7 @@ class Fitted(NamedTuple):
 @pytest.fixture(scope="module", params=MODELS)
 def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     folder = tmp_path_factory.mktemp(request.param)
-    overrides = ("trainer.log_every_n_steps=1", *quick_gan(request.param))
+    overrides = ("trainer.log_every_n_steps=1", *quick(request.param))
     model, data, trainer = small_run(f"model={request.param}", *overrides, folder=folder)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     gradients = ReachedByGradient()
@@ -115,7 +115,7 @@ def test_one_short_fit_logs_finite_metrics(fitted: Fitted) -> None:
 
 def test_checkpoint_loads_back_the_same_model(fitted: Fitted) -> None:
     checkpoint = torch.load(fitted.folder / "checkpoints" / "last.ckpt", weights_only=True)
-    model = build(fitted.name, *quick_gan(fitted.name))
+    model = build(fitted.name, *quick(fitted.name))
     inputs = some_inputs(fitted.model)
     assert not torch.equal(outputs(model, inputs), outputs(fitted.model, inputs))
     model.load_state_dict(checkpoint["state_dict"])
@@ -125,7 +125,7 @@ def test_checkpoint_loads_back_the_same_model(fitted: Fitted) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_seed_decides_on_the_weights(name: str) -> None:
-    cfg = compose(f"model={name}")
+    cfg = compose(f"model={name}", *quick(name))
     weights = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
@@ -140,7 +140,7 @@ def test_the_seed_decides_on_the_weights(name: str) -> None:
 def test_classifier_overfits_16_digits(name: str) -> None:
     model, data, trainer = small_run(
         *(f"model={name}", "data.batch_size=16", "trainer.max_epochs=80", "trainer.check_val_every_n_epoch=100"),
-        *("trainer.log_every_n_steps=1", "~callbacks.plots"),
+        *("trainer.log_every_n_steps=1", "~callbacks.plots", *quick(name)),
     )
     assert isinstance(model, ImageClassifier)
     assert data.train_split is not None

@@ -1,5 +1,6 @@
 """What only processes of their own show: how fast run.py answers, two devices, a compiled net."""
 
+import itertools
 import json
 import os
 import shutil
@@ -8,13 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from command_line import PLAIN, checkpoint_of, finish, only_run, results_of, run_well, start
-from conftest import MODELS, ROOT, flat, models_of, quick_gan
+from conftest import MODELS, ROOT, flat, models_of, quick
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
 from torch import equal
 
 from gan.adversarial import GAN
+from tasks.callbacks import ResumedCheckpoint
 
 
 def test_config_is_printed_at_once_and_without_torch() -> None:
@@ -37,7 +40,7 @@ def test_help_teaches_groups_tasks_and_examples() -> None:
         assert name in outcome.out
     for words in ("task=predict", "task=test", "-m model=", "--cfg job", "outputs/", "experiment="):
         assert words in outcome.out
-    assert len(outcome.out.splitlines()) < 50
+    assert len(outcome.out.splitlines()) < 55
 
 
 def test_run_on_two_devices_is_one_run() -> None:
@@ -74,7 +77,7 @@ class SameWeights(Callback):
 def test_gan_on_two_devices_is_one_run(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
     arguments = (
-        *("trainer.strategy=ddp", "trainer.devices=2", "trainer.max_epochs=2", *quick_gan(model)),
+        *("trainer.strategy=ddp", "trainer.devices=2", "trainer.max_epochs=2", *quick(model)),
         *("callbacks.evaluation.final_count=50", "+callbacks.same._target_=test_processes.SameWeights"),
     )
     outcome = finish(start(f"model={model}", *PLAIN, *arguments))
@@ -89,12 +92,51 @@ def test_gan_on_two_devices_is_one_run(model: str, monkeypatch: pytest.MonkeyPat
     assert not same_as_before
 
 
+SMALL_NETS = {
+    "lenet": ("model/lr_scheduler=none",),
+    "gan": ("model.network.width=0.1", "callbacks.evaluation.final_count=50"),
+    "esn": ("model.units=50",),
+}
+ONE_OF_ALL = ("esn", "ddp_fork")  # the others start up to six processes more
+
+
+@pytest.mark.parametrize(
+    ("model", "strategy"),
+    [
+        pytest.param(model, strategy, marks=() if (model, strategy) == ONE_OF_ALL else pytest.mark.slow)
+        for model, strategy in itertools.product(SMALL_NETS, ("ddp", "ddp_fork", "ddp_spawn"))
+    ],
+)
+def test_two_processes_end_with_equal_weights_in_one_folder_and_when_resumed(
+    model: str, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    two = (f"model={model}", *SMALL_NETS[model], *PLAIN, f"trainer.strategy={strategy}", "trainer.devices=2")
+    same = "callbacks.same._target_=test_processes.SameWeights"
+    for command in ((*two, "trainer.max_epochs=1"), ("trainer.max_epochs=2",)):
+        last = [f"ckpt_path={path}" for path in Path().rglob("last.ckpt")]
+        outcome = finish(start(*last, *command, same))
+        assert outcome.status == 0, outcome.err
+        assert "All distributed processes" not in outcome.err
+        assert json.loads(Path("weights.json").read_text()) == [True, False]
+        Path("weights.json").unlink()
+    assert results_of(only_run())["epochs"] == 2
+
+
+def test_each_process_of_a_resumed_run_has_the_checkpoint_for_itself(trained: Path) -> None:
+    path = trained / "checkpoints" / "last.ckpt"
+    plugin = ResumedCheckpoint(torch.load(path, weights_only=True), path.parent)
+    first, second = (plugin.load_checkpoint(path)["optimizer_states"][0]["state"][0]["exp_avg"] for _ in range(2))
+    assert torch.equal(first, second)
+    assert first.data_ptr() != second.data_ptr()  # ddp_spawn shares memory, which both optimizers would write into
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 @pytest.mark.parametrize("model", ["lenet", "gan"])
 def test_compiled_net_trains_and_leaves_an_ordinary_checkpoint(model: str) -> None:
-    quick = (*quick_gan(model), "callbacks.evaluation.final_count=50") if model == "gan" else ()
-    outcome = finish(start(f"model={model}", *PLAIN, *quick, "trainer.max_epochs=1", "compile=true"))
+    small = (*quick(model), "callbacks.evaluation.final_count=50") if model == "gan" else ()
+    outcome = finish(start(f"model={model}", *PLAIN, *small, "trainer.max_epochs=1", "compile=true"))
     assert outcome.status == 0, outcome.err
     compiled = only_run()
     assert results_of(compiled)["status"] == "finished"

@@ -31,6 +31,8 @@ def test_readme_is_short_and_has_commands() -> None:
 
 @pytest.mark.parametrize("command", [text for text in COMMANDS if not re.search("perceptron|lsgan|small_digits", text)])
 def test_command_composes(command: str) -> None:
+    if "search_lr" in command:
+        pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install hydra-optuna-sweeper")
     for cfg in composed(re.sub(r"\.\.\.|FOLDER_OR_CSV", "folder", command)):
         assert cfg.task._target_.startswith("tasks.")
 

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 from command_line import PLAIN, only_run, results_of, run, run_well
+from conftest import MODELS, quick
+
+from classic_cnn.lenet import LeNet5
 
 RUNS = (
     "trainer.fast_dev_run=true",
@@ -60,6 +63,24 @@ def test_run_of_a_gan_with_the_option_ends_well_or_is_refused_in_one_line(option
     outcome = run("model=gan", *PLAIN, *small, option)
     assert outcome.status in (0, 2), outcome.err
     assert outcome.err.count("\n") == (outcome.status == 2), outcome.err
+
+
+@pytest.mark.parametrize(
+    "model", [name if name in ("lenet", "gan") else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+)
+def test_every_model_can_be_debugged(model: str) -> None:
+    short = (*quick(model), *(("callbacks.evaluation.final_count=20",) if "gan" in model else ()))
+    out = run_well("experiment=debug", f"model={model}", *PLAIN, *short).out
+    results = results_of(only_run())
+    assert (results["status"], results["epochs"]) == ("finished", 2)
+    assert "/fit-profile.txt" in out
+
+
+def test_debugging_names_the_operation_whose_gradient_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LeNet5, "loss", lambda _, logits, labels: (logits * 0).sqrt().mean())
+    outcome = run("experiment=debug", "model=lenet", *PLAIN)
+    assert outcome.status == 1
+    assert "MulBackward0' returned nan values" in outcome.err
 
 
 @pytest.mark.parametrize(

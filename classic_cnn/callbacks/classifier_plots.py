@@ -26,8 +26,9 @@ from datamodules.contract import CheckedArguments, Count, Index
 class ClassifierPlots(CheckedArguments, Callback):
     """Draws a batch and the graph at the start, and at the end confusion matrix, mistakes, PR curves and features.
 
-    The end is `trainer.test` or, for a set without test images, `trainer.validate`. The plots need TensorBoard's logger
-    and a data module, take one to three seconds per run, and nothing is drawn during an epoch.
+    The end is `trainer.test` or, for a set without test images, `trainer.validate`. The plots need a data module and
+    take one to three seconds per run; nothing is drawn during an epoch. Pictures go to every logger that takes them
+    (TensorBoard, Weights & Biases), graph, curves and features to TensorBoard alone.
 
     Args:
         batch: number of images shown of the first training batch.
@@ -50,11 +51,13 @@ class ClassifierPlots(CheckedArguments, Callback):
         self.started = False
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if self.started or (board := writer(trainer)) is None:
+        if self.started or not takes_pictures(trainer):
             return
         self.started = True
         images = batch[0][: self.batch].float().cpu()
-        board.add_image("train/what the net reads", to_unit(make_grid(images, nrow=16)), trainer.global_step)
+        log_picture(trainer, "train/what the net reads", to_unit(make_grid(images, nrow=16)))
+        if (board := writer(trainer)) is None:
+            return
         with warnings.catch_warnings(action="ignore"):  # torch.jit.trace is on its way out, TensorBoard still needs it
             assert isinstance(pl_module.example_input_array, Tensor)
             pl_module.eval()
@@ -101,15 +104,17 @@ class ClassifierPlots(CheckedArguments, Callback):
         while self.hooks:
             self.hooks.pop().remove()
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if board is None or data is None or trainer.world_size > 1:  # a process sees only its part
+        if not takes_pictures(trainer) or data is None or trainer.world_size > 1:  # a process sees only its part
             return
         probabilities = torch.cat([output["logits"] for output in outputs]).float().softmax(1).cpu()
         labels = torch.cat([output["labels"] for output in outputs]).cpu()
         images = (data.test_split if stage == "test" else data.val_split).images[: len(labels)]
-        step = trainer.global_step
-        board.add_figure(f"{stage}/confusion matrix", confusion_figure(probabilities, labels, data.class_names), step)
+        log_picture(trainer, f"{stage}/confusion matrix", confusion_figure(probabilities, labels, data.class_names))
         gallery = mistakes_figure(images, probabilities, labels, data.class_names, self.mistakes)
-        board.add_figure(f"{stage}/worst mistakes", gallery, step)
+        log_picture(trainer, f"{stage}/worst mistakes", gallery)
+        if board is None:
+            return
+        step = trainer.global_step
         for number, name in enumerate(data.class_names):
             board.add_pr_curve(
                 f"{stage}/precision and recall of {name}", labels == number, probabilities[:, number], step
@@ -133,9 +138,24 @@ class Forward(nn.Module):
 
 def writer(trainer: Trainer) -> SummaryWriter | None:
     """TensorBoard's writer in the process that writes, otherwise None."""
-    return (
-        trainer.logger.experiment if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero else None
-    )
+    boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+    return boards[0].experiment if boards and trainer.is_global_zero else None
+
+
+def takes_pictures(trainer: Trainer) -> bool:
+    """Whether a logger shows pictures, and this is the process that writes."""
+    loggers = [isinstance(logger, TensorBoardLogger) or hasattr(logger, "log_image") for logger in trainer.loggers]
+    return trainer.is_global_zero and any(loggers)
+
+
+def log_picture(trainer: Trainer, name: str, picture: Figure | Tensor) -> None:
+    """Hands a figure, or a picture (C, H, W) in [0, 1], to every logger that shows pictures."""
+    for logger in trainer.loggers if trainer.is_global_zero else ():
+        if isinstance(logger, TensorBoardLogger):
+            add = logger.experiment.add_figure if isinstance(picture, Figure) else logger.experiment.add_image
+            add(name, picture, trainer.global_step)
+        elif hasattr(logger, "log_image"):  # as Weights & Biases has it
+            logger.log_image(name, [picture], trainer.global_step)
 
 
 def to_unit(images: Tensor) -> Tensor:

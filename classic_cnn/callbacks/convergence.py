@@ -7,7 +7,7 @@ from lightning import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from classic_cnn.callbacks.classifier_plots import writer
+from classic_cnn.callbacks.classifier_plots import log_picture, takes_pictures
 from datamodules.contract import CheckedArguments
 
 
@@ -51,9 +51,9 @@ class LayerConvergence(CheckedArguments, Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.before = []
-        if self.changes and (board := writer(trainer)) is not None:
+        if self.changes and takes_pictures(trainer):
             figure = convergence_figure(self.changes, list(weights(pl_module)))
-            board.add_figure("weight_change/all layers", figure, trainer.global_step)
+            log_picture(trainer, "weight_change/all layers", figure)
 
 
 def weights(net: nn.Module) -> dict[str, Tensor]:

@@ -58,9 +58,8 @@ class CollapseWatch(CheckedArguments, Callback):
             return
         assert isinstance(pl_module, GAN)
         values = {"generator_gradient_norm": norm.item()} | collapse_metrics(pl_module, *batch)
-        if pl_module.logger is not None:
-            metrics = {f"watch/{name}": value for name, value in values.items()}
-            pl_module.logger.log_metrics(metrics, step=trainer.global_step)
+        for logger in trainer.loggers:
+            logger.log_metrics({f"watch/{name}": value for name, value in values.items()}, step=trainer.global_step)
         for problem in self.problems(values) if trainer.global_step > self.start else ():
             line = f"warning      generator step {trainer.global_step}: {problem}"
             print(line, flush=True)

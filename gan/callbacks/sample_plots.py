@@ -95,8 +95,12 @@ class SamplePlots(CheckedArguments, Callback):
 
 
 def log_picture(trainer: Trainer, name: str, picture: Tensor) -> None:
-    if isinstance(trainer.logger, TensorBoardLogger):
-        trainer.logger.experiment.add_image(f"samples/{name}", picture, trainer.global_step)
+    """Hands a picture (3, H, W) in [0, 1] to every logger that shows pictures."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(f"samples/{name}", picture, trainer.global_step)
+        elif hasattr(logger, "log_image"):  # as Weights & Biases has it
+            logger.log_image(f"samples/{name}", [picture], trainer.global_step)
 
 
 def save_picture(picture: Tensor, path: Path) -> None:

@@ -96,8 +96,8 @@ class Evaluation(CheckedArguments, Callback):
         metrics = {f"{stage}/{name}": value for name, value in scores.items()}
         training = trainer.state.fn == "fit"
         model.log_dict(metrics, logger=False if training else None, sync_dist=trainer.world_size > 1)
-        if training and trainer.logger is not None:  # Lightning would log them at the batch, not at the generator step
-            trainer.logger.log_metrics(metrics, step=trainer.global_step)
+        for logger in trainer.loggers if training else ():  # Lightning would log them at the batch, not at the step
+            logger.log_metrics(metrics, step=trainer.global_step)
         return scores
 
 
