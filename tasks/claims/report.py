@@ -177,7 +177,7 @@ def page(
         "The arms:\n\n"
         + "\n".join(f"- {arm}: `{' '.join(claim['arms'][arm]) or 'as it is'}`" for arm in arms_of(claim)),
         f"```\n{claim['command']}\n```",
-        f"{len(claim['runs'])} runs, {cost / 60:.0f} minutes on {on}; torch {claim['torch']}, commit "
+        f"{len(claim['runs'])} runs, {cost / 60:.0f} minutes of training on {on}; torch {claim['torch']}, commit "
         f"{claim['commit'] or 'unknown'}, {claim['date']}.",
     ]
     return "\n\n".join(parts) + "\n"
