@@ -28,8 +28,8 @@ from datamodules.images import ImageData
 from datamodules.in_memory import Split
 from datamodules.mnist import MNIST, FashionMNIST
 from tasks.build import build
+from tasks.prepare import prepare
 from tasks.process import keep_freed_memory
-from tasks.run_task import prepare
 
 DATA: dict[str, type[ImageData]] = {"mnist": MNIST, "fashion_mnist": FashionMNIST}
 TO_TENSOR = Compose([ToTensor(), Normalize((0.1307,), (0.3081,))])

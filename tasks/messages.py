@@ -15,7 +15,12 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
-from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigKeyError,
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 
 CONF = Path(__file__).parents[1] / "conf"
 MISTAKES = (HydraException, OmegaConfBaseException, ValueError, OSError)
@@ -57,6 +62,8 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, ConfigCompositionException):
         keys = [cause for cause in causes if isinstance(cause, ConfigKeyError)]
         return unknown_key(error, keys[-1] if keys else None)
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key}: has no value"
     if isinstance(error, InterpolationResolutionError):
         return f"{error.full_key}: {plain(causes[-1])}"
     if isinstance(error, InstantiationException):
@@ -84,10 +91,14 @@ def missing_option(error: MissingConfigException) -> str:
         return f"{group}={option} needs a plugin: pip install {package}"
     if not group:
         return plain(error)
-    options = sorted(error.options or (path.stem for path in (CONF / group).glob("*.yaml")))
+    folder = CONF / group
+    options = sorted(path.stem for path in folder.glob("*.yaml")) if folder.is_dir() else sorted(error.options or ())
+    outer, _, inner = group.partition("/")  # model/optimizer is a group, published/ a folder of the group model
+    is_folder = f"{outer}={inner}/{option}" in [text.lstrip("+") for text in sys.argv]
+    typed = f"{outer}={inner}/" if is_folder else f"{group}="
     close = difflib.get_close_matches(option, options, n=1)
-    hint = f"did you mean {group}={close[0]}? " if close else ""
-    return f"{group}={option} is not an option: {hint}choose one of {', '.join(options) or 'none'}"
+    hint = f"did you mean {typed}{close[0]}? " if close else ""
+    return f"{typed}{option} is not an option: {hint}choose one of {', '.join(options) or 'none'}"
 
 
 def unreadable(override: str) -> str:

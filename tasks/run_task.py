@@ -10,16 +10,16 @@ from typing import Any
 
 from hydra.types import RunMode
 from hydra.utils import get_method
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from tasks import folders
-from tasks.config import CONF, ConfigError, check_config, compose
+from tasks.config import ConfigError
 from tasks.messages import MISTAKES, command
+from tasks.prepare import choices_of, prepare, task_name, typed
 from tasks.results import RESULTS, read_results, write_results
 from tasks.run_records import TRAINING, WITHOUT_MODEL, WITHOUT_NET, read_run
 from tasks.signals import signal_of, stoppable
 
-CHOICES = ("model", "data", "experiment", "trainer/logger", "callbacks")
 REQUEUED = -1  # the status by which submitit ends a process that it starts again
 FOLDER_VARIABLE = "CLASSIC_NETS_FOLDER"  # tells the processes that Lightning starts beside this one where the run lies
 stopped: list[int] = []  # signals that ended a task in this process
@@ -76,77 +76,10 @@ def run_job(cfg: DictConfig, hydra: DictConfig) -> float | None:
         return record_task(cfg, task, folder.absolute(), resumed, alone=False)
 
 
-def prepare(cfg: DictConfig, hydra: DictConfig | None = None) -> DictConfig:
-    """The checked config that a task is called with, from the one that Hydra composes; see `run_task`."""
-    cfg = cfg.copy()
-    with open_dict(cfg):
-        own = cfg.pop("hydra", None)
-        hydra = hydra if hydra is not None else own
-        changes = typed(hydra)
-        if hydra is not None and cfg.task.get("arm") is not None:
-            cfg, hydra, arm = compose_arm(cfg, hydra)
-            changes += arm
-        cfg.choices = choices_of(hydra)
-        cfg.overrides = list({text.split("=")[0]: text for text in changes}.values())  # the later of a key wins
-    if "~callbacks" in cfg.overrides:  # which Hydra takes for the options of that group, of which there are none
-        raise ConfigError("~callbacks", "leave out one by one: ~callbacks.NAME")
-    if task_name(cfg) in WITHOUT_NET:
-        return check_config(cfg, ("task",))
-    from tasks.checkpoint import complete
-
-    return complete(cfg, list(cfg.overrides))
-
-
-def compose_arm(cfg: DictConfig, hydra: DictConfig) -> tuple[DictConfig, DictConfig, list[str]]:
-    """The config of an arm of a claim, Hydra's own for it, and what the arm changes.
-
-    Raises:
-        ConfigError: there is no such arm, or the command line sets what it changes.
-    """
-    arms, arm = cfg.task.get("arms") or {}, cfg.task.arm
-    if arm not in arms:
-        raise ConfigError("task.arm", f"choose one of {', '.join(map(str, arms))}", arm)
-    changes = list(arms[arm])
-    given = {text.lstrip("+~").split("=")[0] for text in hydra.overrides.task}
-    if clash := sorted(given & {text.split("=")[0] for text in changes}):
-        raise ConfigError(clash[0], "is what the arms of this claim differ in, and cannot be set for all of them")
-    values = [text if Path(CONF, text.split("=")[0]).is_dir() else f"++{text}" for text in changes]
-    composed = compose([*hydra.overrides.task, *values])
-    with open_dict(composed):
-        own = composed.pop("hydra")
-    return composed, own, changes
-
-
 def check_strategy(trainer: DictConfig) -> None:
     """Refuses what would start a whole sweep again in a second process."""
     if str(trainer.get("strategy")) == "ddp" and trainer.devices not in (1, "1"):
         raise ConfigError("trainer.strategy", "cannot be used in a sweep: use ddp_spawn or ddp_fork there", "ddp")
-
-
-def typed(hydra: DictConfig | None) -> list[str]:
-    """What the command line changes, as it was typed: without what `checkpoint.add_choices` added."""
-    if hydra is None:
-        return []
-    overrides = [text.removeprefix("++") for text in hydra.overrides.task]
-    if any(text.startswith("ckpt_path=") for text in overrides):
-        from tasks.checkpoint import choices_of_checkpoint
-
-        for count in range(len(CHOICES) - 1, 0, -1):
-            if overrides[-count:] == choices_of_checkpoint(overrides[:-count]):
-                return overrides[:-count]
-    return overrides
-
-
-def choices_of(hydra: DictConfig | None) -> dict[str, Any]:
-    """The names of the options that make the run what it is; several of one group as they were typed: [a,b]."""
-    if hydra is None:
-        return dict.fromkeys(CHOICES)
-    several = dict(text.split("=", 1) for text in hydra.overrides.task if "=[" in text)  # which Hydra does not list
-    return {name: hydra.runtime.choices.get(name) or several.get(name) for name in CHOICES}
-
-
-def task_name(cfg: DictConfig) -> str:
-    return str(cfg.task._target_).rpartition(".")[2]
 
 
 def folder_of(cfg: DictConfig) -> Path:
@@ -159,7 +92,7 @@ def folder_of(cfg: DictConfig) -> Path:
     if task_name(cfg) in WITHOUT_MODEL:
         return folders.new_folder(Path("outputs", task_name(cfg)), cfg.name)
     names = [str(cfg.choices.get(part) or "own") for part in ("model", "data")]
-    task = None if task_name(cfg) == "train" else task_name(cfg)
+    task = None if task_name(cfg) in TRAINING else task_name(cfg)
     return folders.new_folder(Path("outputs", *names), task, cfg.choices.get("experiment"), cfg.name)
 
 
@@ -265,5 +198,7 @@ def how_to_resume(cfg: DictConfig, folder: Path) -> str:
     if task_name(cfg) not in TRAINING:
         return "Stopped."
     if last.is_file():
-        return f"Stopped. To resume: {command(f'ckpt_path={folders.short(last)}')}"
+        changes = cfg.task.arms[cfg.task.arm] if "arms" in cfg.task else ()  # which the experiment brings
+        own = [text for text in cfg.overrides if text not in changes] + ["hydra.mode=RUN"] if changes else []
+        return f"Stopped. To resume: {command(*own, f'ckpt_path={folders.short(last)}')}"
     return "Stopped before the first checkpoint: there is nothing to resume."

@@ -1,6 +1,7 @@
 """Two runs side by side: what differs in their configs and metrics, and their curves in one plot."""
 
 import csv
+import logging
 import math
 from collections.abc import Mapping
 from itertools import islice
@@ -129,6 +130,7 @@ def number(text: Any) -> float | None:
 def read_events(folder: Path, curves: dict[str, Curve]) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # a resumed run has its graph twice
     events = EventAccumulator(str(folder), size_guidance={"scalars": MAX_EVENTS})
     events.Reload()
     for name in events.Tags()["scalars"]:

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from tasks import cross_validation, folders, search
 from tasks.leaderboard import describe_unfinished, make_rows, unfinished, write_table
 from tasks.messages import command, report
+from tasks.prepare import typed
 from tasks.results import atomic_writer
 from tasks.run_records import SWEEP, Record, collect, read_run, read_sweep
 from tasks.tables import Row, one_line
@@ -115,8 +116,6 @@ def begin(config: DictConfig) -> None:
     Raises:
         ValueError: `hydra.sweep.dir` holds another sweep, or files of another kind.
     """
-    from tasks.run_task import typed
-
     if "direction" in config.hydra.sweeper:
         search.check_search(config)
     folder = Path(config.hydra.sweep.dir)

@@ -19,8 +19,8 @@ from datamodules.images import ImageData
 from datamodules.in_memory import InMemoryData, first_of_each_class
 from datamodules.mnist import MNIST, MNIST5k
 from tasks.build import build
+from tasks.prepare import prepare
 from tasks.process import configure_process
-from tasks.run_task import prepare
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"

@@ -13,7 +13,9 @@ from omegaconf import OmegaConf
 from scipy import stats
 
 import tasks.claims.overview as overview_module
-from tasks.claims.overview import overview, published_claims, published_page, read_claim
+from tasks.claims import measures
+from tasks.claims.overview import completed, overview, published_claims, published_page
+from tasks.claims.record import ClaimRecord, ClaimRun, Machine, read_claim
 from tasks.claims.verdict import FAILS, HOLDS, UNDECIDED, Expectation, decide, overall, seeds_to_decide
 
 CLAIMS = sorted(file.stem for file in (CONF / "experiment" / "claim").glob("*.yaml"))
@@ -155,13 +157,102 @@ def test_a_claim_ends_with_its_page_and_goes_on_where_it_was_stopped() -> None:
         assert "claims/relu.md" in Path("docs/claims.md").read_text()
         assert Path("docs/claims/relu.md").read_text() == published_page(read_claim(Path("published/claims/relu.json")))
 
+    damaged = folder / jobs[3] / "results.json"
+    whole = damaged.read_text()
+    damaged.write_text(json.dumps(json.loads(whole) | {"measures": {"steps": "nan"}}))
+    said = run_well(*CLAIM, f"hydra.sweep.dir={folder}").out
+    assert f"{folder / jobs[3]}: left out" in said
+    assert len(json.loads((folder / "claim.json").read_text())["runs"]) == 3
+    damaged.write_text(whole)
+
     (folder / jobs[2] / "results.json").unlink()  # as a kill after its training leaves it
     before = {job: (folder / job / "results.json").stat().st_mtime_ns for job in jobs if job != jobs[2]}
     assert "3 of its jobs have finished" in run_well(*CLAIM, f"hydra.sweep.dir={folder}").out
     assert {job: (folder / job / "results.json").stat().st_mtime_ns for job in before} == before
     again = json.loads((folder / "claim.json").read_text())
-    measures = [[run["measures"] for run in record["runs"]] for record in (claim, again)]
-    assert measures[0] == measures[1]
+    found = [[run["measures"] for run in record["runs"]] for record in (claim, again)]
+    assert found[0] == found[1]
+
+
+WRONG: tuple[object, ...] = (None, "text\n<b>`", -1, math.nan, [], [[]], {}, {"x": "nan"})
+
+
+def damaged_records() -> list[tuple[str, object]]:
+    """A published record with each of its keys, each of its first run and of that run's machine of a wrong type."""
+    whole = json.loads((ROOT / "published" / "claims" / "lesion.json").read_text())
+    run = whole["runs"][0]
+    machine = run["machine"]
+    tops = [(key, wrong, {key: wrong}) for key in ClaimRecord.__annotations__ for wrong in WRONG]
+    runs = [
+        (f"runs.{key}", wrong, {"runs": [run | {key: wrong}]}) for key in ClaimRun.__annotations__ for wrong in WRONG
+    ]
+    machines = [
+        (f"machine.{key}", wrong, {"runs": [run | {"machine": machine | {key: wrong}}]})
+        for key in Machine.__annotations__
+        for wrong in WRONG
+    ]
+    found = [(f"{key}={wrong}", whole | changes) for key, wrong, changes in (*tops, *runs, *machines)]
+    return [(name, record) for name, record in found if name not in HARMLESS]
+
+
+HARMLESS = {  # nothing was measured, or is known of the machine
+    *(f"runs.{key}={{}}" for key in ("measures", "curves")),
+    *(f"machine.{key}=None" for key in ("gpu", "commit")),
+}
+
+
+def test_damaged_record_is_refused_and_nothing_of_it_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview_module, "ROOT", Path.cwd())
+    for name in ("docs", "published", "sweep"):
+        Path(name).mkdir()
+    for name, record in damaged_records():
+        Path("sweep/claim.json").write_text(json.dumps(record))
+        outcome = run("task=claims", "task.add=[sweep]")
+        assert (outcome.status, outcome.err.count("\n")) == (2, 1), (name, outcome)
+        assert "claim" in outcome.err, name
+        assert not [*Path("docs").iterdir(), *Path("published").iterdir()], name
+
+
+def test_record_gives_numbers_and_the_yaml_texts_and_verdict() -> None:
+    whole = json.loads((ROOT / "published" / "claims" / "lesion.json").read_text())
+    path = Path("claim.json")
+    path.write_text(json.dumps(whole | {"sentence": "[x](y)", "verdict": "holds", "outcomes": [], "arms": {}}))
+    claim = completed(read_claim(path))
+    assert claim == published_claims()["lesion"]
+    whole["runs"][0]["machine"]["processor"] = "<script>"
+    path.write_text(json.dumps(whole))
+    assert "<script>" not in published_page(completed(read_claim(path)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ("task.expectations=[{measure:test_error,arm:lenet_relu}]", "above"),
+        ("task.expectations=[{measure:test_error,arm:lenet,above:0}]", "task.expectations.arm=lenet"),
+        ("task.expectations=[{measure:test_error,arm:lenet_relu,than:x,above:0}]", "task.expectations.than=x"),
+        ("task.expectations=[{measure:test_error,arm:lenet_relu,over:0}]", "task.expectations"),
+    ],
+)
+def test_expectation_of_which_no_verdict_could_be_made_is_refused_before_training(changes: str, said: str) -> None:
+    outcome = run("experiment=claim/relu", "task.arm=lenet_relu", "seed=0", "hydra.mode=RUN", *SMALL, changes)
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
+    assert said in outcome.err
+    assert "epoch" not in outcome.out
+    assert not list(Path().rglob("results.json"))
+
+
+def test_measure_that_is_not_finite_ends_the_run_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measures, "tested_accuracy", lambda _: math.nan)
+    logged = (*SMALL, "trainer.log_every_n_steps=1")
+    outcome = run("experiment=claim/relu", "task.arm=lenet_relu", "seed=0", "hydra.mode=RUN", *logged)
+    assert (outcome.status, outcome.err) == (2, "Error: the measure test_error is not finite: nan\n")
+
+
+@pytest.mark.parametrize("command", ["task=claim", "experiment=claim/relu hydra.mode=RUN", "experiment=claim/rely"])
+def test_claim_that_is_not_named_is_one_line(command: str) -> None:
+    outcome = run(*command.split())
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome.err
+    assert "claim" in outcome.err
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from conftest import compose
 from torch import Tensor
 
-from tasks.claims import alterations, fixed_generator, gan_measures, score_panel, score_panel_report
+from tasks.claims import alterations, fixed_generator, gan_measures, score_changes, score_panel, score_panel_report
 from tasks.claims.alterations import Scene
 from tasks.claims.claim import MeasuredRun
 
@@ -88,7 +88,7 @@ def test_panel_of_mnist_shows_that_copies_are_seen_against_the_copied_images_onl
     assert found["inception_score/copies_gap/1.0"] == 0
     assert found["fid/dropped/8"] > 3
     assert all(math.isfinite(value) for curve in found.values() if isinstance(curve, list) for _, value in curve)
-    assert {name.partition("/")[0] for name in found if name.endswith("/shifted")} == set(score_panel.WORSE)
+    assert {name.partition("/")[0] for name in found if name.endswith("/shifted")} == set(score_changes.WORSE)
 
 
 def made_up_claim() -> dict[str, object]:
@@ -96,9 +96,9 @@ def made_up_claim() -> dict[str, object]:
     runs = []
     for seed in range(3):
         curves = {}
-        for score in score_panel.WORSE:
+        for score in score_changes.WORSE:
             curves[f"{score}/floor"] = [(0, 0.5), (1, 0.6), (2, 0.4)]
-            names = (*score_panel.ALTERATIONS, score_panel.COPIED, score_panel.GAP)
+            names = (*score_panel.ALTERATIONS, score_changes.COPIED, score_changes.GAP)
             curves |= {f"{score}/{name}": [(0, 0.5), (1, 0.5 + 0.01 * seed), (2, 0.5)] for name in names}
             curves[f"{score}/count"] = [(100, 0.5), (200, 0.5)]
         curves["fid/dropped"] = [(0, 0.5), (1, 0.6), (2, 1.5 + seed / 10)]

@@ -1,21 +1,24 @@
 """task=claim: one arm of a claim, trained and measured. The sweep over arms and seeds ends with the verdict."""
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 from hydra.utils import instantiate
-from lightning import LightningDataModule, LightningModule
+from lightning import LightningModule
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from pydantic import Field
 
+from datamodules.in_memory import InMemoryData
 from tasks.build import build_model, build_part
 from tasks.checkpoint import load
-from tasks.claims.verdict import Expectation
-from tasks.config import Name
+from tasks.claims.record import machine
+from tasks.claims.verdict import Expectation, bound_of
+from tasks.config import ConfigError, Name
 from tasks.runs_compare import Curve, read_curves
 from tasks.train import train
 
@@ -37,16 +40,16 @@ class MeasuredRun:
         return read_curves(self.folder)
 
     @cached_property
-    def trained(self) -> tuple[LightningModule, LightningDataModule]:
+    def trained(self) -> tuple[LightningModule, InMemoryData]:
         """The net in evaluation mode with the weights that were tested, and its data, which has been read."""
         if "best_checkpoint" in self.results:
             model, data = load(self.results["best_checkpoint"], self.cfg.data.get("root"))
         else:
             data = build_part("data", self.cfg.data)
             model = build_model(self.cfg.model, data).eval()
+        assert isinstance(data, InMemoryData)
         data.prepare_data()
-        data.setup("fit")
-        data.setup("test")
+        data.setup()
         return model, data
 
     def curve(self, name: str) -> Curve:
@@ -105,6 +108,7 @@ def claim(
     Raises:
         ValueError: a measure cannot be computed of this run.
     """
+    check_expectations(expectations, arms)
     start = time.perf_counter()
     results = train(cfg, folder) if trains else {}
     run = MeasuredRun(cfg, folder, results)
@@ -112,6 +116,9 @@ def claim(
     curves: dict[str, Curve] = {}
     for measure in map(as_function, measures):
         for name, value in measure(run).items():
+            points = value if isinstance(value, list) else [(0.0, value)]
+            if not all(math.isfinite(number) for point in points for number in point):
+                raise ValueError(f"the measure {name} is not finite: {str(value)[:100]}")
             if isinstance(value, list):
                 curves[name] = [(float(x), float(y)) for x, y in value]
             else:
@@ -121,7 +128,20 @@ def claim(
     for name, number in numbers.items():
         print(f"{name.replace('_', ' '):<12} {number:.4g}", flush=True)
     cost = {} if trains else {"seconds": time.perf_counter() - start}
-    return {**results, **cost, "arm": arm, "measures": numbers, "curves": curves}
+    return {**results, **cost, "arm": arm, "measures": numbers, "curves": curves, "machine": machine()}
+
+
+def check_expectations(expectations: Sequence[Expectation], arms: Container[str]) -> None:
+    """Refuses, before anything is trained, what no verdict could be made of.
+
+    Raises:
+        ConfigError: an expectation has no bound, or two, or is about an arm that the claim does not have.
+    """
+    for expectation in expectations:
+        bound_of(expectation)
+        for key in ("arm", "than"):
+            if (arm := expectation.get(key)) is not None and arm not in arms:
+                raise ConfigError(f"task.expectations.{key}", "is no arm of the claim", arm)
 
 
 def as_function(node: Any) -> Measure:

@@ -30,7 +30,8 @@ def blocks_removed(run: MeasuredRun, images: Count = 2000, draws: Count = 5) -> 
         ValueError: no block of the net can be left out.
     """
     net, data = run.trained
-    split = data.test_split or data.val_split  # type: ignore[attr-defined]
+    split = data.test_split or data.val_split
+    assert split is not None
     blocks = removable(net)
     if not blocks:
         raise ValueError(f"no block of a {type(net).__name__} can be left out")

@@ -27,7 +27,8 @@ def generalization_gap(run: MeasuredRun, images: Count = 10_000) -> dict[str, fl
         images: the first so many of the training images.
     """
     net, data = run.trained
-    split = data.train_split  # type: ignore[attr-defined]
+    split = data.train_split
+    assert split is not None
     train = accuracy(net, run, split.images[:images], split.labels[:images])
     error = 100 * (1 - train)
     return {"train_error": error, "gap": 100 * (train - tested_accuracy(run))}
@@ -81,5 +82,5 @@ def accuracy(net: torch.nn.Module, run: MeasuredRun, images: Tensor, labels: Ten
     _, data = run.trained
     correct = 0
     for chosen, wanted in zip(images.split(batch), labels.split(batch), strict=True):
-        correct += int((net(data.transform(chosen)).argmax(1) == wanted).sum())  # type: ignore[attr-defined]
+        correct += int((net(data.transform(chosen)).argmax(1) == wanted).sum())
     return correct / len(labels)

@@ -1,25 +1,25 @@
 """task=claims: all claims with their verdicts; with `task.add` the pages of docs/ are made from a sweep's record."""
 
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules.contract import LocalPath
-from tasks.claims.report import CLAIM, KEPT, page, plot
+from tasks.claims.record import CLAIM, ClaimRecord, complete, read_claim, to_json
+from tasks.claims.report import page, plot
 from tasks.claims.verdict import FAILS, HOLDS, UNDECIDED
 from tasks.config import CONF
 from tasks.plots import save_plot
-from tasks.results import MAX_BYTES, atomic_writer
-from tasks.tables import Column, Table, one_line
+from tasks.results import atomic_writer
+from tasks.tables import Column, Table
 
 ROOT = CONF.parent
 RECORDS = Path("published", "claims")
 DOCS = Path("docs")
-NEEDED = (*KEPT, "name", "command", "runs", "outcomes", "verdict", "date")
+LABELS = {HOLDS: "hold", FAILS: "do not hold here", UNDECIDED: "undecided"}
 Claim = Mapping[str, Any]
 
 
@@ -36,18 +36,21 @@ def claims(cfg: DictConfig, folder: Path, add: list[LocalPath] | None = None) ->
     """
     if add and not (ROOT / DOCS).is_dir():
         raise ValueError("task.add: there is no docs/ beside run.py, pages are made in a checkout of the project")
-    added = [read_claim(Path(path, CLAIM)) for path in add or ()]
-    if unknown := [claim["name"] for claim in added if claim["name"] not in known_claims()]:
+    read = {Path(path, CLAIM): read_claim(Path(path, CLAIM)) for path in add or ()}
+    if unknown := [record["name"] for record in read.values() if record["name"] not in known_claims()]:
         raise ValueError(f"task.add: {unknown[0]} is no claim of conf/experiment/claim")
-    for claim in added:
-        publish(claim)
+    for path, record in read.items():
+        try:
+            publish(completed(record))
+        except (LookupError, ArithmeticError) as error:
+            raise ValueError(f"{path}: lacks what the plot and the page are made of ({error!r})") from error
     records = published_claims()
     table(records).print(min_width=80)
     print(count(records.values()))
-    if added:
+    if read:
         with atomic_writer(ROOT / DOCS / "claims.md") as file:
             file.write(overview(records))
-        names = ", ".join(claim["name"] for claim in added)
+        names = ", ".join(claim["name"] for claim in read.values())
         print(f"written      {DOCS}/claims.md, and for {names} a page in {DOCS}/claims/")
     return {}
 
@@ -57,26 +60,14 @@ def known_claims() -> list[str]:
 
 
 def published_claims() -> dict[str, Claim]:
-    """The records in published/claims, in the order of their names."""
+    """The claims that have a record in published/claims, in the order of their names."""
     found = {name: ROOT / RECORDS / f"{name}.json" for name in known_claims()}
-    return {name: read_claim(path) for name, path in found.items() if path.is_file()}
+    return {name: completed(read_claim(path)) for name, path in found.items() if path.is_file()}
 
 
-def read_claim(path: Path) -> Claim:
-    """
-    Raises:
-        ValueError: there is no record of a claim.
-    """
-    try:
-        claim = json.loads(path.read_bytes()[:MAX_BYTES])
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file: name the folder of a claim's sweep that has finished") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: cannot be read ({one_line(str(error))[:100]})") from error
-    if not isinstance(claim, dict) or (missing := [key for key in NEEDED if key not in claim]):
-        raise ValueError(f"{path}: is not the record of a claim")
-    assert not missing
-    return claim
+def completed(record: ClaimRecord) -> Claim:
+    """A record with texts and bounds of the YAML here: it may come from elsewhere, and only its numbers count."""
+    return complete(record, settings(record["name"]))
 
 
 def publish(claim: Claim) -> None:
@@ -85,7 +76,7 @@ def publish(claim: Claim) -> None:
     for place in (ROOT / RECORDS, ROOT / DOCS / "claims"):
         place.mkdir(exist_ok=True)
     with atomic_writer(ROOT / RECORDS / f"{name}.json") as file:
-        file.write(json.dumps(claim, indent=1) + "\n")
+        file.write(to_json(claim))
     save_plot(plot(claim, settings(name).get("figure")), ROOT / DOCS / "claims" / f"{name}.png")
     with atomic_writer(ROOT / DOCS / "claims" / f"{name}.md") as file:
         file.write(published_page(claim))
@@ -98,7 +89,7 @@ def published_page(claim: Claim) -> str:
 
 
 def settings(name: str) -> DictConfig:
-    """What the YAML of a claim has under `task`: a record may come from elsewhere, and names no code."""
+    """What the YAML of a claim has under `task`."""
     return OmegaConf.load(CONF / "experiment" / "claim" / f"{name}.yaml").task
 
 
@@ -124,15 +115,12 @@ def table(records: Mapping[str, Claim]) -> Table:
     )
 
 
-def count(records: Sequence[Claim] | Any) -> str:
+def count(records: Iterable[Claim]) -> str:
     found = Counter(claim["verdict"] for claim in records)
     return (
         ", ".join(f"{found[verdict]} {label}" for verdict, label in LABELS.items())
         + f" of {sum(found.values())} claims"
     )
-
-
-LABELS = {HOLDS: "hold", FAILS: "do not hold here", UNDECIDED: "undecided"}
 
 
 def overview(records: Mapping[str, Claim]) -> str:
@@ -153,7 +141,7 @@ HEAD = """# The papers' claims, tried
 Each row is a sentence of a paper, tried here at the scale of a laptop: one command trains every arm with at least
 three seeds and computes the verdict. **Holds** means that the 95 % interval of the effect over seeds lies wholly on the
 side that the claim predicts, **does not hold here** that it lies on the other, **undecided** that the seeds do not
-tell. Bounds were set before the runs; no arm was tuned more than another. {count}.
+tell. Bounds were set before the runs, but where a page says otherwise; no arm was tuned more than another. {count}.
 
 `python run.py task=claims` lists them; this page is made from the records in published/claims by
 `python run.py task=claims task.add=[outputs/sweeps/...]`.

@@ -1,28 +1,23 @@
 """The end of a claim's sweep: its record (claim.json), its page (claim.md) and its plot (claim.png)."""
 
-import json
-import platform
 import statistics
-import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 from matplotlib.figure import Figure
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from tasks import folders
-from tasks.claims.verdict import decide, half_width, outcome_row, overall
+from tasks.claims.record import CLAIM, arms_of, by_arm, make_record, to_json, usable_runs, values_of
+from tasks.claims.verdict import half_width
 from tasks.plots import save_plot
-from tasks.results import atomic_writer, rounded
+from tasks.results import atomic_writer
 from tasks.run_records import Record
-from tasks.tables import Column, Table, deviation, format_mean
+from tasks.tables import Column, Table, deviation, escape_markdown, format_mean
 
-CLAIM = "claim.json"
 WIDEST = 8  # measures in the columns of a table
-KEPT = ("sentence", "paper", "found", "differs", "arms", "expectations", "drawn", "drawn_over")  # of the config
 
 
 def write_report(records: Sequence[Record], config: DictConfig, command: str) -> None:
@@ -33,13 +28,14 @@ def write_report(records: Sequence[Record], config: DictConfig, command: str) ->
         config: of the sweep.
         command: that ran it.
     """
-    finished = [record for record in records if record["status"] == "finished" and "arm" in record]
-    if not finished:
+    runs, faults = usable_runs(records)
+    print(*faults, sep="\n", end="\n" if faults else "")
+    if not runs:
         return
     folder = Path(config.hydra.sweep.dir)
-    claim = claim_record(finished, config, command)
+    claim = make_record(runs, config, command)
     with atomic_writer(folder / CLAIM) as file:
-        file.write(json.dumps(rounded(claim), indent=1) + "\n")
+        file.write(to_json(claim))
     with atomic_writer(folder / "claim.md") as file:
         file.write(page(claim, details=config.task.details))
     save_plot(plot(claim, config.task.figure), folder / "claim.png")
@@ -48,70 +44,6 @@ def write_report(records: Sequence[Record], config: DictConfig, command: str) ->
         table.print(min_width=80)
     print(f"verdict      {claim['verdict']}")
     print(f"written      {folders.short(folder.absolute())}/claim.md, .png and .json")
-
-
-def claim_record(records: Sequence[Record], config: DictConfig, command: str) -> dict[str, Any]:
-    """Everything that a claim's page is made of, as plain values."""
-    task: dict[str, Any] = OmegaConf.to_container(config.task)  # type: ignore[assignment]
-    runs = [
-        {
-            **{key: record[key] for key in ("arm", "seed", "measures", "curves")},
-            "seconds": record.get("seconds") or 0.0,
-        }
-        for record in sorted(records, key=lambda record: (record["arm"], record["seed"]))
-    ]
-    outcomes = [outcome_row(expectation, decide(expectation, by_arm(runs))) for expectation in task["expectations"]]
-    return {
-        "name": str(config.hydra.runtime.choices.experiment).removeprefix("claim/"),
-        **{key: task[key] for key in KEPT},
-        "command": command,
-        "runs": runs,
-        "outcomes": outcomes,
-        "verdict": overall(outcome["verdict"] for outcome in outcomes),
-        **machine(),
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
-def by_arm(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, dict[str, float]]]:
-    """The measures of runs by arm and seed."""
-    found: dict[str, dict[int, dict[str, float]]] = {}
-    for run in runs:
-        found.setdefault(run["arm"], {})[run["seed"]] = run["measures"]
-    return found
-
-
-def machine() -> dict[str, Any]:
-    """What the runs were computed with."""
-    import torch
-
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
-        if (info.is_file())
-        else []
-    )
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    return {
-        "processor": names[0] if names else platform.processor(),
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__.partition("+")[0],
-        "commit": commit or None,
-    }
-
-
-def arms_of(claim: Mapping[str, Any]) -> list[str]:
-    """The arms that were run, in the order in which the claim lists them."""
-    found = by_arm(claim["runs"])
-    return [arm for arm in claim["arms"] if arm in found]
-
-
-def values_of(claim: Mapping[str, Any], arm: str, measure: str) -> list[float]:
-    seeds = by_arm(claim["runs"])[arm]
-    return [values[measure] for _, values in sorted(seeds.items()) if measure in values]
 
 
 def measures_of(claim: Mapping[str, Any]) -> list[str]:
@@ -162,7 +94,6 @@ def page(
 ) -> str:
     """The claim's page in Markdown."""
     cost = sum(run["seconds"] for run in claim["runs"])
-    on = claim["gpu"] or f"{claim['processor']} ({claim['capability']}), {claim['threads']} thread(s) a run"
     parts = [
         f"# {claim['sentence']}",
         f"**{claim['verdict']}** · {claim['paper']}",
@@ -177,10 +108,21 @@ def page(
         "The arms:\n\n"
         + "\n".join(f"- {arm}: `{' '.join(claim['arms'][arm]) or 'as it is'}`" for arm in arms_of(claim)),
         f"```\n{claim['command']}\n```",
-        f"{len(claim['runs'])} runs, {cost / 60:.0f} minutes of training on {on}; torch {claim['torch']}, commit "
-        f"{claim['commit'] or 'unknown'}, {claim['date']}.",
+        f"{len(claim['runs'])} runs, {cost / 60:.0f} minutes on {escape_markdown('; '.join(machines(claim)))}. "
+        f"{claim['date']}.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def machines(claim: Mapping[str, Any]) -> list[str]:
+    """A text for each machine, version and commit that the runs were computed with."""
+
+    def text(machine: Mapping[str, Any]) -> str:
+        threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''} a run"
+        on = machine["gpu"] or f"{machine['processor']} ({machine['capability']}), {threads}"
+        return f"{on}, torch {machine['torch']}, commit {machine['commit'] or 'unknown'}"
+
+    return list(dict.fromkeys(text(run["machine"]) for run in claim["runs"]))
 
 
 def plot(claim: Mapping[str, Any], figure: DictConfig | None) -> Figure:
@@ -204,7 +146,7 @@ def draw(claim: Mapping[str, Any]) -> Figure:
 
 def draw_curves(axes: Any, claim: Mapping[str, Any], arms: Sequence[str]) -> None:
     for number, arm in enumerate(arms):
-        curves = [run["curves"][claim["drawn"]] for run in claim["runs"] if run["arm"] == arm]
+        curves = [run["curves"].get(claim["drawn"], []) for run in claim["runs"] if run["arm"] == arm]
         shared = sorted(set.intersection(*({x for x, _ in curve} for curve in curves)))
         heights = [[dict(map(tuple, curve))[x] for curve in curves] for x in shared]
         color = f"C{number}"

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from tasks.claims.report import arms_of
-from tasks.claims.score_panel import COPIED, COUNT, GAP, change
+from tasks.claims.record import arms_of
+from tasks.claims.score_changes import COPIED, COUNT, GAP, change
 from tasks.claims.verdict import half_width
 from tasks.tables import Column, Table
 

@@ -1,0 +1,160 @@
+"""claim.json: the runs of a claim as plain values, from which its tables, plot, page and verdict are made."""
+
+import json
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
+
+from datamodules.contract import STRICT, Count, Index, NonNegative
+from tasks.annotations import fault_of
+from tasks.claims.verdict import decide, outcome_row, overall
+from tasks.config import CONF, Name
+from tasks.results import MAX_BYTES, rounded
+from tasks.run_records import Record
+from tasks.tables import one_line
+
+CLAIM = "claim.json"
+TEXTS = ("sentence", "paper", "found", "differs", "arms", "expectations", "drawn", "drawn_over")  # of the YAML
+NUMBERS: ConfigDict = {**STRICT, "extra": "ignore"}
+Line = Annotated[str, Field(max_length=1000, pattern=r"^[^\n\r`]*$")]
+Point = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+@with_config(STRICT)
+class Machine(TypedDict):
+    """What a run was computed with."""
+
+    processor: Line
+    capability: Line
+    gpu: Line | None
+    threads: Count
+    torch: Line
+    commit: Line | None
+
+
+@with_config(NUMBERS)
+class ClaimRun(TypedDict):
+    """The outcome of one arm and seed."""
+
+    arm: Name
+    seed: Index
+    measures: dict[str, float]
+    curves: dict[str, list[Point]]
+    seconds: NonNegative
+    machine: Machine
+
+
+@with_config(NUMBERS)
+class ClaimRecord(TypedDict):
+    """The content of claim.json that is read again; it has the texts, outcomes and verdict of its day as well."""
+
+    name: Name
+    command: Line
+    date: Line
+    runs: Annotated[list[ClaimRun], Field(min_length=1)]
+
+
+def machine() -> Machine:
+    """What this process computes with, and the commit of the project where that is a checkout."""
+    import torch
+
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    commit = ""
+    if (CONF.parent / ".git").exists() and shutil.which("git"):
+        command = ["git", "-C", str(CONF.parent), "rev-parse", "--short", "HEAD"]
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__.partition("+")[0],
+        "commit": commit or None,
+    }
+
+
+def usable_runs(records: Iterable[Record]) -> tuple[list[ClaimRun], list[str]]:
+    """The outcomes of a sweep's jobs that finished, by arm and seed, and a line for each that cannot be used."""
+    runs: list[ClaimRun] = []
+    faults: list[str] = []
+    for record in records:
+        if record["status"] != "finished":
+            continue
+        if (fault := fault_of(record, ClaimRun)) is not None:
+            faults.append(one_line(f"{record['folder']}: left out, its results.json {fault}"))
+        else:
+            kept: Any = {key: record[key] for key in ClaimRun.__annotations__}
+            runs.append(kept)
+    return sorted(runs, key=lambda run: (run["arm"], run["seed"])), faults
+
+
+def make_record(runs: Sequence[ClaimRun], config: DictConfig, command: str) -> dict[str, Any]:
+    """The record of a claim whose sweep has this config."""
+    name = str(config.hydra.runtime.choices.experiment).removeprefix("claim/")
+    record = {"name": name, "command": one_line(command), "date": time.strftime("%Y-%m-%d"), "runs": [*runs]}
+    return complete(rounded(record), config.task)
+
+
+def complete(record: Mapping[str, Any], task: DictConfig) -> dict[str, Any]:
+    """A record with the texts of the claim's YAML and with the verdict that its runs give by that."""
+    plain: Any = OmegaConf.to_container(task)
+    texts = {key: plain[key] for key in TEXTS if key in plain}
+    measures = by_arm(record["runs"])
+    outcomes = [outcome_row(expectation, decide(expectation, measures)) for expectation in texts["expectations"]]
+    verdict = overall(outcome["verdict"] for outcome in outcomes)
+    facts = {key: record[key] for key in ClaimRecord.__annotations__}
+    defaults = {"drawn": None, "drawn_over": "step"}
+    return defaults | texts | facts | {"outcomes": rounded(outcomes), "verdict": verdict}
+
+
+def read_claim(path: Path) -> ClaimRecord:
+    """
+    Raises:
+        ValueError: there is no record of a claim.
+    """
+    try:
+        record = json.loads(path.read_bytes()[:MAX_BYTES])
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file: name the folder of a claim's sweep that has finished") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: cannot be read ({one_line(str(error))[:100]})") from error
+    if (fault := fault_of(record, ClaimRecord)) is not None:
+        raise ValueError(f"{path}: is not the record of a claim, it {one_line(fault)[:200]}")
+    return record
+
+
+def to_json(record: Mapping[str, Any]) -> str:
+    """The record with a line for each key and each run, of which one may have thousands of numbers."""
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items() if key != "runs"]
+    runs = ",\n".join(f"  {json.dumps(run)}" for run in record["runs"])
+    return "{\n" + ",\n".join([*lines, f'"runs": [\n{runs}\n]']) + "\n}\n"
+
+
+def by_arm(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, dict[str, float]]]:
+    """The measures of runs by arm and seed."""
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for run in runs:
+        found.setdefault(run["arm"], {})[run["seed"]] = run["measures"]
+    return found
+
+
+def arms_of(claim: Mapping[str, Any]) -> list[str]:
+    """The arms that were run, in the order in which the claim lists them."""
+    found = by_arm(claim["runs"])
+    return [arm for arm in claim["arms"] if arm in found]
+
+
+def values_of(claim: Mapping[str, Any], arm: str, measure: str) -> list[float]:
+    """A measure's values for the seeds of an arm, in their order."""
+    seeds = by_arm(claim["runs"])[arm]
+    return [values[measure] for _, values in sorted(seeds.items()) if measure in values]

@@ -1,0 +1,92 @@
+"""From what Hydra composes to the checked config of a run: with what a claim's arm and a checkpoint bring."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from tasks.config import CONF, ConfigError, check_config, compose
+from tasks.run_records import WITHOUT_NET
+
+CHOICES = ("model", "data", "experiment", "trainer/logger", "callbacks")
+
+
+def prepare(cfg: DictConfig, hydra: DictConfig | None = None) -> DictConfig:
+    """The checked config that a task is called with, from the one that Hydra composes; see `run_task`."""
+    cfg = cfg.copy()
+    with open_dict(cfg):
+        own = cfg.pop("hydra", None)
+        hydra = hydra if hydra is not None else own
+        changes = typed(hydra)
+        if task_name(cfg) == "claim":
+            check_claim(cfg)
+        if hydra is not None and cfg.task.get("arm") is not None:
+            cfg, hydra, arm = compose_arm(cfg, hydra)
+            changes += arm
+        cfg.choices = choices_of(hydra)
+        cfg.overrides = list({text.split("=")[0]: text for text in changes}.values())  # the later of a key wins
+    if "~callbacks" in cfg.overrides:  # which Hydra takes for the options of that group, of which there are none
+        raise ConfigError("~callbacks", "leave out one by one: ~callbacks.NAME")
+    if task_name(cfg) in WITHOUT_NET:
+        return check_config(cfg, ("task",))
+    from tasks.checkpoint import complete
+
+    return complete(cfg, list(cfg.overrides))
+
+
+def check_claim(cfg: DictConfig) -> None:
+    """Refuses a claim's task without a claim or without one of its arms.
+
+    Raises:
+        ConfigError: says what to choose.
+    """
+    if OmegaConf.is_missing(cfg.task, "sentence"):
+        raise ConfigError("task", "is that of experiment=claim/NAME, task=claims lists them", "claim")
+    if OmegaConf.is_missing(cfg.task, "arm"):
+        raise ConfigError("task.arm", f"has no value: choose one of {', '.join(cfg.task.arms)}; one claim at a time")
+
+
+def compose_arm(cfg: DictConfig, hydra: DictConfig) -> tuple[DictConfig, DictConfig, list[str]]:
+    """The config of an arm of a claim, Hydra's own for it, and what the arm changes.
+
+    Raises:
+        ConfigError: there is no such arm, or the command line sets what it changes.
+    """
+    arms, arm = cfg.task.get("arms") or {}, cfg.task.arm
+    if arm not in arms:
+        raise ConfigError("task.arm", f"choose one of {', '.join(map(str, arms))}", arm)
+    changes = list(arms[arm])
+    given = {text.lstrip("+~").split("=")[0] for text in hydra.overrides.task}
+    if clash := sorted(given & {text.split("=")[0] for text in changes}):
+        raise ConfigError(clash[0], "is what the arms of this claim differ in, and cannot be set for all of them")
+    values = [text if Path(CONF, text.split("=")[0]).is_dir() else f"++{text}" for text in changes]
+    composed = compose([*hydra.overrides.task, *values])
+    with open_dict(composed):
+        own = composed.pop("hydra")
+    return composed, own, changes
+
+
+def typed(hydra: DictConfig | None) -> list[str]:
+    """What the command line changes, as it was typed: without what `checkpoint.add_choices` added."""
+    if hydra is None:
+        return []
+    overrides = [text.removeprefix("++") for text in hydra.overrides.task]
+    if any(text.startswith("ckpt_path=") for text in overrides):
+        from tasks.checkpoint import choices_of_checkpoint
+
+        for count in range(len(CHOICES) - 1, 0, -1):
+            if overrides[-count:] == choices_of_checkpoint(overrides[:-count]):
+                return overrides[:-count]
+    return overrides
+
+
+def choices_of(hydra: DictConfig | None) -> dict[str, Any]:
+    """The names of the options that make the run what it is; several of one group as they were typed: [a,b]."""
+    if hydra is None:
+        return dict.fromkeys(CHOICES)
+    several = dict(text.split("=", 1) for text in hydra.overrides.task if "=[" in text)  # which Hydra does not list
+    return {name: hydra.runtime.choices.get(name) or several.get(name) for name in CHOICES}
+
+
+def task_name(cfg: DictConfig) -> str:
+    return str(cfg.task._target_).rpartition(".")[2]
