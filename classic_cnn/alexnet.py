@@ -10,10 +10,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from classic_cnn.classifier import ImageClassifier, Recipe
+from classic_cnn.classifier import ACTIVATIONS, Activation, ImageClassifier, Recipe
 from datamodules.contract import Count, Positive, Share
-
-ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
 class NormalizeResponses(torch.autograd.Function):
@@ -112,7 +110,7 @@ class AlexNet(ImageClassifier):
         self,
         layout: Literal["small", "two_gpus", "one_gpu"] = "small",
         width: Positive = 1.0,
-        activation: Literal["relu", "tanh", "sigmoid"] = "relu",
+        activation: Activation = "relu",
         response_norm: bool = True,
         overlapping_pooling: bool = True,
         dropout: Share = 0.5,
@@ -142,7 +140,7 @@ class AlexNet(ImageClassifier):
         )
         self._initialize(layout, activation)
 
-    def _initialize(self, layout: str, activation: Literal["relu", "tanh", "sigmoid"]) -> None:
+    def _initialize(self, layout: str, activation: Activation) -> None:
         weights = [parameter for parameter in self.parameters() if parameter.dim() > 1]
         biases = [parameter for parameter in self.parameters() if parameter.dim() == 1]
         for weight in weights:

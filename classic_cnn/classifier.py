@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from itertools import chain
-from typing import Any, ClassVar, Self, Unpack
+from typing import Any, ClassVar, Literal, Self, Unpack
 
 import torch
 from lightning import LightningModule
@@ -16,6 +16,8 @@ from typing_extensions import TypedDict
 
 from datamodules.contract import CheckedArguments, Count, Share
 
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+Activation = Literal["relu", "tanh", "sigmoid"]
 LARGEST_IMAGE = 1024  # pixels; no net needs larger images
 
 

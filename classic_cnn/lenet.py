@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from classic_cnn.classifier import ImageClassifier, Recipe
+from classic_cnn.classifier import ACTIVATIONS, Activation, ImageClassifier, Recipe
 from datamodules.contract import Count
 
 # Table I: for each of C3's sixteen feature maps, the maps of S2 that it reads.
@@ -141,7 +141,7 @@ class LeNet5(ImageClassifier):
         self,
         layout: Literal["modern", "original"] = "modern",
         bitmap_output: bool = False,
-        activation: Literal["relu", "tanh", "sigmoid"] = "relu",
+        activation: Activation = "relu",
         pooling: Literal["max", "average"] = "max",
         in_channels: Count = 1,
         num_classes: Count = 10,
@@ -157,10 +157,9 @@ class LeNet5(ImageClassifier):
         self.bitmap_output = bitmap_output
         output = BitmapDistance if bitmap_output else partial(nn.Linear, 84, num_classes)
         if layout == "modern":
-            active = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}[activation]
-            self.features = modern_features(
-                in_channels, active, {"max": nn.MaxPool2d, "average": nn.AvgPool2d}[pooling]
-            )
+            active = ACTIVATIONS[activation]
+            pool = nn.MaxPool2d if pooling == "max" else nn.AvgPool2d
+            self.features = modern_features(in_channels, active, pool)
             self.classifier = nn.Sequential(
                 nn.Flatten(),
                 nn.Linear(math.prod(self.shape_after(self.features)), 120),  # C5

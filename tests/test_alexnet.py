@@ -1,5 +1,7 @@
 """AlexNet's groups, initialization and local response normalization, as its paper has them."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -44,3 +46,23 @@ def test_response_norm_is_exact_to_bfloat16_under_autocast() -> None:
     exact = nn.LocalResponseNorm(size=5, alpha=5 * 1e-4, beta=0.75, k=2)(activations.double())
     assert output.dtype == torch.bfloat16
     torch.testing.assert_close(output.double(), exact, rtol=2**-8, atol=0)  # half a unit in the last place
+
+
+def test_what_the_paper_brought_can_be_left_out() -> None:
+    def kinds(**changes: Any) -> list[type[nn.Module]]:
+        return [type(module) for module in AlexNet(**changes).modules()]
+
+    assert kinds(response_norm=False).count(ResponseNorm) == kinds().count(ResponseNorm) - 2 == 0
+    assert kinds(activation="tanh").count(nn.Tanh) == kinds().count(nn.ReLU) == 7
+    windows = [m.kernel_size for m in AlexNet(overlapping_pooling=False).features if isinstance(m, nn.MaxPool2d)]
+    assert windows == [2, 2]
+    convs = [m.out_channels for m in AlexNet(width=0.5).features if isinstance(m, nn.Conv2d)]
+    assert convs == [24, 64, 96, 96, 64]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"width": 0.5}, {"activation": "tanh"}, {"response_norm": False}, {"overlapping_pooling": False}]
+)
+def test_layout_of_the_paper_is_not_varied(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="layout=two_gpus"):
+        AlexNet.published(**changes)

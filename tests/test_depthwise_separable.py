@@ -11,6 +11,7 @@ from torch import nn
 from classic_cnn.classifier import ImageClassifier
 from classic_cnn.mobilenet import MobileNet
 from classic_cnn.xception import Residual, Xception
+from tasks.build import multiply_adds
 from tasks.layer_summary import trace
 from tasks.summarize import separable_macs
 
@@ -72,3 +73,10 @@ def test_separable_convolutions_save_what_the_paper_of_mobilenet_says() -> None:
     macs = sum(layer.macs for layer in listed)
     assert macs / 1e6 == pytest.approx(569, rel=0.002)
     assert (macs - done + instead) / 1e6 == pytest.approx(4866, rel=0.002)  # Howard et al., Table 4: "Conv MobileNet"
+
+
+def test_mobilenet_of_standard_convolutions_is_that_of_table_4() -> None:
+    with torch.device("meta"):
+        net = MobileNet.published(separable=False)
+        assert multiply_adds(net) / 1e6 == pytest.approx(4866, rel=0.001)
+    assert sum(parameter.numel() for parameter in net.parameters()) / 1e6 == pytest.approx(29.3, abs=0.05)

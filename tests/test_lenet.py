@@ -208,3 +208,15 @@ def test_bitmaps_are_those_of_the_ten_digits_only() -> None:
     with pytest.raises(ValueError, match=r"num_classes.*26"):
         LeNet5.published(num_classes=26)
     assert LeNet5.published(num_classes=26, bitmap_output=False)(torch.zeros(1, 1, 32, 32)).shape == (1, 26)
+
+
+def test_modern_form_takes_other_units_and_average_pooling() -> None:
+    kinds = [type(module) for module in LeNet5(activation="sigmoid", pooling="average").modules()]
+    assert (kinds.count(nn.Sigmoid), kinds.count(nn.AvgPool2d)) == (4, 2)
+    assert not {nn.ReLU, nn.MaxPool2d} & {*kinds}
+
+
+@pytest.mark.parametrize("changes", [{"activation": "tanh"}, {"pooling": "average"}])
+def test_original_layers_are_not_varied(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="layout=original"):
+        LeNet5.published(**changes)

@@ -1,6 +1,7 @@
 """ResNet against torchvision's, and its shortcuts (He et al. 2015, section 3.3)."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torchvision
 from nets import count, on_meta
 from torch import nn
 
-from classic_cnn.resnet import Bottleneck, ResNet, ZeroPadding
+from classic_cnn.resnet import BasicBlock, Bottleneck, ResNet, ZeroPadding
 
 
 def copy_weights(source: nn.Module, target: nn.Module) -> None:
@@ -63,3 +64,16 @@ def test_wider_resnet_multiplies_the_channels_of_every_stage() -> None:
     assert isinstance(net.features, nn.Sequential)
     outputs = [tuple((signal := stage(signal)).shape[1:]) for stage in net.features]
     assert outputs == [(64, 28, 28), (64, 28, 28), (128, 14, 14), (256, 7, 7)]
+
+
+@pytest.mark.parametrize("depth", [20, 18, 50])
+def test_plain_net_is_the_residual_one_without_its_shortcuts(depth: Any) -> None:
+    plain, residual = ResNet(depth, width=0.25, shortcuts=False), ResNet(depth, width=0.25)
+    own = {name: value for name, value in residual.state_dict().items() if ".shortcut." not in name}
+    plain.load_state_dict(own)  # the same layers, but for the projections
+    images = torch.randn(2, 1, 28, 28)
+    signal = images = plain.eval().features[0](images)
+    for block in plain.modules():
+        if isinstance(block, BasicBlock | Bottleneck):
+            signal = block.residual(signal).relu()
+    torch.testing.assert_close(plain.features[1:](images), signal)
