@@ -4,7 +4,7 @@ Each trains LeNet-5 in its modern form with Adam for an epoch of MNIST and valid
 that this took from the second step on. BATCHES limits both, 0 = all.
 """
 
-import sys
+import argparse
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -169,4 +169,8 @@ COMMON: dict[str, Callable[[int | None], None]] = {
 }
 
 if __name__ == "__main__":
-    (PLAIN | COMMON)[sys.argv[1]](int(sys.argv[2]) or None)
+    parser = argparse.ArgumentParser(description="One contender in a process of its own; the other modules start it.")
+    parser.add_argument("contender", choices=PLAIN | COMMON)
+    parser.add_argument("batches", type=int, help="0 = all of an epoch")
+    arguments = parser.parse_args()
+    (PLAIN | COMMON)[arguments.contender](arguments.batches or None)

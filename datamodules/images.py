@@ -84,8 +84,11 @@ class ImageData(InMemoryData):
         for name, transform in self.augment.items():
             check_per_sample(name, transform)
         self.normalize = normalize
-        if num_folds is not None and fold >= num_folds:
-            raise ArgumentError("fold", fold, f"should be less than data.num_folds={num_folds}")
+        if fold >= (num_folds or 1):
+            reason = (
+                f"should be less than num_folds={num_folds}" if num_folds else "needs num_folds, the number of folds"
+            )
+            raise ArgumentError("fold", fold, reason)
         self.num_folds, self.fold = num_folds, fold
         self.train_images_per_class = train_images_per_class
         self.extra_train_path = extra_train_path

@@ -55,9 +55,7 @@ class ResumedCheckpoint(WholeCheckpoints):
         self.checkpoint = checkpoint | {"callbacks": states}
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        return copy.deepcopy(
-            self.checkpoint
-        )  # processes of ddp_spawn share its tensors, which optimizers would go on with
+        return copy.deepcopy(self.checkpoint)  # whose tensors processes of ddp_spawn share, and optimizers change
 
 
 def rebuild_paths(key: str, state: Any, folder: Path) -> Any:

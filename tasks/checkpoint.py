@@ -27,12 +27,8 @@ FORMAT = 2  # of the config in a checkpoint; 1 had interpolations and paths
 MACHINE_KEYS = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
 COMMAND_KEYS = ("task", "ckpt_path", "input", "init_from", "expect")  # not of the run that a checkpoint is from
 RUN_KEYS = ("name", "tags", "description")  # of a run alone; one that resumes it may change them
-GROUPS = (
-    "model",
-    "data",
-    "trainer/logger",
-    "callbacks",
-)  # whose options a checkpoint remembers; the last two where its run goes on
+# Whose options a checkpoint remembers; the last two count where its run goes on.
+GROUPS = ("model", "data", "trainer/logger", "callbacks")
 
 
 def read_checkpoint(path: str | Path, key: str = "ckpt_path") -> dict[str, Any]:

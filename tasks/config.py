@@ -186,10 +186,11 @@ def check_node(key: str, node: Mapping[str, Any]) -> None:
             if (reason := fault_of(value, HYDRA_KEYS[name])) is not None:
                 raise ConfigError(f"{key}.{name}", reason, value)
             continue
+        known = [known for known in parameters.annotations if known not in given]
         misspelled = difflib.get_close_matches(name, parameters.annotations, n=1, cutoff=0.8)
         if name not in parameters.annotations and (misspelled or not parameters.takes_any):
             where = str(node["_target_"]).removesuffix(".published").rpartition(".")[2]
-            raise ConfigError(f"{key}.{name}", f"{where} has no such key{suggestion(name, parameters.annotations)}")
+            raise ConfigError(f"{key}.{name}", f"{where} has no such key{suggestion(name, known)}")
         if name in given:
             raise ConfigError(f"{key}.{name}", "cannot be set: what a run writes lies in its own folder")
         is_schedule = str(node["_target_"]).startswith("torch.optim.lr_scheduler.")

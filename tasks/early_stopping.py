@@ -42,7 +42,8 @@ def why_stopped(trainer: Trainer) -> str | None:
     for callback in stoppers(trainer):
         if callback.stopping_reason == EarlyStoppingReason.PATIENCE_EXHAUSTED:
             best = f"{callback.best_score:.4f} is its best value"
-            why = f"{callback.monitor} did not improve in {callback.wait_count} validations, {best}"
+            count = f"{callback.wait_count} validation{'s' if callback.wait_count > 1 else ''}"
+            why = f"{callback.monitor} did not improve in {count}, {best}"
         elif callback.stopping_reason != EarlyStoppingReason.NOT_STOPPED:
             why = str(callback.stopping_reason_message).removesuffix(" Signaling Trainer to stop.")
         else:

@@ -1,5 +1,6 @@
 """From what Hydra composes to the checked config of a run: with what a claim's arm and a checkpoint bring."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +57,23 @@ def compose_arm(cfg: DictConfig, hydra: DictConfig) -> tuple[DictConfig, DictCon
     if arm not in arms:
         raise ConfigError("task.arm", f"choose one of {', '.join(map(str, arms))}", arm)
     changes = list(arms[arm])
-    given = {text.lstrip("+~").split("=")[0] for text in hydra.overrides.task}
-    if clash := sorted(given & {text.split("=")[0] for text in changes}):
-        raise ConfigError(clash[0], "is what the arms of this claim differ in, and cannot be set for all of them")
+    check_arms({arm: changes}, hydra.overrides.task)
     values = [text if Path(CONF, text.split("=")[0]).is_dir() else f"++{text}" for text in changes]
     composed = compose([*hydra.overrides.task, *values])
     with open_dict(composed):
         own = composed.pop("hydra")
     return composed, own, changes
+
+
+def check_arms(arms: Mapping[str, Iterable[str]], overrides: Iterable[str]) -> None:
+    """Refuses overrides of what the arms of a claim differ in.
+
+    Raises:
+        ConfigError: names one.
+    """
+    given = {text.lstrip("+~").split("=")[0] for text in overrides}
+    if clash := sorted(given & {text.split("=")[0] for changes in arms.values() for text in changes}):
+        raise ConfigError(clash[0], "is what the arms of this claim differ in, and cannot be set for all of them")
 
 
 def typed(hydra: DictConfig | None) -> list[str]:

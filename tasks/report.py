@@ -13,7 +13,7 @@ from tasks.loggers import where_to_look
 from tasks.tables import Column, Table, one_line
 
 WIDTH = 80  # characters of a line
-MAX_METRICS = 9  # metrics
+MAX_METRICS = 9  # in the table
 STAGES = ("test", "val", "samples", "train")
 # What is better in each metric, the most important metrics first; others follow in the order in which they came.
 BETTER = {

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from tasks import cross_validation, folders, search
 from tasks.leaderboard import describe_unfinished, make_rows, unfinished, write_table
 from tasks.messages import command, report
-from tasks.prepare import typed
+from tasks.prepare import check_arms, typed
 from tasks.results import atomic_writer
 from tasks.run_records import SWEEP, Record, collect, read_run, read_sweep
 from tasks.tables import Row, one_line
@@ -107,17 +107,20 @@ def write_claim(config: DictConfig, records: list[Record], rows: list[Row]) -> N
 
     for row in unfinished(rows):
         print(one_line(describe_unfinished(row)))
-    write_report(records, config, command(*read_sweep(Path(config.hydra.sweep.dir))["overrides"]))
+    write_report(records, config, read_sweep(Path(config.hydra.sweep.dir))["overrides"])
 
 
 def begin(config: DictConfig) -> None:
     """Records which command a new sweep is of; checks that it is the same for one that goes on.
 
     Raises:
-        ValueError: `hydra.sweep.dir` holds another sweep, or files of another kind.
+        ValueError: `hydra.sweep.dir` holds another sweep, or files of another kind; or the command sets what a claim's
+            arms differ in.
     """
     if "direction" in config.hydra.sweeper:
         search.check_search(config)
+    if "arms" in config.task:
+        check_arms(config.task.arms, config.hydra.overrides.task)
     folder = Path(config.hydra.sweep.dir)
     settings = json.loads(json.dumps(OmegaConf.to_container(config.hydra.sweeper), default=str))
     wanted = {

@@ -66,14 +66,15 @@ class Table:
 
         console = Console(width=max(min_width, Console().width))
         wide = console.options.update(width=10_000)
-        for columns in (self.columns, [column for column in self.columns if not column.optional]):
+        needed = [column for column in self.columns if not column.optional]
+        for columns, is_last in ((self.columns, False), (needed, False), (needed, True)):
             table = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
             for column in columns:
                 table.add_column(
                     Text(column.header),
                     justify="right" if column.right else "left",
                     overflow="fold",
-                    no_wrap=column.no_wrap,
+                    no_wrap=column.no_wrap and not is_last,  # or a long cell would leave nothing to the others
                 )
             for row in self.rows:
                 table.add_row(*(Text(one_line(column.cell(row))) for column in columns))

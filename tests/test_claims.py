@@ -5,6 +5,7 @@ import math
 import random
 import statistics
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import run, run_well
@@ -14,7 +15,7 @@ from scipy import stats
 
 import tasks.claims.overview as overview_module
 from tasks.claims import measures
-from tasks.claims.overview import completed, overview, published_claims, published_page
+from tasks.claims.overview import completed, draw_page, overview, published_claims
 from tasks.claims.record import ClaimRecord, ClaimRun, Machine, read_claim
 from tasks.claims.verdict import FAILS, HOLDS, UNDECIDED, Expectation, decide, overall, seeds_to_decide
 
@@ -145,17 +146,13 @@ def test_a_claim_ends_with_its_page_and_goes_on_where_it_was_stopped() -> None:
     jobs = sorted(path.name for path in folder.iterdir() if path.is_dir())
     assert jobs == ["000_lenet_relu_seed-0", "001_lenet_relu_seed-1", "002_lenet_tanh_seed-0", "003_lenet_tanh_seed-1"]
 
-    with pytest.MonkeyPatch.context() as patch:  # its page in docs/ is made from the record, which names no code
-        patch.setattr(overview_module, "ROOT", Path.cwd())
-        Path("docs").mkdir()
-        Path("published").mkdir()
-        hostile = claim | {"figure": {"_target_": "os.mkdir", "path": "made"}, "remark": "{}"}
-        (folder / "claim.json").write_text(json.dumps(hostile))
-        run_well("task=claims", f"task.add=[{folder}]")
-        assert not Path("made").exists()
-        assert Path("docs/claims/relu.png").stat().st_size > 10_000
-        assert "claims/relu.md" in Path("docs/claims.md").read_text()
-        assert Path("docs/claims/relu.md").read_text() == published_page(read_claim(Path("published/claims/relu.json")))
+    assert (
+        "Changed on the command line: `task.arm=lenet_relu,lenet_tanh data=mnist_5k"
+        in (folder / "claim.md").read_text()
+    )
+    refused = run("task=claims", f"task.add=[{folder}]")
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "data=mnist_5k" in refused.err
 
     damaged = folder / jobs[3] / "results.json"
     whole = damaged.read_text()
@@ -180,14 +177,15 @@ WRONG: tuple[object, ...] = (None, "text\n<b>`", -1, math.nan, [], [[]], {}, {"x
 def damaged_records() -> list[tuple[str, object]]:
     """A published record with each of its keys, each of its first run and of that run's machine of a wrong type."""
     whole = json.loads((ROOT / "published" / "claims" / "lesion.json").read_text())
-    run = whole["runs"][0]
-    machine = run["machine"]
+    first, *others = whole["runs"]
+
+    def with_first(**changes: object) -> dict[str, object]:
+        return {"runs": [first | changes, *others]}
+
     tops = [(key, wrong, {key: wrong}) for key in ClaimRecord.__annotations__ for wrong in WRONG]
-    runs = [
-        (f"runs.{key}", wrong, {"runs": [run | {key: wrong}]}) for key in ClaimRun.__annotations__ for wrong in WRONG
-    ]
+    runs = [(f"runs.{key}", wrong, with_first(**{key: wrong})) for key in ClaimRun.__annotations__ for wrong in WRONG]
     machines = [
-        (f"machine.{key}", wrong, {"runs": [run | {"machine": machine | {key: wrong}}]})
+        (f"machine.{key}", wrong, with_first(machine=first["machine"] | {key: wrong}))
         for key in Machine.__annotations__
         for wrong in WRONG
     ]
@@ -195,7 +193,8 @@ def damaged_records() -> list[tuple[str, object]]:
     return [(name, record) for name, record in found if name not in HARMLESS]
 
 
-HARMLESS = {  # nothing was measured, or is known of the machine
+HARMLESS = {  # nothing was typed or measured, or is known of the machine
+    "overrides=[]",
     *(f"runs.{key}={{}}" for key in ("measures", "curves")),
     *(f"machine.{key}=None" for key in ("gpu", "commit")),
 }
@@ -213,6 +212,47 @@ def test_damaged_record_is_refused_and_nothing_of_it_is_published(monkeypatch: p
         assert not [*Path("docs").iterdir(), *Path("published").iterdir()], name
 
 
+def test_record_of_a_whole_claim_is_published_and_names_no_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview_module, "ROOT", Path.cwd())
+    for name in ("docs", "published", "sweep"):
+        Path(name).mkdir()
+    whole = json.loads((ROOT / "published" / "claims" / "lesion.json").read_text())
+    node = {"_target_": "os.mkdir", "path": "made"}
+    Path("sweep/claim.json").write_text(json.dumps(whole | {"figure": node, "details": node, "remark": "made"}))
+    assert "lesion" in run_well("task=claims", "task.add=[sweep]").out
+    assert not Path("made").exists()
+    assert Path("docs/claims/lesion.png").stat().st_size > 10_000
+    for page in ("claims.md", "claims/lesion.md"):
+        text = (ROOT / "docs" / page).read_text()
+        assert page == "claims.md" or Path("docs", page).read_text() == text
+    assert "claims/lesion.md" in Path("docs/claims.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"overrides": ["experiment=claim/lesion", "trainer.max_epochs=2"]}, "trainer.max_epochs=2"),
+        ({"arm": "vgg"}, "arm vgg"),
+        ({"seed": 1}, "seeds"),
+    ],
+)
+def test_claim_that_was_not_run_whole_is_not_published(
+    changes: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview_module, "ROOT", Path.cwd())
+    for name in ("docs", "published", "sweep"):
+        Path(name).mkdir()
+    whole = json.loads((ROOT / "published" / "claims" / "lesion.json").read_text())
+    left = [run for run in whole["runs"] if all(run.get(key) != value for key, value in changes.items())]
+    Path("sweep/claim.json").write_text(
+        json.dumps(whole | {"runs": left} | {k: v for k, v in changes.items() if k in whole})
+    )
+    outcome = run("task=claims", "task.add=[sweep]")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert said in outcome.err
+    assert not list(Path("published").iterdir())
+
+
 def test_record_gives_numbers_and_the_yaml_texts_and_verdict() -> None:
     whole = json.loads((ROOT / "published" / "claims" / "lesion.json").read_text())
     path = Path("claim.json")
@@ -221,7 +261,7 @@ def test_record_gives_numbers_and_the_yaml_texts_and_verdict() -> None:
     assert claim == published_claims()["lesion"]
     whole["runs"][0]["machine"]["processor"] = "<script>"
     path.write_text(json.dumps(whole))
-    assert "<script>" not in published_page(completed(read_claim(path)))
+    assert "<script>" not in draw_page(completed(read_claim(path)))[0]
 
 
 @pytest.mark.parametrize(
@@ -274,7 +314,7 @@ def test_docs_are_what_their_records_say() -> None:
     records = published_claims()
     assert records
     for name, claim in records.items():
-        assert (ROOT / "docs" / "claims" / f"{name}.md").read_text() == published_page(claim)
+        assert (ROOT / "docs" / "claims" / f"{name}.md").read_text() == draw_page(claim)[0]
         assert (ROOT / "docs" / "claims" / f"{name}.png").is_file()
         composed = OmegaConf.load(CONF / "experiment" / "claim" / f"{name}.yaml").task
         for key in ("sentence", "paper", "arms", "expectations"):  # what was run is what the file says

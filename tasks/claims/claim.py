@@ -58,7 +58,9 @@ class MeasuredRun:
             ValueError: no such curve was logged.
         """
         if name not in self.curves:
-            raise ValueError(f"{name}: no such curve was logged, there are {', '.join(self.curves) or 'none'}")
+            every = self.cfg.trainer.log_every_n_steps
+            known = ", ".join(self.curves) or "none"
+            raise ValueError(f"{name}: no such curve was logged every {every} steps (log_every_n_steps), but {known}")
         return self.curves[name]
 
 
@@ -123,8 +125,8 @@ def claim(
                 curves[name] = [(float(x), float(y)) for x, y in value]
             else:
                 numbers[name] = float(value)
-    if drawn is not None and drawn not in curves:
-        curves[drawn] = thinned(run.curve(drawn))
+    if drawn in run.curves and drawn not in curves:
+        curves[drawn] = thinned(run.curves[drawn])
     for name, number in numbers.items():
         print(f"{name.replace('_', ' '):<12} {number:.4g}", flush=True)
     cost = {} if trains else {"seconds": time.perf_counter() - start}

@@ -27,20 +27,18 @@ def parallel_lines(
     batch: Count = 256,
     distances: Sequence[float] = (0.0, 0.25, 0.5, 1.0, 2.0),
 ) -> dict[str, float | Curve]:
-    """What a discriminator or critic tells the generator of two parallel lines, over the distance between them.
+    """`value`: what a trained discriminator or critic estimates of the distance of two parallel lines; `slope`: of that
+    over their distance; `relative_rise`: from the smallest distance to the largest, as a share of the latter;
+    `gradient_at_1`: the mean norm of the generator loss's gradient at a generated point, at distance 1.
 
     M. Arjovsky et al., "Wasserstein GAN", 2017, example 1: real points are (0, z), generated ones (distance, z), z from
-    U[0, 1]. `value` is what the net estimates of the distance of the two distributions (see `estimate`), `gradient` the
-    mean norm of the generator loss's gradient at a generated point.
+    U[0, 1]. For the estimates see `estimate`; `value` and `gradient` are curves.
 
     Args:
         run: of a GAN of points; a new net is trained for each distance.
         steps: of the discriminator.
         batch: points of each set in a step.
         distances: 1 among them.
-
-    Returns:
-        The two curves, `slope` and `relative_rise` of the first, and the gradient at distance 1.
     """
     values: Curve = []
     gradients: Curve = []
@@ -61,14 +59,13 @@ def parallel_lines(
 
 
 def critic_weights(run: MeasuredRun, steps: Count = 5000, batch: Count = 256) -> dict[str, float | Curve]:
-    """Where the weights of a critic end up that is trained against real points plus noise.
+    """`share_at_extremes`: the share of a trained critic's weights within 5 % of the largest magnitude in their layer.
 
     I. Gulrajani et al., "Improved Training of Wasserstein GANs", 2017, section 3.1: the points are a ring's, and the
     generated ones are real ones plus Gaussian noise of variance 1.
 
-    Returns:
-        `share_at_extremes` (see the function), and `weights`, a histogram of the weights divided by their layer's
-        largest: pairs of the middle of a bin and the share of all weights in it.
+    The curve `weights` is a histogram of the weights divided by their layer's largest: pairs of the middle of a bin and
+    the share of all weights in it.
     """
     ring = Ring()
     model = new_gan(run)

@@ -12,7 +12,7 @@ ESTIMATE, DISCRIMINATOR_LOSS = "train/wasserstein_estimate", "train/discriminato
 
 
 def scores(run: MeasuredRun, names: list[str]) -> dict[str, float]:
-    """The scores of the finished run by their names: "fid" is test/fid, or val/fid of a set without test samples."""
+    """`fid` and other scores of the finished run, on test images, or on validation images of a set without them."""
     found = {}
     for name in names:
         stage = "test" if f"test/{name}" in run.results else "val"
@@ -34,15 +34,14 @@ def early_mean(run: MeasuredRun, curve: str, until: int) -> dict[str, float]:
 
 
 def loss_tracks_fid(run: MeasuredRun) -> dict[str, float | Curve]:
-    """Whether what the discriminator estimates of the distance of real and generated images falls with the FID.
+    """`estimate_and_fid`: Spearman's rank correlation, over the training, of what the discriminator estimates of the
+    distance of real and generated images with the FID; `generator_loss_and_fid`: that of the generator's loss.
 
     A critic's estimate is train/wasserstein_estimate, a discriminator's log 2 - L / 2 with L its loss, which estimates
     the Jensen-Shannon divergence (M. Arjovsky et al., "Wasserstein GAN", 2017, section 4.2). Each FID is compared with
     the mean of what was logged since the one before it.
 
-    Returns:
-        `estimate_and_fid` and `generator_loss_and_fid`, Spearman's rank correlations over the training, and the curves
-        `estimate` and `fid` over steps.
+    The curves `estimate` and `fid` are over steps.
     """
     fid = run.curve("val/fid")
     if ESTIMATE in run.curves:

@@ -15,11 +15,11 @@ from tasks.claims.measures import accuracy
 
 
 def blocks_removed(run: MeasuredRun, images: Count = 2000, draws: Count = 5) -> dict[str, object]:
-    """The test error of a net of which one block, or several, are left out without any training thereafter.
+    """`one_removed`: points by which the test error rises without one block, the median over blocks; `worst_removed`:
+    without the one that costs most; `whole_error`: per cent, with all blocks; `error_by_blocks_removed`: per cent, the
+    mean over random choices of so many blocks. All are of the first 2,000 test images.
 
-    Only blocks that keep the shape can be left out: the signal goes past them. `one_removed` is the median over blocks
-    of the error (per cent) with that block removed minus the error of the whole net, `worst_removed` the largest; the
-    curve `error_by_blocks_removed` has the mean over random choices.
+    Nothing is trained after a removal. Only blocks that keep the shape can be left out: the signal goes past them.
 
     Args:
         run: of a ResNet, plain or residual, or a VGG.

@@ -11,7 +11,7 @@ from tasks.runs_compare import Curve
 
 
 def test_error(run: MeasuredRun) -> dict[str, float]:
-    """The share of test images, or of validation images where a set has no others, that are wrong; in per cent."""
+    """`test_error`: per cent of the test images that are wrong; of validation images where a set has no others."""
     return {"test_error": 100 * (1 - tested_accuracy(run))}
 
 
@@ -20,7 +20,9 @@ def tested_accuracy(run: MeasuredRun) -> float:
 
 
 def generalization_gap(run: MeasuredRun, images: Count = 10_000) -> dict[str, float]:
-    """Accuracy on training images, as they are and in evaluation mode, minus that on test images; in points.
+    """`train_error`: per cent of training images that are wrong; `gap`: the test error minus it, in points.
+
+    The training images are as they are, without augmentation, and the net is in evaluation mode.
 
     Args:
         run: of a classifier.
@@ -35,7 +37,7 @@ def generalization_gap(run: MeasuredRun, images: Count = 10_000) -> dict[str, fl
 
 
 def steps_to_level(run: MeasuredRun, curve: str, level: float, falling: bool = False) -> dict[str, float]:
-    """The first step at which a logged curve reaches a level: `steps`, and `steps_reached`, which is 1 or 0.
+    """`steps`: the first step at which a logged curve reaches a level; `steps_reached`: whether it does, 1 or 0.
 
     A run that never reaches it has its last step, of which `tasks.claims.verdict` knows that the true one is larger.
 
@@ -67,7 +69,7 @@ def last_of_curve(run: MeasuredRun, curve: str, points: Count = 5) -> dict[str, 
 
 
 def cost(run: MeasuredRun) -> dict[str, float]:
-    """Parameters, multiply-adds of one image (millions), and seconds of training."""
+    """`parameters`, `million_macs` (multiply-adds of one image), and `seconds` of training."""
     results = run.results
     return {
         "parameters": results["parameters"],

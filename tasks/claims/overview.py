@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules.contract import LocalPath
-from tasks.claims.record import CLAIM, ClaimRecord, complete, read_claim, to_json
+from tasks.claims.record import CLAIM, ClaimRecord, check_complete, complete, read_claim, to_json
 from tasks.claims.report import page, plot
 from tasks.claims.verdict import FAILS, HOLDS, UNDECIDED
 from tasks.config import CONF
@@ -29,29 +30,36 @@ def claims(cfg: DictConfig, folder: Path, add: list[LocalPath] | None = None) ->
     Args:
         cfg: the config of the task.
         folder: the task's own; nothing is written there.
-        add: folders of claims' sweeps, whose records and plots become part of published/ and docs/.
+        add: folders of claims' sweeps, whose records become part of published/; the pages of docs/ are made anew from
+            all that are there, also with an empty list.
 
     Raises:
-        ValueError: a folder has no record of a claim, or this is not a checkout with docs/.
+        ValueError: a folder has no record of a claim as its YAML has it, with three seeds or more of each arm, or this
+            is not a checkout with docs/.
     """
-    if add and not (ROOT / DOCS).is_dir():
+    if add is not None and not (ROOT / DOCS).is_dir():
         raise ValueError("task.add: there is no docs/ beside run.py, pages are made in a checkout of the project")
     read = {Path(path, CLAIM): read_claim(Path(path, CLAIM)) for path in add or ()}
     if unknown := [record["name"] for record in read.values() if record["name"] not in known_claims()]:
         raise ValueError(f"task.add: {unknown[0]} is no claim of conf/experiment/claim")
     for path, record in read.items():
         try:
-            publish(completed(record))
-        except (LookupError, ArithmeticError) as error:
-            raise ValueError(f"{path}: lacks what the plot and the page are made of ({error!r})") from error
+            check_complete(record, settings(record["name"]).arms)
+            draw_page(completed(record))
+        except (ValueError, LookupError, ArithmeticError) as error:
+            raise ValueError(f"{path}: {error if isinstance(error, ValueError) else f'lacks {error}'}") from error
+    for record in read.values():
+        publish(completed(record))
     records = published_claims()
-    table(records).print(min_width=80)
-    print(count(records.values()))
-    if read:
+    if add is not None:
+        for claim in records.values():
+            write_page(claim)
         with atomic_writer(ROOT / DOCS / "claims.md") as file:
             file.write(overview(records))
-        names = ", ".join(claim["name"] for claim in read.values())
-        print(f"written      {DOCS}/claims.md, and for {names} a page in {DOCS}/claims/")
+    table(records).print(min_width=80)
+    print(f"{count(records.values())}; {len(known_claims()) - len(records)} not tried")
+    if add is not None:
+        print(f"written      {DOCS}/claims.md, and a page for each in {DOCS}/claims/")
     return {}
 
 
@@ -71,21 +79,25 @@ def completed(record: ClaimRecord) -> Claim:
 
 
 def publish(claim: Claim) -> None:
-    """Writes a claim's record into published/ and its page with the plot into docs/."""
-    name = claim["name"]
-    for place in (ROOT / RECORDS, ROOT / DOCS / "claims"):
-        place.mkdir(exist_ok=True)
-    with atomic_writer(ROOT / RECORDS / f"{name}.json") as file:
+    """Writes a claim's record into published/."""
+    (ROOT / RECORDS).mkdir(exist_ok=True)
+    with atomic_writer(ROOT / RECORDS / f"{claim['name']}.json") as file:
         file.write(to_json(claim))
-    save_plot(plot(claim, settings(name).get("figure")), ROOT / DOCS / "claims" / f"{name}.png")
-    with atomic_writer(ROOT / DOCS / "claims" / f"{name}.md") as file:
-        file.write(published_page(claim))
 
 
-def published_page(claim: Claim) -> str:
-    """A claim's page in docs/claims, with the remark and the details that its YAML has."""
+def draw_page(claim: Claim) -> tuple[str, Figure]:
+    """A claim's page in docs/claims and its plot, by what its YAML has of them."""
     own = settings(claim["name"])
-    return page(claim, f"{claim['name']}.png", own.get("remark"), own.get("details"))
+    return page(claim, own, f"{claim['name']}.png"), plot(claim, own.get("figure"))
+
+
+def write_page(claim: Claim) -> None:
+    """Writes a claim's page with its plot into docs/."""
+    text, figure = draw_page(claim)
+    (ROOT / DOCS / "claims").mkdir(exist_ok=True)
+    save_plot(figure, ROOT / DOCS / "claims" / f"{claim['name']}.png")
+    with atomic_writer(ROOT / DOCS / "claims" / f"{claim['name']}.md") as file:
+        file.write(text)
 
 
 def settings(name: str) -> DictConfig:
@@ -119,7 +131,7 @@ def count(records: Iterable[Claim]) -> str:
     found = Counter(claim["verdict"] for claim in records)
     return (
         ", ".join(f"{found[verdict]} {label}" for verdict, label in LABELS.items())
-        + f" of {sum(found.values())} claims"
+        + f" of {sum(found.values())} claims that were tried"
     )
 
 
@@ -138,11 +150,13 @@ def overview(records: Mapping[str, Claim]) -> str:
 
 HEAD = """# The papers' claims, tried
 
-Each row is a sentence of a paper, tried here at the scale of a laptop: one command trains every arm with at least
-three seeds and computes the verdict. **Holds** means that the 95 % interval of the effect over seeds lies wholly on the
-side that the claim predicts, **does not hold here** that it lies on the other, **undecided** that the seeds do not
-tell. Bounds were set before the runs, but where a page says otherwise; no arm was tuned more than another. {count}.
+Each row is a sentence of a paper, tried here at the scale of a laptop: one command runs every arm with at least three
+seeds and computes the verdict. An effect **holds** if its 95 % interval over seeds lies wholly on the side that the
+claim predicts, **does not hold here** if it lies on the other, and is **undecided** otherwise; a claim with several
+effects holds if all of them do, and does not hold if one of them does not. Bounds were set before the runs, but where a
+page says otherwise; no arm was tuned more than another. {count}. More are written and wait for their runs:
+`python run.py task=claims` lists them.
 
-`python run.py task=claims` lists them; this page is made from the records in published/claims by
-`python run.py task=claims task.add=[outputs/sweeps/...]`.
+This page is made from the records in published/claims by `python run.py task=claims task.add=[]`; a sweep's folder in
+the list adds its record.
 """

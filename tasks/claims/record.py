@@ -22,6 +22,8 @@ from tasks.run_records import Record
 from tasks.tables import one_line
 
 CLAIM = "claim.json"
+LEAST_SEEDS = 3  # of each arm of a verdict that is published
+SAME_CLAIM = ("experiment=", "seed=", "trainer.accelerator=", "name=", "tags=", "description=", "hydra")  # overrides
 TEXTS = ("sentence", "paper", "found", "differs", "arms", "expectations", "drawn", "drawn_over")  # of the YAML
 NUMBERS: ConfigDict = {**STRICT, "extra": "ignore"}
 Line = Annotated[str, Field(max_length=1000, pattern=r"^[^\n\r`]*$")]
@@ -57,7 +59,7 @@ class ClaimRecord(TypedDict):
     """The content of claim.json that is read again; it has the texts, outcomes and verdict of its day as well."""
 
     name: Name
-    command: Line
+    overrides: list[Line]
     date: Line
     runs: Annotated[list[ClaimRun], Field(min_length=1)]
 
@@ -98,11 +100,36 @@ def usable_runs(records: Iterable[Record]) -> tuple[list[ClaimRun], list[str]]:
     return sorted(runs, key=lambda run: (run["arm"], run["seed"])), faults
 
 
-def make_record(runs: Sequence[ClaimRun], config: DictConfig, command: str) -> dict[str, Any]:
-    """The record of a claim whose sweep has this config."""
+def make_record(runs: Sequence[ClaimRun], config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """The record of a claim whose sweep has this config and was begun with these overrides."""
     name = str(config.hydra.runtime.choices.experiment).removeprefix("claim/")
-    record = {"name": name, "command": one_line(command), "date": time.strftime("%Y-%m-%d"), "runs": [*runs]}
+    record = {"name": name, "overrides": [*overrides], "date": time.strftime("%Y-%m-%d"), "runs": [*runs]}
     return complete(rounded(record), config.task)
+
+
+def changes_of(overrides: Iterable[str]) -> list[str]:
+    """What a command changes of a claim, so that its texts and bounds may no longer be of what was run.
+
+    >>> changes_of(["experiment=claim/relu", "seed=0,1,2", "trainer.accelerator=cpu", "trainer.max_epochs=1"])
+    ['trainer.max_epochs=1']
+    """
+    return [text for text in overrides if not text.startswith(SAME_CLAIM)]
+
+
+def check_complete(record: ClaimRecord, arms: Iterable[str]) -> None:
+    """Refuses a record of which no verdict is published.
+
+    Raises:
+        ValueError: the command changed the claim, or an arm has fewer than `LEAST_SEEDS` seeds.
+    """
+    if changes := changes_of(record["overrides"]):
+        raise ValueError(f"the sweep changed the claim ({' '.join(changes)}), its verdict is of something else")
+    seeds = by_arm(record["runs"])
+    for arm in arms:
+        if len(seeds.get(arm, ())) < LEAST_SEEDS:
+            raise ValueError(
+                f"arm {arm} has {len(seeds.get(arm, ()))} seeds that finished, at least {LEAST_SEEDS} count"
+            )
 
 
 def complete(record: Mapping[str, Any], task: DictConfig) -> dict[str, Any]:

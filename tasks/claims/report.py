@@ -1,17 +1,19 @@
 """The end of a claim's sweep: its record (claim.json), its page (claim.md) and its plot (claim.png)."""
 
+import inspect
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
+from hydra.utils import get_method, instantiate
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from tasks import folders
-from tasks.claims.record import CLAIM, arms_of, by_arm, make_record, to_json, usable_runs, values_of
+from tasks.claims.record import CLAIM, arms_of, by_arm, changes_of, make_record, to_json, usable_runs, values_of
 from tasks.claims.verdict import half_width
+from tasks.messages import command
 from tasks.plots import save_plot
 from tasks.results import atomic_writer
 from tasks.run_records import Record
@@ -20,24 +22,24 @@ from tasks.tables import Column, Table, deviation, escape_markdown, format_mean
 WIDEST = 8  # measures in the columns of a table
 
 
-def write_report(records: Sequence[Record], config: DictConfig, command: str) -> None:
+def write_report(records: Sequence[Record], config: DictConfig, overrides: Sequence[str]) -> None:
     """Writes what came of a claim's runs into the sweep's folder and prints it.
 
     Args:
         records: of the sweep's jobs.
         config: of the sweep.
-        command: that ran it.
+        overrides: of the command that began it.
     """
     runs, faults = usable_runs(records)
     print(*faults, sep="\n", end="\n" if faults else "")
     if not runs:
         return
     folder = Path(config.hydra.sweep.dir)
-    claim = make_record(runs, config, command)
+    claim = make_record(runs, config, overrides)
     with atomic_writer(folder / CLAIM) as file:
         file.write(to_json(claim))
     with atomic_writer(folder / "claim.md") as file:
-        file.write(page(claim, details=config.task.details))
+        file.write(page(claim, config.task))
     save_plot(plot(claim, config.task.figure), folder / "claim.png")
     print(f"claim        {claim['sentence']}\npaper        {claim['paper']}")
     for table in (measures_table(claim), expectations_table(claim)):
@@ -89,29 +91,52 @@ def expectations_table(claim: Mapping[str, Any]) -> Table:
     return Table(columns, claim["outcomes"])
 
 
-def page(
-    claim: Mapping[str, Any], image: str = "claim.png", remark: str | None = None, details: DictConfig | None = None
-) -> str:
-    """The claim's page in Markdown."""
+def page(claim: Mapping[str, Any], task: DictConfig, image: str = "claim.png") -> str:
+    """The claim's page in Markdown, with the measures, remark and details that the YAML has under `task`."""
+    changes = changes_of(claim["overrides"])
     cost = sum(run["seconds"] for run in claim["runs"])
+    arms = arms_of(claim)
     parts = [
         f"# {claim['sentence']}",
         f"**{claim['verdict']}** · {claim['paper']}",
+        *(
+            [f"**Changed on the command line: `{' '.join(changes)}`. The texts are those of the claim.**"]
+            * bool(changes)
+        ),
         f"![{claim['name']}]({image})",
-        *([instantiate(details)(claim)] if details is not None else []),
+        *([instantiate(task.details)(claim)] if task.get("details") is not None else []),
         f"What the paper reports: {claim['found']}",
         f"What differs here: {claim['differs']}",
-        *([remark] if remark else []),
-        measures_table(claim).to_markdown() + "\n\nMean +- standard deviation over seeds.",
-        expectations_table(claim).to_markdown() + "\n\nThe effect's mean over seeds with its 95 % interval (Student's "
-        "t), paired by seed. An expectation holds if the whole interval lies on its side of the bound.",
-        "The arms:\n\n"
-        + "\n".join(f"- {arm}: `{' '.join(claim['arms'][arm]) or 'as it is'}`" for arm in arms_of(claim)),
-        f"```\n{claim['command']}\n```",
-        f"{len(claim['runs'])} runs, {cost / 60:.0f} minutes on {escape_markdown('; '.join(machines(claim)))}. "
-        f"{claim['date']}.",
+        *([task.remark] if task.get("remark") else []),
+        measures_table(claim).to_markdown() + f"\n\n{NO_INTERVAL if has_one_seed(claim) else DEVIATION}",
+        "What is measured:\n\n" + "\n".join(f"- {text}" for text in explained(task)),
+        expectations_table(claim).to_markdown() + f"\n\n{RULE}",
+        "The arms:\n\n" + "\n".join(f"- {arm}: `{' '.join(claim['arms'][arm]) or 'as it is'}`" for arm in arms),
+        f"```\n{command(*claim['overrides'])}\n```",
+        f"{len(claim['runs'])} runs, {cost / 60:.0f} minutes by the clock on "
+        f"{escape_markdown('; '.join(machines(claim)))}. {claim['date']}.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+DEVIATION = "Mean +- standard deviation over seeds."
+NO_INTERVAL = "One seed: there is no deviation and no interval."
+RULE = (
+    "The effect's mean over seeds (of a ratio the geometric one) with its 95 % interval (Student's t), paired by seed. "
+    "An expectation holds if the whole interval lies on its side of the bound, and does not hold if all of it lies on "
+    "the other; a number of seeds that might decide is named where it is below 100. The claim holds if every "
+    "expectation does, and does not hold here if one of them does not."
+)
+
+
+def has_one_seed(claim: Mapping[str, Any]) -> bool:
+    return all(len(seeds) == 1 for seeds in by_arm(claim["runs"]).values())
+
+
+def explained(task: DictConfig) -> list[str]:
+    """The first paragraph of what each measure's function says of itself."""
+    texts = [inspect.getdoc(get_method(measure["_target_"])) or "" for measure in task.measures]
+    return [" ".join(text.split("\n\n")[0].split()) for text in texts]
 
 
 def machines(claim: Mapping[str, Any]) -> list[str]:
@@ -146,7 +171,7 @@ def draw(claim: Mapping[str, Any]) -> Figure:
 
 def draw_curves(axes: Any, claim: Mapping[str, Any], arms: Sequence[str]) -> None:
     for number, arm in enumerate(arms):
-        curves = [run["curves"].get(claim["drawn"], []) for run in claim["runs"] if run["arm"] == arm]
+        curves = [run["curves"].get(claim["drawn"], []) for run in claim["runs"] if run["arm"] == arm]  # if logged
         shared = sorted(set.intersection(*({x for x, _ in curve} for curve in curves)))
         heights = [[dict(map(tuple, curve))[x] for curve in curves] for x in shared]
         color = f"C{number}"
@@ -165,7 +190,7 @@ def draw_measure(axes: Any, claim: Mapping[str, Any], arms: Sequence[str], measu
             continue
         color = f"C{number}"
         axes.scatter([number] * len(values), values, color=color, s=14, alpha=0.5, linewidths=0)
-        middle, half = statistics.fmean(values), half_width(values) or 0.0
+        middle, half = statistics.fmean(values), half_width(values)  # no interval of a single seed
         axes.errorbar(number + 0.15, middle, half, color=color, marker="o", capsize=4)
     slanted = {"rotation": 30, "ha": "right"} if len(arms) > 3 else {}
     axes.set_xticks(range(len(arms)), arms, **slanted)

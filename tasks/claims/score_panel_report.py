@@ -134,8 +134,8 @@ def tables(claim: Mapping[str, Any]) -> str:
         f"A score sees an alteration if it gets worse by more than {BOUND:g} floor deviations: the whole 95 % interval "
         "over the seeds lies beyond. A floor deviation is the standard deviation of the score of unaltered images over "
         'which images are drawn. "Takes it for better" is the same in the other direction, "no" an interval within '
-        f'{BOUND:g} on both sides; "unclear" are others. Given is the least strength from which on it is so. Copies '
-        "are scored against held-out images, against the images that were copied, and by the gap of both."
+        f'{BOUND:g} on both sides; "unclear" are others. The cell names the least strength from which on that is so. '
+        "Copies are scored against held-out images, against the images that were copied, and by the gap of both."
     )
     parts = [f"{LABELS.get(arm, arm)}:\n\n{sees_table(claim, arm).to_markdown()}" for arm in arms_of(claim)]
     return "\n\n".join([rule, *parts])
