@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from command_line import PLAIN, finish, start
 from nets import count, leaves, on_meta
 from torch import nn
 
@@ -80,3 +81,9 @@ def test_mobilenet_of_standard_convolutions_is_that_of_table_4() -> None:
         net = MobileNet.published(separable=False)
         assert multiply_adds(net) / 1e6 == pytest.approx(4866, rel=0.001)
     assert sum(parameter.numel() for parameter in net.parameters()) / 1e6 == pytest.approx(29.3, abs=0.05)
+
+
+def test_narrow_net_trains_in_the_layout_that_does_not_end_the_process() -> None:
+    process = start("model=xception", "model.width=0.0625", "model.middle=1", *PLAIN, "trainer.max_epochs=1")
+    outcome = finish(process)
+    assert outcome.status == 0, outcome.err
