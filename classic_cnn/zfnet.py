@@ -25,6 +25,8 @@ class ZFNet(ImageClassifier):
 
     Args:
         layout: `small` for images of about 28 pixels, or `large`, the paper's for about 224.
+        coarse_stem: AlexNet's proportions, which the paper refines (section 4.1), for the layout `small`: filters of
+            7x7 at a stride of 2 in the first convolution, and a stride of 1 in the second.
         dropout: probability to drop a hidden unit of the two large layers (section 3).
         filter_rms: after each step, a convolution's filter whose root mean square is larger is scaled down to it
             (section 3); None leaves the filters alone.
@@ -34,7 +36,7 @@ class ZFNet(ImageClassifier):
         recipe: see `ImageClassifier`.
 
     Raises:
-        ValueError: the images are too small.
+        ValueError: the images are too small, or `coarse_stem` is set for the layout `large`.
 
     >>> net = ZFNet()
     >>> net(torch.zeros(2, 1, 28, 28)).shape, sum(p.numel() for p in net.parameters())
@@ -51,6 +53,7 @@ class ZFNet(ImageClassifier):
     def __init__(
         self,
         layout: Literal["small", "large"] = "small",
+        coarse_stem: bool = False,
         dropout: Share = 0.5,
         filter_rms: Positive | None = 0.1,
         in_channels: Count = 1,
@@ -60,7 +63,10 @@ class ZFNet(ImageClassifier):
     ) -> None:
         super().__init__(in_channels, num_classes, image_size, **recipe)
         self.filter_rms = filter_rms
-        self.features = small_features(in_channels) if layout == "small" else large_features(in_channels)
+        if coarse_stem and layout == "large":
+            raise ValueError("coarse_stem is a variant of layout=small only")
+        small = layout == "small"
+        self.features = small_features(in_channels, coarse_stem) if small else large_features(in_channels)
         hidden = 1024 if layout == "small" else 4096
         self.classifier = nn.Sequential(
             nn.Flatten(),
@@ -96,14 +102,15 @@ class ZFNet(ImageClassifier):
         return self.classifier(self.features(images))
 
 
-def small_features(in_channels: int) -> nn.Sequential:
+def small_features(in_channels: int, coarse_stem: bool) -> nn.Sequential:
     """The paper's layers with half the channels, for 28x28 images."""
+    kernel_size, stride, next_stride = (7, 2, 1) if coarse_stem else (5, 1, 2)
     return nn.Sequential(
-        nn.Conv2d(in_channels, 48, 5, padding=2),  # (N, 48, 28, 28)
+        nn.Conv2d(in_channels, 48, kernel_size, stride, padding=kernel_size // 2),  # (N, 48, 28, 28), coarse 14x14
         nn.ReLU(),
-        nn.MaxPool2d(3, stride=2, ceil_mode=True),  # (N, 48, 14, 14)
+        nn.MaxPool2d(3, stride=2, ceil_mode=True),  # (N, 48, 14, 14), coarse 7x7
         ResponseNorm(48),
-        nn.Conv2d(48, 128, 5, stride=2, padding=2),  # (N, 128, 7, 7)
+        nn.Conv2d(48, 128, 5, next_stride, padding=2),  # (N, 128, 7, 7)
         nn.ReLU(),
         ResponseNorm(128),
         nn.Conv2d(128, 192, 3, padding=1),  # (N, 192, 7, 7)

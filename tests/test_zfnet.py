@@ -42,3 +42,12 @@ def test_zfnet_bounds_its_filters_after_every_step() -> None:
     fit_one_batch(free)
     assert largest_rms(bounded) <= 0.1 * (1 + 1e-6)
     assert largest_rms(free) > 0.2
+
+
+def test_coarse_stem_halves_the_maps_that_the_second_convolution_then_keeps() -> None:
+    fine, coarse = ZFNet(), ZFNet(coarse_stem=True)
+    assert fine.shape_after(*fine.features[:1]) == (48, 28, 28)
+    assert coarse.shape_after(*coarse.features[:1]) == (48, 14, 14)
+    assert fine.shape_after(*fine.features[:5]) == coarse.shape_after(*coarse.features[:5]) == (128, 7, 7)
+    with pytest.raises(ValueError, match="coarse_stem"):
+        ZFNet.published(coarse_stem=True)
