@@ -8,9 +8,11 @@ import torch
 from conftest import compose
 from torch import Tensor, nn
 
+from classic_cnn.alexnet import AlexNet
+from classic_cnn.googlenet import GoogLeNet
 from datamodules.images import ImageData
 from datamodules.in_memory import Split
-from tasks.claims import views
+from tasks.claims import filters, gradients, linear_probe, occlusion, settling, views
 from tasks.claims.claim import MeasuredRun
 
 
@@ -65,3 +67,104 @@ def test_rescaled_error_is_the_mean_over_scales() -> None:
     assert found["error_by_scale"] == [(0.5, 100), (1.0, 0), (1.25, 0)]
     assert found["rescaled_error"] == pytest.approx(100 / 3)
     assert torch.equal(views.rescale(images, 1.0), images)
+
+
+def test_initial_gradient_is_that_of_the_first_batches(mnist_5k: ImageData) -> None:
+    run = run_of(nn.Identity(), mnist_5k, "model=googlenet", "model.width=0.05", "model.dropout=0.0")
+    torch.manual_seed(run.cfg.seed)
+    net = GoogLeNet(width=0.05, dropout=0.0)
+    assert mnist_5k.train_split is not None
+    images, labels = (part[:128] for part in mnist_5k.train_split)
+    loss, _ = net.training_loss(mnist_5k.transform(images), labels)
+    loss.backward()
+    weight = next(net.parameters())
+    assert isinstance(weight.grad, Tensor)
+    expected = pytest.approx(weight.grad.norm().item(), rel=1e-4)
+    assert gradients.initial_gradient(run, batches=1)["initial_gradient"] == expected
+    assert gradients.initial_gradient(run, batches=2)["initial_gradient"] != expected
+
+
+def test_layers_whose_change_comes_later_settle_later() -> None:
+    net = AlexNet(width=0.05)
+    run = run_of(net, None)
+    depths = range(len(settling.weights(net)))
+    changes = {
+        name: [1.0 if epoch <= depth else 0.0 for epoch in range(10)]
+        for depth, name in enumerate(settling.weights(net))
+    }
+    run.curves = {
+        f"weight_change/{name}": [(float(epoch), change) for epoch, change in enumerate(values)]
+        for name, values in changes.items()
+    }
+    found = settling.settling(run)
+    assert found["settling_correlation"] == 1
+    assert found["settled_epoch"] == [(depth + 1, pytest.approx(0.9 * (depth + 1))) for depth in depths]
+    run.curves = dict(zip(run.curves, reversed(run.curves.values()), strict=True))
+    assert settling.settling(run)["settling_correlation"] == -1
+
+
+def test_a_run_without_the_changes_of_weights_is_refused() -> None:
+    run = run_of(AlexNet(width=0.05), None)
+    run.curves = {}
+    with pytest.raises(ValueError, match="weight_change"):
+        settling.settling(run)
+
+
+def test_filters_that_never_respond_are_dead() -> None:
+    conv = nn.Conv2d(1, 4, 1)
+    with torch.no_grad():
+        conv.weight.copy_(torch.tensor([1.0, 2.0, 0.001, 0.0]).view(4, 1, 1, 1))
+        conv.bias.copy_(torch.tensor([0.0, 0.0, 0.0, -1.0]))  # type: ignore[union-attr]
+    run = run_of(nn.Sequential(conv, nn.ReLU(), nn.Flatten()), KnownData(dotted(3), torch.zeros(4)))
+    found = filters.dead_filters(run)
+    assert found["dead_filters"] == 50  # of 1, 2, 0.001 and never
+    assert found["dominance"] == pytest.approx(2 / 0.001)  # torch's median of four is the second
+    with pytest.raises(ValueError, match="no convolutions"):
+        filters.dead_filters(run_of(nn.Flatten(), KnownData(dotted(3), torch.zeros(4))))
+
+
+def test_probe_of_features_that_tell_the_classes_apart_is_never_wrong() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(300) % 3
+    telling = torch.eye(3)[labels] + 0.1 * torch.randn(300, 3, generator=generator)
+    noise = torch.randn(300, 3, generator=generator)
+    sets = [labels[:200], labels[200:250], labels[250:]]
+    for rows, least, most in ((telling, 0, 0), (noise, 40, 90)):
+        parts = [rows[:200], rows[200:250], rows[250:]]
+        assert least <= linear_probe.probe_error(parts, sets, (1e-3, 1e-1)) <= most
+
+
+def test_probe_finds_which_layer_knows_the_class() -> None:
+    first, second = nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 1)
+    with torch.no_grad():
+        first.weight.copy_(torch.tensor([1.0, 2.0]).view(2, 1, 1, 1))
+        second.weight.zero_()  # which forgets it
+    images = torch.cat([dotted(0, 100), dotted(27, 100)])
+    labels = torch.arange(200) // 100
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(0))
+    data = KnownData(images[order], labels[order])
+    net = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Flatten())
+    found = linear_probe.probe_layers(run_of(net, data))
+    assert dict(found["probe_error"])[1.0] == 0  # type: ignore[arg-type]
+    assert dict(found["probe_error"])[2.0] == pytest.approx(50)  # type: ignore[arg-type]
+    assert (found["probe_correlation"], found["probe_gain"]) == (-1, pytest.approx(-50))
+
+
+class MiddlePatch(nn.Module):
+    """Class 1 where the four pixels in the middle have ink."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        ink = 10 * images[:, 0, 13:15, 13:15].flatten(1).amin(1)
+        return torch.stack([-ink, ink], 1)
+
+
+def test_only_a_square_on_the_object_costs_probability() -> None:
+    images = torch.zeros(3, 1, 28, 28, dtype=torch.uint8)
+    images[:, :, 11:17, 11:17] = 255
+    run = run_of(MiddlePatch(), KnownData(images, torch.ones(3, dtype=torch.long)))
+    found = occlusion.occlusion_drop(run, side=7, shade=0.0)
+    assert found["background_drop"] == pytest.approx(0, abs=1e-3)
+    assert found["object_drop"] == pytest.approx(100, abs=1e-3)
+    assert found["excess_drop"] == pytest.approx(100, abs=1e-3)
+    with pytest.raises(ValueError, match="no square"):
+        occlusion.occlusion_drop(run_of(MiddlePatch(), KnownData(images[:0], torch.ones(0, dtype=torch.long))))
