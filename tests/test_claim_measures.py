@@ -1,19 +1,21 @@
 """The measures of classifiers that claims share, on nets and images whose outcome is known."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from conftest import compose
+from nets import fit_one_batch
 from torch import Tensor, nn
 
 from classic_cnn.alexnet import AlexNet
 from classic_cnn.googlenet import GoogLeNet
 from datamodules.images import ImageData
 from datamodules.in_memory import Split
-from tasks.claims import filters, gradients, linear_probe, occlusion, settling, views
+from tasks.claims import cost_plot, filters, gradients, linear_probe, occlusion, settling, views
 from tasks.claims.claim import MeasuredRun
+from tasks.claims.middle_layer import Form, MiddleLayerNet
 
 
 class KnownData(ImageData):
@@ -170,3 +172,27 @@ def test_only_a_square_on_the_object_costs_probability() -> None:
     assert found["excess_drop"] == pytest.approx(100, abs=1e-3)
     with pytest.raises(ValueError, match="no square"):
         occlusion.occlusion_drop(run_of(MiddlePatch(), KnownData(images[:0], torch.ones(0, dtype=torch.long))))
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.parametrize("form", get_args(Form))
+def test_each_form_of_the_middle_layer_is_trained_and_ends_at_a_quarter_of_the_side(form: Form) -> None:
+    net = MiddleLayerNet(width=0.125, form=form)
+    assert net.shape_after(net.features[:-4]) == (8, 7, 7)
+    before = [parameter.detach().clone() for parameter in net.parameters()]
+    fit_one_batch(net)
+    assert all(not torch.equal(*pair) for pair in zip(before, net.parameters(), strict=True))
+
+
+def test_plot_has_a_point_for_each_arm_over_both_costs() -> None:
+    numbers = {"a": (10.0, 100.0, 5.0), "b": (12.0, 10.0, 50.0)}
+    runs = [
+        {"arm": arm, "seed": seed, "measures": {"test_error": error + seed, "parameters": size, "million_macs": macs}}
+        for arm, (error, size, macs) in numbers.items()
+        for seed in range(3)
+    ]
+    figure = cost_plot.draw({"arms": {"a": [], "b": []}, "runs": runs})
+    places = [
+        [tuple(float(values[0]) for values in point[0].get_data()) for point in axes.containers] for axes in figure.axes
+    ]
+    assert places == [[(100, 11), (10, 13)], [(5, 11), (50, 13)]]
