@@ -290,6 +290,32 @@ def test_measure_that_is_not_finite_ends_the_run_with_its_name(monkeypatch: pyte
     assert (outcome.status, outcome.err) == (2, "Error: the measure test_error is not finite: nan\n")
 
 
+WARM = ("experiment=claim/warm", "task.arm=from_vgg_11", "seed=0", "hydra.mode=RUN", *SMALL)
+
+
+def test_arm_starts_from_the_layers_of_a_net_that_is_trained_first() -> None:
+    said = run_well(*WARM, "model.width=0.05", "trainer.log_every_n_steps=1").out
+    assert "taken over   features.conv1_1, features.conv2_1, features.conv3_1, features.conv3_2, classifier.1" in said
+    [record] = Path("outputs").rglob("results.json")
+    assert {"steps", "test_error"} <= json.loads(record.read_text())["measures"].keys()
+    assert (record.parent / "first" / "checkpoints" / "best.ckpt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("mistake", "said"),
+    [
+        ("trainer.enable_checkpointing=false", "task.start_from"),
+        ("task.arms.from_vgg_11=['task.start_from={depth:12}']", "depth"),
+        ("task.arms.from_vgg_11=['task.start_from={deep:11}']", "deep"),
+        ("task.arms.from_vgg_11=['task.start_from=[11]']", "task.start_from"),
+    ],
+)
+def test_mistake_in_what_an_arm_starts_from_is_one_line(mistake: str, said: str) -> None:
+    outcome = run(*WARM, "model.width=0.05", mistake)
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome.err
+    assert said in outcome.err
+
+
 @pytest.mark.parametrize("command", ["task=claim", "experiment=claim/relu hydra.mode=RUN", "experiment=claim/rely"])
 def test_claim_that_is_not_named_is_one_line(command: str) -> None:
     outcome = run(*command.split())

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import compose
-from torch import Tensor
+from conftest import compose, flat, small_run
+from torch import Tensor, nn
 
+from gan.adversarial import GAN
 from tasks.claims import alterations, fixed_generator, gan_measures, score_changes, score_panel, score_panel_report
 from tasks.claims.alterations import Scene
 from tasks.claims.claim import MeasuredRun
@@ -178,3 +179,23 @@ def test_early_mean_stops_at_its_step() -> None:
     assert gan_measures.early_mean(run, "train/discriminator_loss", 2) == {"train_discriminator_loss": 2}
     with pytest.raises(ValueError, match="nothing was logged"):
         gan_measures.early_mean(run, "train/discriminator_loss", 0)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.parametrize("kind", ["unnormalized", "mlp"])
+def test_weak_generator_has_no_batch_normalization_and_is_trained(kind: str) -> None:
+    network = ("model/network=weak_generator", "model.network.width=0.05", f"model.network.kind={kind}")
+    steps = ("model.discriminator_steps=1", "model.warm_up_steps=null")
+    quiet = ("callbacks.evaluation=null", "callbacks.plots=null", "callbacks.collapse_watch=null")
+    model, data, trainer = small_run("model=wgan", *network, *steps, *quiet)
+    assert isinstance(model, GAN)
+    normalized = [
+        any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in net.modules())
+        for net in (model.generator, model.discriminator)
+    ]
+    assert normalized == [False, True]
+    before = flat(model.generator)
+    trainer.fit(model, data)
+    assert flat(model.generator).isfinite().all()
+    assert not torch.equal(flat(model.generator), before)
+    assert model(torch.zeros(2, 100)).abs().max() <= 1
