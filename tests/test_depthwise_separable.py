@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from command_line import PLAIN, finish, start
 from nets import count, leaves, on_meta
 from torch import nn
 
@@ -81,6 +82,12 @@ def test_mobilenet_of_standard_convolutions_is_that_of_table_4() -> None:
         net = MobileNet.published(separable=False)
         assert multiply_adds(net) / 1e6 == pytest.approx(4866, rel=0.001)
     assert sum(parameter.numel() for parameter in net.parameters()) / 1e6 == pytest.approx(29.3, abs=0.05)
+
+
+def test_narrow_net_trains_in_the_layout_that_does_not_end_the_process() -> None:
+    process = start("model=xception", "model.width=0.0625", "model.middle=1", *PLAIN, "trainer.max_epochs=1")
+    outcome = finish(process)
+    assert outcome.status == 0, outcome.err
 
 
 def test_xception_varies_as_in_sections_4_6_and_4_7() -> None:

@@ -16,7 +16,6 @@ from pydantic import Field
 from datamodules.in_memory import InMemoryData
 from tasks.build import build_model, build_part
 from tasks.checkpoint import load
-from tasks.claims.record import machine
 from tasks.claims.verdict import Expectation, bound_of
 from tasks.config import ConfigError, Name
 from tasks.runs_compare import Curve, read_curves
@@ -134,7 +133,7 @@ def claim(
     for name, number in numbers.items():
         print(f"{name.replace('_', ' '):<12} {number:.4g}", flush=True)
     cost = {} if trains else {"seconds": time.perf_counter() - start}
-    return {**results, **cost, "arm": arm, "measures": numbers, "curves": curves, "machine": machine()}
+    return {**results, **cost, "arm": arm, "measures": numbers, "curves": curves}
 
 
 def train_first(cfg: DictConfig, folder: Path, changes: Mapping[str, Any]) -> str:
