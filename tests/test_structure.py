@@ -133,9 +133,6 @@ def subclasses(base: type) -> set[type]:
 def test_every_architecture_and_data_set_has_a_config(group: str, base: type) -> None:
     classes = {cls for cls in project_classes(base) if not cls.__module__.startswith("tasks.claims.")}  # of one claim
     named = {get_class(OmegaConf.load(file)._target_) for file in (CONF / group).glob("*.yaml")}
-    claims = [OmegaConf.load(file) for file in (CONF / "experiment" / "claim").glob("*.yaml")]
-    beside = [OmegaConf.select(claim, f"{group}._target_") for claim in claims]  # a class beside its claim
-    named |= {get_class(target) for target in beside if target is not None}
     assert named <= classes
     without = {cls.__name__ for cls in classes - named if not subclasses(cls) & classes - {cls}}
     assert not without  # but for the shared loops, from which others derive
