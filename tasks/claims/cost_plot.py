@@ -21,8 +21,8 @@ def draw(claim: Mapping[str, Any]) -> Figure:
             at, middle = statistics.fmean(values_of(claim, arm, cost)), statistics.fmean(errors)
             axes.errorbar(at, middle, half_width(errors), color=f"C{number}", marker="o", capsize=4)
             axes.annotate(arm.replace("_", " "), (at, middle), xytext=(6, 6), textcoords="offset points", fontsize=9)
-        axes.set(xlabel=label, xscale="log")
-        axes.margins(x=0.25, y=0.15)
+        axes.margins(x=0.2, y=0.15)
+        axes.set(xlabel=label, xlim=(0, None))
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("test error, %")
     return figure
