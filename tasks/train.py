@@ -81,10 +81,12 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     trainer.callbacks[:0] = own  # type: ignore[attr-defined]
     if cfg.compile:
         compile_nets(model)
+    resumed_at = None
     if cfg.ckpt_path is not None:
         write_config(cfg, folder)  # nothing is left to refuse
+        resumed_at = read_checkpoint(cfg.ckpt_path)["global_step"]
     fit(trainer, model, datamodule, cfg, signals)
-    if cfg.ckpt_path is not None and trainer.global_step == read_checkpoint(cfg.ckpt_path)["global_step"]:
+    if trainer.global_step == resumed_at:
         rank_zero_only(print)(
             "trained      nothing was left to do: raise trainer.max_epochs or trainer.max_steps to go on"
         )
