@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from datamodules.bounded import MAX_PIXELS
 from datamodules.contract import ArgumentError, Count, Index, LocalPath, SampleSpec, Side
-from datamodules.in_memory import InMemoryData, Split, divide, first_of_each_class
+from datamodules.in_memory import InMemoryData, Split, divide, first_images, first_of_each_class
 from datamodules.labelled_set import check_imitates, read_labelled
 from datamodules.user_image import read_user_image
 
@@ -31,6 +31,7 @@ class ImageSettings(TypedDict, total=False):
     normalize: Literal["half", "pixel_mean"]
     num_folds: Annotated[int, Field(ge=2)] | None
     fold: Index
+    train_images: Count | None
     train_images_per_class: Count | None
     extra_train_path: LocalPath | None
     seed: Index
@@ -51,6 +52,7 @@ class ImageData(InMemoryData):
         num_folds: k of a cross-validation: training and validation images are divided into k parts of equal size with
             equal shares of each class, always the same ones, and there are no test images; None = the set's own split.
         fold: the part that is for validation, from 0; the others are for training.
+        train_images: use only the first n training images.
         train_images_per_class: use only the first n training images of each class.
         extra_train_path: a labelled set (CSV, IDX or PNG) whose images are added to these.
         seed: seeds the order of the images, a new one every epoch, and what is drawn in a training step.
@@ -73,6 +75,7 @@ class ImageData(InMemoryData):
         normalize: Literal["half", "pixel_mean"] = "half",
         num_folds: Annotated[int, Field(ge=2)] | None = None,
         fold: Index = 0,
+        train_images: Count | None = None,
         train_images_per_class: Count | None = None,
         extra_train_path: LocalPath | None = None,
         seed: Index = 0,
@@ -90,6 +93,7 @@ class ImageData(InMemoryData):
             )
             raise ArgumentError("fold", fold, reason)
         self.num_folds, self.fold = num_folds, fold
+        self.train_images = train_images
         self.train_images_per_class = train_images_per_class
         self.extra_train_path = extra_train_path
         self.extra_count = 0  # images from there
@@ -125,6 +129,8 @@ class ImageData(InMemoryData):
             images, labels = (torch.cat(parts) for parts in zip(*splits, strict=True))
             self.train_split, self.val_split = divide(Split(images, labels), self.num_folds, self.fold)
             self.test_split = None
+        if self.train_images is not None:
+            self.train_split = first_images(self.train_split, self.train_images)
         if self.train_images_per_class is not None:
             self.train_split = first_of_each_class(self.train_split, self.train_images_per_class)
         if self.extra_train_path is not None:

@@ -9,7 +9,7 @@ from lightning import LightningDataModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from datamodules.contract import CheckedArguments, Count, Index, SampleSpec
+from datamodules.contract import ArgumentError, CheckedArguments, Count, Index, SampleSpec
 
 
 class Split(NamedTuple):
@@ -157,6 +157,17 @@ def seed_generators(seed: int, device: torch.device) -> None:
 def identity(batch: Any) -> Any:
     """A collate function for batches that are complete. Unlike a lambda, other processes can be given it."""
     return batch
+
+
+def first_images(split: Split, count: int) -> Split:
+    """The first `count` images.
+
+    Raises:
+        ValueError: there are fewer.
+    """
+    if len(split.labels) < count:
+        raise ArgumentError("train_images", count, f"should be at most {len(split.labels)}")
+    return Split(split.images[:count], split.labels[:count])
 
 
 def first_of_each_class(split: Split, count: int) -> Split:

@@ -92,6 +92,10 @@ class GAN(CheckedArguments, LightningModule):
         """New latents, (count, latent_dim)."""
         return torch.randn(count, self.latent_dim, device=self.device, dtype=self.fixed_latents.dtype)
 
+    def training_samples(self, count: int, *labels: Tensor) -> Tensor:
+        """New samples for a step on `count` real ones; a paper may want more of them."""
+        return self(self.latents(count), *labels)
+
     def sample(self, count: int, labels: Tensor | None = None) -> Tensor:
         """New samples (count, ...) from new latents, see `generate`.
 
@@ -171,7 +175,7 @@ class GAN(CheckedArguments, LightningModule):
         is_generator_due = self.discriminator_steps_done >= self.discriminator_steps_at(self.global_step)
         is_reused = self.reuse_fakes and is_generator_due
         with torch.set_grad_enabled(is_reused):
-            fake = self(self.latents(len(real)), *labels)
+            fake = self.training_samples(len(real), *labels)
         discriminator_loss = self.step(discriminator_optimizer, self.discriminator_loss, real, fake.detach(), *labels)
         self.after_discriminator_step()
         if not is_generator_due:
@@ -192,7 +196,7 @@ class GAN(CheckedArguments, LightningModule):
     ) -> Tensor:
         """One step of an optimizer on a loss of real and fake samples; new fake ones, with gradient, for None."""
         self.toggle_optimizer(optimizer)
-        fake = self(self.latents(len(real)), *labels) if fake is None else fake
+        fake = self.training_samples(len(real), *labels) if fake is None else fake
         loss = loss_function(real, fake, *labels)
         self.divergence.track(fake, loss, self.global_step + 1)
         optimizer.zero_grad()

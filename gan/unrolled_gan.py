@@ -24,7 +24,8 @@ class UnrolledGAN(GAN):
     (equations 4 to 8); the discriminator itself then takes one step. Where `saturating`, that loss is the whole of the
     first paper's equation 1, real images included: through the steps their logits depend on the generator. The
     discriminator has no dropout, so that all K steps are of one function, and batch normalization only in the paper's
-    own pair, `Stacked`. No deviations from the paper.
+    own pair, `Stacked`. No deviations from the paper. As in the authors' demo, the discriminator's
+    rate is a tenth of the generator's.
 
     >>> import torch
     >>> net = UnrolledGAN()

@@ -19,7 +19,7 @@ from datamodules.contract import ArgumentError, SampleSpec
 from datamodules.formats import image_set_writer
 from datamodules.generated import Generated
 from datamodules.images import ImageData
-from datamodules.in_memory import InMemoryDataset, Split, first_of_each_class
+from datamodules.in_memory import InMemoryDataset, Split, first_images, first_of_each_class
 from datamodules.mnist import MNIST, FashionMNIST, MNIST5k
 from datamodules.official import NAMES
 
@@ -211,8 +211,22 @@ def test_train_images_per_class_takes_the_first_images_of_each_class() -> None:
         first_of_each_class(whole.train_split, 401)
 
 
+def test_train_images_takes_the_first_images() -> None:
+    _, data, _ = small_run("data.train_images=7", "data.train_images_per_class=null")
+    _, whole, _ = small_run("data.train_images_per_class=null")
+    assert data.train_split
+    assert whole.train_split
+    assert torch.equal(data.train_split.images, whole.train_split.images[:7])
+    assert torch.equal(data.train_split.labels, whole.train_split.labels[:7])
+    with pytest.raises(ArgumentError, match=r"train_images .*4000.* 4001"):
+        first_images(whole.train_split, 4001)
+
+
 WRONG: dict[str, list[Any]] = {
-    **{name: [0, -1, 2.5, True, "3", [4]] for name in ("batch_size", "image_size", "train_images_per_class")},
+    **{
+        name: [0, -1, 2.5, True, "3", [4]]
+        for name in ("batch_size", "image_size", "train_images", "train_images_per_class")
+    },
     "normalize": ["zscore", None, 1],
     "augment": [None, "crop", {"crop": 3}, [nn.Identity()]],
     "root": [3, "", ["x"]],

@@ -59,6 +59,7 @@ def assert_one_line(outcome: Outcome, *parts: str) -> None:
         ("trainer.devices=1000", ("trainer.devices=1000",)),
         ("trainer.num_nodes=2", ("trainer.num_nodes=2",)),
         ("data.image_size=8", ("image_size",)),
+        ("data.train_images=4001", ("train_images", "4001")),
         ("data.train_images_per_class=401", ("401",)),
         # what Hydra's grammar cannot read
         ("model=lenet,alexnet", ("--multirun",)),

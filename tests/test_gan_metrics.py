@@ -38,6 +38,7 @@ from gan.scores.distances import (
 )
 from gan.scores.evaluation import GANEvaluation
 from gan.scores.features import kernel_inception_distance
+from gan.scores.floors import unseen_images
 from gan.scores.images import class_scores, distance_scores, feature_scores
 from gan.scores.metrics import (
     FrechetDistance,
@@ -51,7 +52,15 @@ from gan.scores.metrics import (
     TwoSampleMetric,
     WassersteinDistance,
 )
-from gan.scores.scoring_net import FOLDER, PRETRAINED, ScoringNet, export, gan_train_accuracy, scoring_net_for
+from gan.scores.scoring_net import (
+    FOLDER,
+    PRETRAINED,
+    TRAINING_IMAGES,
+    ScoringNet,
+    export,
+    gan_train_accuracy,
+    scoring_net_for,
+)
 from tasks.process import configure_process
 
 
@@ -493,6 +502,24 @@ def test_stored_floors_are_what_would_be_computed(name: str, stage: str, count: 
     assert scores[0].keys() == scores[1].keys()
     for score in scores[0]:
         assert scores[0][score] == pytest.approx(scores[1][score], rel=1e-2, abs=5e-3), score
+
+
+def test_floors_are_of_images_that_the_scoring_net_has_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, _ = digits()
+    train = data.train_split
+    assert train is not None
+    unseen = unseen_images(data, 10_000)
+    assert torch.equal(unseen.images, train.images[45_000:])
+    assert torch.equal(unseen.labels, train.labels[45_000:])
+    assert unseen_images(data, 10_001) is train
+    monkeypatch.setattr(data, "extra_count", 7_000)  # generated images, the last ones
+    assert len(unseen_images(data, 3_000).labels) == 3_000
+    assert unseen_images(data, 3_001) is train
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_a_scoring_net_is_trained_on_the_first_images_as_its_experiment_says(name: str) -> None:
+    assert compose(f"experiment=scoring_net_{name}").data.train_images == TRAINING_IMAGES
 
 
 def test_without_pixels_the_other_scores_and_their_floors_are_the_same() -> None:

@@ -9,6 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 from test_gan import Times, gan_run, softplus
 from torch import Tensor, nn
 
+from datamodules.contract import ArgumentError
 from gan.cgan import CGAN
 from gan.dragan import DRAGAN
 from gan.ebgan import EBGAN, pulling_away_term
@@ -210,7 +211,39 @@ def test_minibatch_features_are_those_of_a_loop() -> None:
     for i in range(5):
         for b in range(4):
             distances = [np.abs(matrices[i, b] - matrices[j, b]).sum() for j in range(5) if j != i]
-            assert out[i, 7 + b] == pytest.approx(np.exp(-np.array(distances)).sum(), rel=1e-4)
+            assert out[i, 7 + b] == pytest.approx(np.exp(-np.array(distances)).sum() - 1, rel=1e-4)
+
+
+def test_minibatch_layer_is_calibrated_on_the_first_batch_alone() -> None:
+    model, data, trainer = gan_run("minibatch_gan", "trainer.max_steps=1")
+    assert isinstance(model.discriminator, nn.Sequential)
+    layer: Any = model.discriminator[1]
+    read: list[Tensor] = []
+    layer.register_forward_hook(lambda net, inputs, output: read.append(output.detach()))
+    calibrated: list[Tensor] = []
+    calibrate = layer.calibrate
+
+    def observed(rows: Tensor) -> None:
+        calibrated.append(rows)
+        calibrate(rows)
+
+    layer.calibrate = observed
+    trainer.fit(model, data)
+    assert len(calibrated) == 1
+    real = read[0][:, -layer.kernels :]  # what the first step reads first
+    assert real.mean(0).abs().max().item() < 1e-4
+
+
+def test_minibatch_calibration_puts_nearest_rows_at_distance_two() -> None:
+    layer, features = MinibatchDiscrimination(7, kernels=4, dim=3), 30 * torch.randn(20, 7)
+    layer.calibrate(features)
+    with torch.no_grad():
+        distances = layer.distances(features).numpy()
+        out = layer(features).numpy()
+    for b in range(4):
+        np.fill_diagonal(distances[b], np.inf)
+        assert distances[b].min(1).mean() == pytest.approx(2, rel=1e-4)
+    assert out[:, 7:].mean(0) == pytest.approx(0, abs=1e-5)
 
 
 def test_minibatch_discriminator_tells_copies_of_one_image() -> None:
@@ -341,6 +374,27 @@ def test_mad_gan_row_is_made_by_generator_n_mod_k() -> None:
     assert net(torch.tensor([[1.0], [2.0]])).flatten().tolist() == [1, 20]
 
 
+def test_mad_gan_makes_an_image_of_each_latent_by_each_generator_in_a_step() -> None:
+    net = Generators(nn.Identity(), [Times(1), Times(10), Times(100)])
+    assert net(torch.tensor([[1.0], [2.0]]), each=True).flatten().tolist() == [1, 10, 100, 2, 20, 200]
+    model = MADGAN(network=DCGAN(0.1), num_generators=3)
+    samples = model.training_samples(4)
+    assert samples.shape == (12, 1, 28, 28)
+    _, classes = model.classes(samples[:4], samples)
+    assert classes.tolist() == [0, 1, 2] * 4
+
+
+@pytest.mark.parametrize("network", [DCGAN(0.1), MLP(0.1), Points(), Stacked()], ids=lambda pair: type(pair).__name__)
+def test_mad_gan_shares_all_layers_but_the_last_ones(network: NetworkPair) -> None:
+    model, plain = MADGAN(network=network, num_generators=3), network.generator(100)
+    weights = [parameter.numel() for parameter in plain.parameters()]
+    layers = [module for module in plain.modules() if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
+    last = sum(parameter.numel() for parameter in layers[-1].parameters())
+    assert sum(parameter.numel() for parameter in model.generator.parameters()) == sum(weights) + 2 * last
+    with pytest.raises(ArgumentError, match=f"private_layers .*{len(layers)}"):
+        MADGAN(network=network, private_layers=len(layers))
+
+
 def test_mad_gan_classes_are_the_generators_and_real_the_last() -> None:
     real_classes, fake_classes = MADGAN(network=DCGAN(0.1), num_generators=3).classes(
         torch.zeros(2, 1), torch.zeros(5, 1)
@@ -384,6 +438,7 @@ def test_mad_gan_accuracy_is_of_real_against_any_generator() -> None:
         (lambda: WGAN(warm_up_steps=0), "warm_up_steps .*0"),
         (lambda: WGANGP(penalty=-1.0), "penalty .*-1"),
         (lambda: MADGAN(num_generators=0), "num_generators .*0"),
+        (lambda: MADGAN(private_layers=0), "private_layers .*0"),
         (lambda: MADGAN(fake_weight=0.0), "fake_weight .*0"),
         (lambda: MinibatchGAN(kernels=0), "kernels .*0"),
         (lambda: UnrolledGAN(unrolled_steps=-1), "unrolled_steps .*-1"),

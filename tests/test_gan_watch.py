@@ -1,5 +1,6 @@
 """Callbacks of the GANs: plots of samples and their GIF, the averaged generator, and the collapse watch."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from torchvision.transforms.v2.functional import to_pil_image
 from datamodules.images import ImageData
 from gan.adversarial import GAN
 from gan.averaged_generator import WarmUpAverage
-from gan.callbacks.collapse_watch import CollapseWatch, collapse_metrics, deviation
+from gan.callbacks.collapse_watch import CollapseWatch, batch_statistics, collapse_metrics, deviation
 from gan.callbacks.sample_plots import SamplePlots, animate, arc, nearest
 from gan.cgan import CGAN
-from gan.networks import MLP
+from gan.networks import DCGAN, MLP
 from gan.vanilla import VanillaGAN
 
 AT_THE_END = {
@@ -276,6 +277,17 @@ def test_watch_logs_the_norm_of_the_generators_gradient() -> None:
     board = EventAccumulator(trainer.default_root_dir).Reload()
     logged = [event.value for event in board.Scalars("watch/generator_gradient_norm")]
     assert logged == pytest.approx(lengths.norms, rel=1e-5)
+
+
+def test_watch_normalizes_as_in_training_and_leaves_no_trace() -> None:
+    net, images = DCGAN(0.1).discriminator(), torch.randn(8, 1, 28, 28)
+    with torch.no_grad():
+        expected = copy.deepcopy(net)(images)
+        state = copy.deepcopy(net.state_dict())
+        with batch_statistics(net):
+            torch.testing.assert_close(net(images), expected)
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    assert all(module.training for module in net.modules())
 
 
 def test_watch_has_no_accuracy_for_a_critic() -> None:

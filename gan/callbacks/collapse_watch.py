@@ -1,12 +1,15 @@
 """Watches for collapse: whether one of the two nets has overpowered the other, or all samples look alike."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from datamodules.contract import CheckedArguments, Count, Index, NonNegative, Share
 from gan.adversarial import GAN
@@ -112,11 +115,29 @@ def collapse_metrics(model: GAN, real: Tensor, labels: Tensor) -> dict[str, floa
     class_labels = () if model.num_classes is None else (labels[:count],)
     if class_labels:
         fake = model.generate(model.fixed_latents[:count], *class_labels, averaged=False)
-    training = model.discriminator.training
-    model.discriminator.eval()
-    accuracy = model.discriminator_accuracy(real[:count], fake[:count], *class_labels)
-    model.discriminator.train(training)
+    with batch_statistics(model.discriminator):
+        accuracy = model.discriminator_accuracy(real[:count], fake[:count], *class_labels)
     return values if accuracy is None else values | {"discriminator_accuracy": accuracy.item()}
+
+
+@contextmanager
+def batch_statistics(net: nn.Module) -> Iterator[None]:
+    """The net in eval mode, but normalized as in training: by each batch's own statistics, of which nothing is kept.
+
+    A discriminator's running statistics mix real and generated images, which it never reads in one batch.
+    """
+    norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
+    training, tracked = net.training, [norm.track_running_stats for norm in norms]
+    net.eval()
+    for norm in norms:
+        norm.train()
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm, track in zip(norms, tracked, strict=True):
+            norm.track_running_stats = track
+        net.train(training)
 
 
 def deviation(images: Tensor) -> Tensor:

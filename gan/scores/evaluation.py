@@ -13,7 +13,7 @@ from datamodules.contract import CheckedArguments, DivergenceError, Index
 from datamodules.in_memory import InMemoryData, Split
 from gan.adversarial import GAN
 from gan.scores.distances import scoring_device
-from gan.scores.floors import fingerprint, load_floors
+from gan.scores.floors import fingerprint, load_floors, unseen_images
 from gan.scores.images import image_scores, subsample
 from gan.scores.progress import Report, scoring_progress, silent
 from gan.scores.scoring_net import PRETRAINED, ScoringNet, ScoringNetName, gan_train_accuracy, scoring_net_for
@@ -105,11 +105,11 @@ class GANEvaluation(Evaluation):
     """Scores generated images against validation images while it trains and against test images in `trainer.test`.
 
     The scores are those of `gan.scores.images.image_scores`, with a Parzen log-likelihood against test images only.
-    `NAME_floor` is what real training images score at the same count, in place of the generated ones: interpret each
-    score relative to its floor. `gan_test_accuracy` of a conditional GAN is the share of generated images that the
-    scoring net assigns to their class; `gan_train_accuracy`, of final evaluations only, is the accuracy on real images
-    of a LeNet-5 that was trained on generated ones, its floor that of one that was trained on as many real ones
-    (K. Shmelkov et al., "How good is my GAN?", 2018). The latents are the same each time.
+    `NAME_floor` is what real training images, `gan.scores.floors.unseen_images`, score at the same count in place of
+    the generated ones: interpret each score relative to its floor. `gan_test_accuracy` of a conditional GAN is the
+    share of generated images that the scoring net assigns to their class; `gan_train_accuracy`, of final evaluations
+    only, is the accuracy on real images of a LeNet-5 that was trained on generated ones, its floor that of one that was
+    trained on as many real ones (K. Shmelkov et al., "How good is my GAN?", 2018). The latents are the same each time.
 
     Args:
         every_n_epochs: epochs between two evaluations while it trains; 0 = none.
@@ -180,7 +180,7 @@ class GANEvaluation(Evaluation):
         labels = None if model.num_classes is None else torch.arange(count) % model.num_classes
         fake = fixed_seed_samples(model, count, labels).to(device)
         real = data.transform(subsample(split.images, count).to(device))
-        train = data.transform(subsample(data.train_split.images, count).to(device))
+        train = data.transform(subsample(unseen_images(data, count).images, count).to(device))
         with_parzen = stage == "test" and data.val_split is not None
         parzen_images = data.val_split.images[:PARZEN_VALIDATION].to(device) if with_parzen else None
         validation = None if parzen_images is None else data.transform(parzen_images)

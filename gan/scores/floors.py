@@ -1,4 +1,7 @@
-"""The floor of a score: what real training images score in place of generated ones, stored for the official sets."""
+"""The floor of a score: what real images score in place of generated ones, stored for the official sets.
+
+They are training images that the scoring net has not seen: it rates those that it was trained on too well.
+"""
 
 import hashlib
 import json
@@ -7,7 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from datamodules.images import ImageData
-from gan.scores.scoring_net import FOLDER
+from datamodules.in_memory import Split
+from gan.scores.scoring_net import FOLDER, TRAINING_IMAGES
 
 FLOORS = FOLDER / "floors.json"
 
@@ -15,6 +19,17 @@ FLOORS = FOLDER / "floors.json"
 def load_floors() -> dict[str, dict[str, float]]:
     """The stored floors, by `fingerprint`."""
     return json.loads(FLOORS.read_text())
+
+
+def unseen_images(data: ImageData, count: int) -> Split:
+    """The training images that the scoring net was not trained on, of a set that has been read.
+
+    All training images where `count` are not left, as of MNIST with `train_images_per_class`: the net may know these.
+    """
+    assert data.train_split is not None
+    images, labels = data.train_split
+    unseen = slice(TRAINING_IMAGES, len(labels) - data.extra_count)
+    return Split(images[unseen], labels[unseen]) if len(labels[unseen]) >= count else data.train_split
 
 
 def fingerprint(*parts: str | Tensor | None) -> str:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from datamodules.images import ImageData
 from gan.scores.features import frechet_distance, relative_frechet_distance
+from gan.scores.floors import unseen_images
 from gan.scores.images import subsample
 from gan.scores.scoring_net import FOLDER, ScoringNet, scoring_net_for
 
@@ -28,15 +29,16 @@ def fid_ladder(
 ) -> dict[str, dict[str, float]]:
     """FID and relative FID of changed training images against test images, by the name of the change.
 
-    `floor` are training images as they are. The changes: blurred by a 3x3 mean, shifted by 1 and by 2 pixels to the
-    right, with Gaussian noise of standard deviation 0.3, without the last class, with classes out of balance (class k
-    is k + 1 times as frequent as class 0), and with every fifth image replaced by the mean of two.
+    `floor` are training images as they are, of those that the scoring net was not trained on. The changes: blurred by a
+    3x3 mean, shifted by 1 and by 2 pixels to the right, with Gaussian noise of standard deviation 0.3, without the last
+    class, with classes out of balance (class k is k + 1 times as frequent as class 0), and with every fifth image
+    replaced by the mean of two.
 
     Args:
         data: a set of gray images that has been set up, against whose test images, or where it has none validation
             images, is compared.
         net: None = the scoring net of the data set.
-        count: images of each set, fewer where there are fewer.
+        count: images of each set, fewer where there are fewer, as without a class.
         seed: of the noise and of what is drawn.
     """
     split = data.test_split or data.val_split
@@ -57,8 +59,7 @@ def fid_ladder(
 
 def changed_images(data: ImageData, count: int, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
     """The name of each change and the changed training images, in [-1, 1]."""
-    assert data.train_split is not None
-    stored, labels = data.train_split
+    stored, labels = unseen_images(data, count)
     images = data.transform(subsample(stored, count))
     yield "floor", images
     yield "blurred 3x3", blur(images)

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, Field, with_config
@@ -35,7 +35,8 @@ class ClaimRun(TypedDict):
     seed: Index
     measures: dict[str, float]
     curves: dict[str, list[Point]]
-    seconds: NonNegative
+    seconds: NonNegative  # by the clock
+    cpu_seconds: NotRequired[NonNegative]  # of the processor, whatever else ran beside
     machine: Machine
 
 
@@ -59,9 +60,16 @@ def usable_runs(records: Iterable[Record]) -> tuple[list[ClaimRun], list[str]]:
         if (fault := fault_of(record, ClaimRun)) is not None:
             faults.append(one_line(f"{record['folder']}: left out, its results.json {fault}"))
         else:
-            kept: Any = {key: record[key] for key in ClaimRun.__annotations__}
+            kept: Any = {key: record[key] for key in ClaimRun.__annotations__ if key in record}
             runs.append(kept)
     return sorted(runs, key=lambda run: (run["arm"], run["seed"])), faults
+
+
+def cost(claim: Mapping[str, Any]) -> tuple[float, str]:
+    """The minutes that the runs of a claim took, and of what clock they are."""
+    if all("cpu_seconds" in run for run in claim["runs"]):
+        return sum(run["cpu_seconds"] for run in claim["runs"]) / 60, "of a processor core"
+    return sum(run["seconds"] for run in claim["runs"]) / 60, "by the clock"
 
 
 def make_record(runs: Sequence[ClaimRun], config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:

@@ -82,11 +82,11 @@ def score_panel(
     """`SCORE/ALTERATION/STRENGTH`: by how many floor deviations a score gets worse; `wasserstein_seconds_ratio`: the
     seconds of the Wasserstein distance over those of the slowest of the other scores that Xu et al. compare.
 
-    The images are the 15,000 that the scoring net has not been trained on, divided at random: a reference, as many
-    that are altered, as many that are copied. `copies` are scored against the reference, `copies_to_copied` against the
-    images that were copied, and `copies_gap` is the difference of the two, positive where the images that were copied
-    score better. SCORE/floor are scores of unaltered images, SCORE/count over the number of images,
-    and seconds/SCORE what a score takes.
+    The images are those of validation and test, on which the scoring net has not been trained, divided at random: a
+    reference, as many that are altered, as many that are copied. `copies` are scored against the reference,
+    `copies_to_copied` against the images that were copied, and `copies_gap` is the difference of the two, positive
+    where the images that were copied score better. SCORE/floor are scores of unaltered images, SCORE/count over the
+    number of images, and seconds/SCORE what a score takes.
 
     Args:
         run: of any net; its data is MNIST or Fashion-MNIST, and the other one of both is foreign.
