@@ -18,7 +18,8 @@ lint: .venv/installed  ## formatting, lint and types
 
 fetch: .venv/installed  ## MNIST and Fashion-MNIST into data/, or into DATA_ROOT
 	@for set in mnist fashion_mnist; do \
-	    test -d "$${DATA_ROOT:-data}/$$set" || $(BIN)/python run.py task=fetch data=$$set || exit 1; \
+	    if test -d "$${DATA_ROOT:-data}/$$set"; then echo "$$set is in $${DATA_ROOT:-data}"; \
+	    else $(BIN)/python run.py task=fetch data=$$set || exit 1; fi; \
 	done
 
 tensorboard: .venv/installed  ## the dashboards of all runs, on this machine only

@@ -84,6 +84,8 @@ class AlexNet(ImageClassifier):
         width: factor of the channels and hidden units of the layout `small`.
         activation: of all hidden layers (section 3.1), for the layout `small`; He's initialization has its gain.
         response_norm: normalizes responses behind the first two convolutions (section 3.3), for the layout `small`.
+        groups: 2 has the convolutions 2, 4 and 5 in two halves that do not read each other, as the paper's two GPUs
+            (section 3.5), for the layout `small`.
         overlapping_pooling: windows of 3x3 pixels, not 2x2, at a stride of 2 (section 3.4), for the layout `small`.
         dropout: probability to drop a hidden unit of the two large layers (section 4.2).
         in_channels: 1 for gray images, 3 for colour.
@@ -113,6 +115,7 @@ class AlexNet(ImageClassifier):
         activation: Activation = "relu",
         response_norm: bool = True,
         overlapping_pooling: bool = True,
+        groups: Literal[1, 2] = 1,
         dropout: Share = 0.5,
         in_channels: Count = 1,
         num_classes: Count = 10,
@@ -120,13 +123,14 @@ class AlexNet(ImageClassifier):
         **recipe: Unpack[Recipe],
     ) -> None:
         super().__init__(in_channels, num_classes, image_size, **recipe)
-        variant = (width, activation, response_norm, overlapping_pooling)
+        variant = (width, activation, response_norm, overlapping_pooling, groups)
         if layout == "small":
             self.features = small_features(in_channels, *variant)
-        elif variant == (1.0, "relu", True, True):
+        elif variant == (1.0, "relu", True, True, 1):
             self.features = (two_gpu_features if layout == "two_gpus" else one_gpu_features)(in_channels)
         else:
-            raise ValueError(f"width, activation, response_norm and overlapping_pooling are fixed in layout={layout}")
+            names = "width, activation, response_norm, overlapping_pooling and groups"
+            raise ValueError(f"{names} are fixed in layout={layout}")
         hidden = max(1, round(1024 * width)) if layout == "small" else 4096
         self.classifier = nn.Sequential(
             nn.Flatten(),
@@ -159,9 +163,9 @@ class AlexNet(ImageClassifier):
 
 
 def small_features(
-    in_channels: int, width: float, activation: str, response_norm: bool, overlapping_pooling: bool
+    in_channels: int, width: float, activation: str, response_norm: bool, overlapping_pooling: bool, groups: int
 ) -> nn.Sequential:
-    """One of the paper's two groups, for 28x28 images."""
+    """One of the paper's two groups, for 28x28 images; or both, of half the channels each."""
     c1, c2, c3, c4, c5 = (max(1, round(channels * width)) for channels in (48, 128, 192, 192, 128))
     active = ACTIVATIONS[activation]
     window = 3 if overlapping_pooling else 2
@@ -170,15 +174,15 @@ def small_features(
         active(),
         ResponseNorm(c1) if response_norm else nn.Identity(),
         nn.MaxPool2d(window, stride=2),  # (N, 48, 13, 13)
-        nn.Conv2d(c1, c2, 5, padding=2),  # (N, 128, 13, 13)
+        nn.Conv2d(c1, c2, 5, padding=2, groups=groups),  # (N, 128, 13, 13)
         active(),
         ResponseNorm(c2) if response_norm else nn.Identity(),
         nn.MaxPool2d(window, stride=2),  # (N, 128, 6, 6)
         nn.Conv2d(c2, c3, 3, padding=1),  # (N, 192, 6, 6)
         active(),
-        nn.Conv2d(c3, c4, 3, padding=1),  # (N, 192, 6, 6)
+        nn.Conv2d(c3, c4, 3, padding=1, groups=groups),  # (N, 192, 6, 6)
         active(),
-        nn.Conv2d(c4, c5, 3, padding=1),  # (N, 128, 6, 6)
+        nn.Conv2d(c4, c5, 3, padding=1, groups=groups),  # (N, 128, 6, 6)
         active(),
     )
 

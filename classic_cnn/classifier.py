@@ -21,6 +21,18 @@ Activation = Literal["relu", "tanh", "sigmoid"]
 LARGEST_IMAGE = 1024  # pixels; no net needs larger images
 
 
+def overruns_memory(layer: nn.Module) -> bool:
+    """Whether a layer ends the process with channels_last: torch 2.14.1 (oneDNN, on AVX2) writes beyond its memory in
+    1x1 convolutions with a stride that read fewer than 8 channels.
+
+    >>> overruns_memory(nn.Conv2d(4, 8, 1, stride=2)), overruns_memory(nn.Conv2d(8, 8, 1, stride=2))
+    (True, False)
+    """
+    if not isinstance(layer, nn.Conv2d) or layer.in_channels // layer.groups >= 8:
+        return False
+    return layer.kernel_size == (1, 1) and layer.stride != (1, 1)
+
+
 class Recipe(TypedDict, total=False):
     """How to train, the same for every classifier; see `ImageClassifier`."""
 
@@ -43,7 +55,8 @@ class ImageClassifier(CheckedArguments, LightningModule):
             `lr_scheduler` makes the schedule from the optimizer. One with an argument `total_steps` receives it and is
             stepped after every batch, any other after every epoch; ReduceLROnPlateau monitors val/loss.
             `label_smoothing` is the share of probability that the target spreads over all classes.
-            `channels_last` stores weights as (N, H, W, C): equal results to rounding, faster on most machines.
+            `channels_last` stores weights as (N, H, W, C): equal results to rounding, faster on most machines; left out
+            where it would crash (`overruns_memory`).
     """
 
     PUBLISHED: ClassVar[Mapping[str, Any]] = {}
@@ -114,7 +127,7 @@ class ImageClassifier(CheckedArguments, LightningModule):
         return self.loss(logits, labels), logits
 
     def setup(self, stage: str) -> None:
-        if self.channels_last:
+        if self.channels_last and not any(map(overruns_memory, self.modules())):
             self.to(memory_format=torch.channels_last)
 
     def is_logging_step(self, batch_idx: int) -> bool:

@@ -41,20 +41,21 @@ class ConvReLU(nn.Sequential):
 class Inception(nn.Module):
     """1x1, 3x3 and 5x5 convolutions and a pooling in parallel, with 1x1 convolutions that keep them cheap (Figure 2b).
 
-    `channels` is a row of Table 1, in the order of the columns of `INCEPTIONS`.
+    `channels` is a row of Table 1, in the order of the columns of `INCEPTIONS`. Without `reductions` the 3x3 and 5x5
+    convolutions read the module's input.
     """
 
-    def __init__(self, in_channels: int, channels: Sequence[int], batch_norm: bool) -> None:
+    def __init__(self, in_channels: int, channels: Sequence[int], batch_norm: bool, reductions: bool = True) -> None:
         super().__init__()
         conv1x1, reduce3x3, conv3x3, reduce5x5, conv5x5, pool_projection = channels
         self.branch1 = ConvReLU(in_channels, conv1x1, 1, batch_norm)
         self.branch2 = nn.Sequential(
-            ConvReLU(in_channels, reduce3x3, 1, batch_norm),
-            ConvReLU(reduce3x3, conv3x3, 3, batch_norm),
+            ConvReLU(in_channels, reduce3x3, 1, batch_norm) if reductions else nn.Identity(),
+            ConvReLU(reduce3x3 if reductions else in_channels, conv3x3, 3, batch_norm),
         )
         self.branch3 = nn.Sequential(
-            ConvReLU(in_channels, reduce5x5, 1, batch_norm),
-            ConvReLU(reduce5x5, conv5x5, 5, batch_norm),
+            ConvReLU(in_channels, reduce5x5, 1, batch_norm) if reductions else nn.Identity(),
+            ConvReLU(reduce5x5 if reductions else in_channels, conv5x5, 5, batch_norm),
         )
         self.branch4 = nn.Sequential(
             nn.MaxPool2d(3, stride=1, padding=1),
@@ -82,6 +83,7 @@ class GoogLeNet(ImageClassifier):
         width: factor of the channels of all layers.
         auxiliary: the two classifiers behind the modules 4a and 4d (section 5): each adds 0.3 times its loss to
             train/loss and is left out of `forward`.
+        reductions: the 1x1 convolutions before the 3x3 and 5x5 ones (section 4).
         layout: `small`, with a stem for images of about 28 pixels, or `large`, the paper's for about 224.
         batch_norm: batch normalization before each ReLU of the convolutions.
         dropout: probability to drop one of the averages that the last layer reads (Table 1).
@@ -111,6 +113,7 @@ class GoogLeNet(ImageClassifier):
         self,
         width: Positive = 0.375,
         auxiliary: bool = True,
+        reductions: bool = True,
         layout: Literal["small", "large"] = "small",
         batch_norm: bool = True,
         dropout: Share = 0.4,
@@ -127,7 +130,7 @@ class GoogLeNet(ImageClassifier):
         channels = scaled(192)
         modules: dict[str, Inception] = {}
         for name, table_row in INCEPTIONS.items():
-            modules[name] = Inception(channels, tuple(map(scaled, table_row)), batch_norm)
+            modules[name] = Inception(channels, tuple(map(scaled, table_row)), batch_norm, reductions)
             channels = modules[name].out_channels
         stem = small_stem if layout == "small" else large_stem
         self.features = nn.Sequential(  # in three parts, where the auxiliary classifiers branch off

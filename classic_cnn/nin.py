@@ -1,12 +1,13 @@
 """NiN: M. Lin, Q. Chen, S. Yan, "Network In Network", 2013."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Unpack
 
 from torch import Tensor, nn
 
 from classic_cnn.classifier import ImageClassifier, Recipe
-from datamodules.contract import Count, Share
+from datamodules.contract import Count, Positive, Share
 
 
 class Configuration(NamedTuple):
@@ -47,6 +48,10 @@ class NiN(ImageClassifier):
 
     Args:
         configuration: the data set that the authors chose the channels for.
+        width: factor of the channels of all layers but the last.
+        one_by_one: False leaves out all 1x1 convolutions but the last, which makes each mlpconv layer a convolution.
+        head: global average pooling; or what Table 5 compares it with, a fully connected layer that reads the same
+            feature maps, without dropout before it or with half of them dropped.
         batch_norm: batch normalization before each ReLU.
         output_relu: a ReLU after the last convolution.
         dropout: probability to drop an activation between two mlpconv layers (section 4).
@@ -78,6 +83,9 @@ class NiN(ImageClassifier):
     def __init__(
         self,
         configuration: Literal["mnist", "cifar10"] = "mnist",
+        width: Positive = 1.0,
+        one_by_one: bool = True,
+        head: Literal["average", "linear", "dropout_linear"] = "average",
         batch_norm: bool = True,
         output_relu: bool = False,
         dropout: Share = 0.2,
@@ -88,7 +96,11 @@ class NiN(ImageClassifier):
         **recipe: Unpack[Recipe],
     ) -> None:
         super().__init__(in_channels, num_classes, image_size, **recipe)
-        (first, second, third), kernel_sizes = CONFIGURATIONS[configuration]
+        out_channels, kernel_sizes = CONFIGURATIONS[configuration]
+        first, second, third = (
+            [max(1, round(channels * width)) for channels in block[: None if one_by_one else 1]]
+            for block in out_channels
+        )
         layers = mlpconv(in_channels, first, kernel_sizes[0], batch_norm)  # (N, 48, 28, 28)
         layers += [nn.MaxPool2d(3, stride=2, ceil_mode=True), nn.Dropout(dropout)]  # (N, 48, 14, 14)
         layers += mlpconv(first[-1], second, kernel_sizes[1], batch_norm)  # (N, 48, 14, 14)
@@ -98,8 +110,12 @@ class NiN(ImageClassifier):
         if output_relu:
             layers.append(nn.ReLU())
         self.features = nn.Sequential(*layers)
-        self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # global average pooling (section 3.2)
-        self.shape_after(self.features)  # refuses images that are too small
+        maps = self.shape_after(self.features)  # refuses images that are too small
+        if head == "average":  # section 3.2
+            self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        else:
+            dropped = nn.Dropout(0.5 if head == "dropout_linear" else 0.0)
+            self.classifier = nn.Sequential(nn.Flatten(), dropped, nn.Linear(math.prod(maps), num_classes))
         for module in self.features:
             if isinstance(module, nn.Conv2d):
                 if initialization == "he":

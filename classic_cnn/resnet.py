@@ -152,13 +152,15 @@ class ResNet(ImageClassifier):
             is a wide residual network.
         layout: `small`, with a stem for images of about 28 pixels, or `large`, Table 1's for about 224.
         shortcuts: False makes it the plain net that the paper compares with (section 4.1).
+        bottleneck: with 20, 56 or 110 layers, blocks of three convolutions (Figure 5, right), fewer of them; the nets
+            for ImageNet have their own.
         in_channels: 1 for gray images, 3 for colour.
         num_classes: logits per image.
         image_size: side of the images in pixels.
         recipe: see `ImageClassifier`.
 
     Raises:
-        ValueError: the images are too small.
+        ValueError: the images are too small, or `bottleneck` is combined with another depth.
 
     >>> import torch
     >>> net = ResNet()
@@ -180,6 +182,7 @@ class ResNet(ImageClassifier):
         width: Positive = 1.0,
         layout: Literal["small", "large"] = "small",
         shortcuts: bool = True,
+        bottleneck: bool = False,
         in_channels: Count = 1,
         num_classes: Count = 10,
         image_size: Count = 28,
@@ -188,6 +191,10 @@ class ResNet(ImageClassifier):
         super().__init__(in_channels, num_classes, image_size, **recipe)
         for_imagenet = depth in IMAGENET
         block, blocks_per_stage = IMAGENET[depth] if for_imagenet else CIFAR[depth]
+        if bottleneck:  # 9n + 2 layers in place of 6n + 2
+            if for_imagenet or (depth - 2) % 9:
+                raise ValueError(f"bottleneck is a variant of the depths 20, 56 and 110 only, got depth {depth}")
+            block, blocks_per_stage = Bottleneck, ((depth - 2) // 9,) * 3
         channels = max(1, round((64 if for_imagenet else 16) * width))
         stage_inputs = channels
         stem = small_stem if layout == "small" else large_stem

@@ -56,6 +56,7 @@ class VGG(ImageClassifier):
         depth: layers with weights: configurations A, B, D and E of Table 1.
         width: factor of the channels of all convolutions and of the hidden units.
         one_by_one: with 16 layers, the last convolution of the stages 3, 4 and 5 is 1x1 (configuration C).
+        five_by_five: with 13 layers, each pair of 3x3 convolutions is one 5x5 (section 4.1).
         batch_norm: batch normalization before each ReLU of the convolutions.
         pooled_stages: the first stages that end with a pooling, 5 in the paper.
         hidden_units: of the two large layers where the width is 1; 4096 in the paper.
@@ -67,7 +68,7 @@ class VGG(ImageClassifier):
         recipe: see `ImageClassifier`.
 
     Raises:
-        ValueError: the images are too small, or `one_by_one` is combined with another depth than 16.
+        ValueError: the images are too small, or `one_by_one` or `five_by_five` is combined with another depth.
 
     >>> import torch
     >>> net = VGG()
@@ -91,6 +92,7 @@ class VGG(ImageClassifier):
         depth: Literal[11, 13, 16, 19] = 16,
         width: Positive = 0.5,
         one_by_one: bool = False,
+        five_by_five: bool = False,
         batch_norm: bool = True,
         pooled_stages: Annotated[int, Field(ge=0, le=5)] = 3,
         hidden_units: Count = 1024,
@@ -104,10 +106,12 @@ class VGG(ImageClassifier):
         super().__init__(in_channels, num_classes, image_size, **recipe)
         if one_by_one and depth != 16:
             raise ValueError(f"one_by_one is a variant of depth 16 only, got depth {depth}")
+        if five_by_five and depth != 13:
+            raise ValueError(f"five_by_five is a variant of depth 13 only, got depth {depth}")
         layers: dict[str, nn.Module] = {}
         channels = in_channels
         for number, (full_channels, convolutions) in enumerate(zip(CHANNELS, CONVOLUTIONS[depth], strict=True), 1):
-            kernel_sizes = [3] * convolutions
+            kernel_sizes = [5] if five_by_five else [3] * convolutions
             if one_by_one and number >= 3:
                 kernel_sizes[-1] = 1
             out_channels = max(1, round(full_channels * width))

@@ -26,13 +26,14 @@ class Residual(nn.Module):
     def __init__(self, residual: nn.Sequential, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
         self.residual = residual
-        self.shortcut = nn.Sequential()
+        self.shortcut: nn.Sequential | None = nn.Sequential()
         if stride != 1 or in_channels != out_channels:
             self.shortcut.append(nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False))
             self.shortcut.append(nn.BatchNorm2d(out_channels))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.residual(images) + self.shortcut(images)
+        residual = self.residual(images)
+        return residual if self.shortcut is None else residual + self.shortcut(images)
 
 
 def flow_module(in_channels: int, hidden: int, out_channels: int, stride: int, relu_first: bool = True) -> Residual:
@@ -77,6 +78,8 @@ class Xception(ImageClassifier):
     Args:
         width: factor of the channels of every layer.
         middle: number of modules in the middle flow, 8 in the paper.
+        shortcuts: False leaves the residual connections out (section 4.6).
+        relu_between: a ReLU between the two parts of each separable convolution (section 4.7).
         layout: `small`, with strides for images of about 28 pixels, or `large`, the paper's for about 299.
         dropout: probability to drop a feature before the classifier (section 4.3).
         initialization: of the weights, He's or Glorot's.
@@ -107,6 +110,8 @@ class Xception(ImageClassifier):
         self,
         width: Positive = 0.25,
         middle: Index = 8,
+        shortcuts: bool = True,
+        relu_between: bool = False,
         layout: Literal["small", "large"] = "small",
         dropout: Share = 0.5,
         initialization: Literal["he", "glorot"] = "he",
@@ -143,6 +148,11 @@ class Xception(ImageClassifier):
             flow_module(c728, c728, c1024, 2),  # (N, 256, 4, 4), published (N, 1024, 10, 10)
             end,  # (N, 512, 4, 4), published (N, 2048, 10, 10)
         )
+        for module in list(self.features.modules()):
+            if isinstance(module, Residual) and not shortcuts:
+                module.shortcut = None
+            if isinstance(module, SeparableConv) and relu_between:
+                module.insert(1, nn.ReLU())
         self.shape_after(self.features)  # refuses images that are too small
         self.classifier = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),

@@ -25,6 +25,9 @@ class ZFNet(ImageClassifier):
 
     Args:
         layout: `small` for images of about 28 pixels, or `large`, the paper's for about 224.
+        width: factor of the channels and hidden units of the layout `small`.
+        coarse_stem: AlexNet's proportions, which the paper refines (section 4.1), for the layout `small`: filters of
+            7x7 at a stride of 2 in the first convolution, and a stride of 1 in the second.
         dropout: probability to drop a hidden unit of the two large layers (section 3).
         filter_rms: after each step, a convolution's filter whose root mean square is larger is scaled down to it
             (section 3); None leaves the filters alone.
@@ -34,7 +37,7 @@ class ZFNet(ImageClassifier):
         recipe: see `ImageClassifier`.
 
     Raises:
-        ValueError: the images are too small.
+        ValueError: the images are too small, or `width` or `coarse_stem` is set for the layout `large`.
 
     >>> net = ZFNet()
     >>> net(torch.zeros(2, 1, 28, 28)).shape, sum(p.numel() for p in net.parameters())
@@ -51,6 +54,8 @@ class ZFNet(ImageClassifier):
     def __init__(
         self,
         layout: Literal["small", "large"] = "small",
+        width: Positive = 1.0,
+        coarse_stem: bool = False,
         dropout: Share = 0.5,
         filter_rms: Positive | None = 0.1,
         in_channels: Count = 1,
@@ -60,8 +65,13 @@ class ZFNet(ImageClassifier):
     ) -> None:
         super().__init__(in_channels, num_classes, image_size, **recipe)
         self.filter_rms = filter_rms
-        self.features = small_features(in_channels) if layout == "small" else large_features(in_channels)
-        hidden = 1024 if layout == "small" else 4096
+        if layout == "small":
+            self.features = small_features(in_channels, width, coarse_stem)
+        elif (width, coarse_stem) == (1.0, False):
+            self.features = large_features(in_channels)
+        else:
+            raise ValueError(f"width and coarse_stem are fixed in layout={layout}")
+        hidden = max(1, round(1024 * width)) if layout == "small" else 4096
         self.classifier = nn.Sequential(
             nn.Flatten(),
             nn.Linear(math.prod(self.shape_after(self.features)), hidden),
@@ -96,21 +106,23 @@ class ZFNet(ImageClassifier):
         return self.classifier(self.features(images))
 
 
-def small_features(in_channels: int) -> nn.Sequential:
+def small_features(in_channels: int, width: float, coarse_stem: bool) -> nn.Sequential:
     """The paper's layers with half the channels, for 28x28 images."""
+    c48, c128, c192 = (max(1, round(channels * width)) for channels in (48, 128, 192))
+    kernel_size, stride, next_stride = (7, 2, 1) if coarse_stem else (5, 1, 2)
     return nn.Sequential(
-        nn.Conv2d(in_channels, 48, 5, padding=2),  # (N, 48, 28, 28)
+        nn.Conv2d(in_channels, c48, kernel_size, stride, padding=kernel_size // 2),  # (N, 48, 28, 28), coarse 14x14
         nn.ReLU(),
-        nn.MaxPool2d(3, stride=2, ceil_mode=True),  # (N, 48, 14, 14)
-        ResponseNorm(48),
-        nn.Conv2d(48, 128, 5, stride=2, padding=2),  # (N, 128, 7, 7)
+        nn.MaxPool2d(3, stride=2, ceil_mode=True),  # (N, 48, 14, 14), coarse 7x7
+        ResponseNorm(c48),
+        nn.Conv2d(c48, c128, 5, next_stride, padding=2),  # (N, 128, 7, 7)
         nn.ReLU(),
-        ResponseNorm(128),
-        nn.Conv2d(128, 192, 3, padding=1),  # (N, 192, 7, 7)
+        ResponseNorm(c128),
+        nn.Conv2d(c128, c192, 3, padding=1),  # (N, 192, 7, 7)
         nn.ReLU(),
-        nn.Conv2d(192, 192, 3, padding=1),  # (N, 192, 7, 7)
+        nn.Conv2d(c192, c192, 3, padding=1),  # (N, 192, 7, 7)
         nn.ReLU(),
-        nn.Conv2d(192, 128, 3, padding=1),  # (N, 128, 7, 7)
+        nn.Conv2d(c192, c128, 3, padding=1),  # (N, 128, 7, 7)
         nn.ReLU(),
         nn.MaxPool2d(3, stride=2),  # (N, 128, 3, 3)
     )

@@ -36,6 +36,17 @@ class InMemoryDataset(Dataset[tuple[Tensor, Tensor]]):
         return self.images[index], self.labels[index]
 
 
+def place(split: Split, device: torch.device, room: int) -> Split:
+    """The split on a device, if it takes at most `room` bytes there; else as it is.
+
+    >>> place(Split(torch.zeros(2, 1), torch.zeros(2)), torch.device("meta"), room=16).images.device
+    device(type='meta')
+    """
+    if sum(samples.nbytes for samples in split) > room:
+        return split
+    return Split(*(samples.to(device) for samples in split))
+
+
 class TrainLoader(DataLoader[tuple[Tensor, Tensor]]):
     """A DataLoader that starts where the trainer is in its epoch: a run resumed in the middle sees the rest of it.
 
@@ -96,7 +107,7 @@ class InMemoryData(CheckedArguments, LightningDataModule):
 
     def train_dataloader(self) -> TrainLoader:
         assert self.train_split is not None, "setup() comes first"
-        dataset = InMemoryDataset(self.train_split)
+        dataset = InMemoryDataset(self.near(self.train_split))
         replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         # one process or many: the order comes from (seed, epoch) alone, which makes a run resumable
         sampler: DistributedSampler[Any] = DistributedSampler(dataset, replicas, rank, shuffle=True, seed=self.seed)
@@ -117,7 +128,14 @@ class InMemoryData(CheckedArguments, LightningDataModule):
     def _evaluation_loader(self, split: Split | None) -> DataLoader[Any]:
         assert split is not None, "setup() comes first, and the set must have such a split"
         batch_size = max(self.batch_size, 1000)  # without gradients there is room for more samples
-        return DataLoader(InMemoryDataset(split), batch_size=batch_size, collate_fn=identity)
+        return DataLoader(InMemoryDataset(self.near(split)), batch_size=batch_size, collate_fn=identity)
+
+    def near(self, split: Split) -> Split:
+        """The split on the GPU that trains, if an eighth of its free memory is enough, so that no batch is copied."""
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if device.type != "cuda":
+            return split
+        return place(split, device, room=torch.cuda.mem_get_info(device)[0] // 8)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         if self.trainer and self.trainer.training:  # dropout and augmentation depend on (seed, batch) alone: resumable

@@ -26,8 +26,9 @@ class StackedMNIST(MNIST):
         assert self.train_split is not None
         second, third = torch.randint(len(self.train_split.labels), (2, len(labels)))
         stored, classes = self.train_split
-        triples = torch.cat([images, stored[second], stored[third]], 1)  # uint8 (N, 3, 28, 28)
-        return triples, 100 * labels + 10 * classes[second] + classes[third]
+        others = torch.cat([stored[second], stored[third]], 1).to(images.device)
+        triples = torch.cat([images, others], 1)  # uint8 (N, 3, 28, 28)
+        return triples, 100 * labels + (10 * classes[second] + classes[third]).to(labels.device)
 
     def describe(self) -> str:
         return f"{super().describe()}; each stacked with two others drawn at random, 1,000 modes"

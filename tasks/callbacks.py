@@ -110,19 +110,25 @@ def settings_of_process() -> ProcessSettings:
 
 
 class TrainingClock(Callback):
-    """Measures seconds and images of training, without validation, and keeps the metrics of a checkpoint."""
+    """Measures seconds and images of training, without validation, and keeps the metrics of a checkpoint.
+
+    Seconds are by the clock, and of the processor: what this process's threads have worked, whatever else runs beside.
+    """
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.cpu_seconds = 0.0
         self.images = 0
         self.metrics: dict[str, float] = {}  # a run that is resumed after its last epoch has no others
         self.epochs = 0
         self.started_at = 0.0
+        self.cpu_started_at = 0.0
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         metrics = numbers(trainer.callback_metrics)  # when all has ended that adds to them
-        counts = {"seconds": self.seconds, "images": self.images, "epochs": self.epochs}
-        checkpoint["training_clock"] = {**counts, "metrics": metrics}
+        counts = {"images": self.images, "epochs": self.epochs}
+        seconds = {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
+        checkpoint["training_clock"] = {**seconds, **counts, "metrics": metrics}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self.restore(checkpoint)
@@ -131,20 +137,21 @@ class TrainingClock(Callback):
         """Goes on from the counts of a checkpoint, if it has them."""
         if state := checkpoint.get("training_clock"):
             self.seconds, self.images, self.epochs = (state[key] for key in ("seconds", "images", "epochs"))
+            self.cpu_seconds = state.get("cpu_seconds", 0.0)  # not in checkpoints of before
             metrics = state["metrics"].items()
             self.metrics = {name: float(value) for name, value in metrics if "/" in name and isinstance(value, float)}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.started_at = time.perf_counter()  # a run that is resumed within an epoch does not start one
+        self.go_on()  # a run that is resumed within an epoch does not start one
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.started_at = time.perf_counter()
+        self.go_on()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.pause(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.started_at = time.perf_counter()
+        self.go_on()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -155,11 +162,15 @@ class TrainingClock(Callback):
         self.pause(trainer)
         self.epochs = trainer.current_epoch + 1
 
+    def go_on(self) -> None:
+        self.started_at, self.cpu_started_at = time.perf_counter(), time.process_time()
+
     def pause(self, trainer: Trainer) -> None:
         if not trainer.sanity_checking and self.started_at:
             if trainer.strategy.root_device.type == "cuda":
                 torch.cuda.synchronize()
             self.seconds += time.perf_counter() - self.started_at
+            self.cpu_seconds += time.process_time() - self.cpu_started_at
             self.started_at = 0.0
 
     def cost(self) -> dict[str, Any]:
@@ -167,6 +178,7 @@ class TrainingClock(Callback):
         return {
             "epochs": self.epochs,
             "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
             "images_per_second": self.images / self.seconds if self.seconds else 0.0,
         }
 

@@ -174,7 +174,7 @@ def restore_paths(config: DictConfig, composed: DictConfig, saved: Mapping[str, 
                     config[part][name] = composed[part][name]
 
 
-def plain_config(cfg: DictConfig, datamodule: LightningDataModule) -> dict[str, Any]:
+def plain_config(cfg: DictConfig, datamodule: LightningDataModule | None = None) -> dict[str, Any]:
     """The part of a run's checked config that goes into its checkpoints: plain values, no paths.
 
     What was found in a set of a person's own, such as its classes, is added: the net is used where the set is not.

@@ -124,6 +124,16 @@ def compose(overrides: list[str]) -> DictConfig:
         return hydra.compose("config", overrides, return_hydra_config=True)
 
 
+def as_override(text: str) -> str:
+    """A recorded KEY=VALUE in Hydra's grammar: the choice of an option as it is, a value as one that may be new.
+
+    >>> as_override("model/optimizer=sgd"), as_override("model.optimizer.momentum=0.8"), as_override("~callbacks.plots")
+    ('model/optimizer=sgd', '++model.optimizer.momentum=0.8', '~callbacks.plots')
+    """
+    key, equals, _ = text.partition("=")
+    return f"++{text}" if equals and key[:1] not in "~+" and not Path(CONF, key).is_dir() else text
+
+
 def as_typed(value: Any) -> str:
     """A value as the command line writes it.
 

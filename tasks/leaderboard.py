@@ -17,7 +17,7 @@ COLUMNS = (
     *("model", "data", "name", "tags", "changes", "parameters", "macs", "accuracy", "accuracy_sd", "measured_on"),
     *("seeds", "epochs"),
     *(key for name in METRICS[1:] for key in ((name, f"{name}_sd") if name in WITH_DEVIATION else (name,))),
-    *("seconds", "images_per_second", "device", "precision", "status", "reason", "folder", "checkpoint"),
+    *("seconds", "cpu_seconds", "images_per_second", "device", "precision", "status", "reason", "folder", "checkpoint"),
 )
 
 

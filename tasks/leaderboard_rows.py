@@ -65,7 +65,7 @@ def summarize(names: tuple[str, ...], group: list[Record]) -> dict[str, Any]:
     row |= {"status": "finished", "reason": "", "folder": best["folder"], "checkpoint": checkpoint_of(best)}
     row |= {key: first.get(key) for key in ("parameters", "macs", "epochs", "precision")}
     row |= {"seeds": len(group), "measured_on": measured_on(first)}
-    row |= {key: mean(values(group, key)) for key in ("seconds", "images_per_second")}
+    row |= {key: mean(values(group, key)) for key in ("seconds", "cpu_seconds", "images_per_second")}
     for name in METRICS:
         numbers = values(group, *(f"{stage}/{name}" for stage in STAGES))
         row |= {name: mean(numbers), f"{name}_sd": deviation(numbers)}

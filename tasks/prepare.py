@@ -1,12 +1,11 @@
 """From what Hydra composes to the checked config of a run: with what a claim's arm and a checkpoint bring."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from tasks.config import CONF, ConfigError, check_config, compose
+from tasks.config import ConfigError, as_override, check_config, compose
 from tasks.run_records import WITHOUT_NET
 
 CHOICES = ("model", "data", "experiment", "trainer/logger", "callbacks")
@@ -58,8 +57,7 @@ def compose_arm(cfg: DictConfig, hydra: DictConfig) -> tuple[DictConfig, DictCon
         raise ConfigError("task.arm", f"choose one of {', '.join(map(str, arms))}", arm)
     changes = list(arms[arm])
     check_arms({arm: changes}, hydra.overrides.task)
-    values = [text if Path(CONF, text.split("=")[0]).is_dir() else f"++{text}" for text in changes]
-    composed = compose([*hydra.overrides.task, *values])
+    composed = compose([*hydra.overrides.task, *map(as_override, changes)])
     with open_dict(composed):
         own = composed.pop("hydra")
     return composed, own, changes

@@ -17,7 +17,7 @@ TEXTS = (
     *("started", "best_checkpoint", "last_checkpoint"),
 )
 LISTS = ("overrides", "tags")  # of texts
-COUNTS = ("parameters", "macs", "epochs", "seconds", "images_per_second")  # 0 or more
+COUNTS = ("parameters", "macs", "epochs", "seconds", "cpu_seconds", "images_per_second")  # 0 or more
 NUMBERS = ("objective", "seed")
 STAGES = ("test", "val", "samples")  # where a metric was measured, the first that a run has counts
 SHARES = (
@@ -25,7 +25,13 @@ SHARES = (
     *("nearest_neighbour_accuracy_real", "nearest_neighbour_accuracy_fake"),
 )
 TRAINING = ("train", "claim")  # tasks whose runs can be resumed
-WITHOUT_NET = ("leaderboard", "runs", "fetch", "claims")  # tasks that build nothing, and so wait for no framework
+WITHOUT_NET = (
+    "leaderboard",
+    "runs",
+    "fetch",
+    "claims",
+    "records",
+)  # tasks that build nothing, and so wait for no framework
 WITHOUT_MODEL = (*WITHOUT_NET, "ensemble")  # tasks that `model=` and `data=` say nothing of
 METRICS = (*SHARES, "fid", "fid_floor", "fid_relative", "modes", "modes_kl")  # that a table of results needs
 

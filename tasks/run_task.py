@@ -133,6 +133,8 @@ def record_task(
         "folder": str(folder),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+    if task_name(cfg) in TRAINING:
+        record |= {"machine": get_method("tasks.machine.machine")()}
     if not resumed:
         folders.write_config(cfg, folder)
     keep = resumed  # the record of a resumed run, until there is a better one

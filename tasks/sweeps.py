@@ -78,6 +78,8 @@ class SweepCallback(Callback):
             raise SystemExit(report(error)) from error
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        if sys.exc_info()[0] is not None:
+            return  # Hydra 1.4 calls this on the way of an error that ends the sweep, which is reported then
         folder = Path(config.hydra.sweep.dir)
         if not jobs_of(folder):
             print("Error: this sweep has no jobs, one of its options stands for no value", file=sys.stderr)

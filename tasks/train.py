@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from classic_cnn.classifier import ImageClassifier, copy_layers, layer_name
@@ -83,6 +84,10 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     if cfg.ckpt_path is not None:
         write_config(cfg, folder)  # nothing is left to refuse
     fit(trainer, model, datamodule, cfg, signals)
+    if cfg.ckpt_path is not None and trainer.global_step == read_checkpoint(cfg.ckpt_path)["global_step"]:
+        rank_zero_only(print)(
+            "trained      nothing was left to do: raise trainer.max_epochs or trainer.max_steps to go on"
+        )
     paths = checkpoint_paths(trainer, last)
     if clock.images == 0 and paths:  # of a fit in processes that ddp_spawn or ddp_fork started
         checkpoint = torch.load(paths["last_checkpoint"], map_location="cpu", weights_only=True)

@@ -58,10 +58,18 @@ def test_what_the_paper_brought_can_be_left_out() -> None:
     assert windows == [2, 2]
     convs = [m.out_channels for m in AlexNet(width=0.5).features if isinstance(m, nn.Conv2d)]
     assert convs == [24, 64, 96, 96, 64]
+    assert [m.groups for m in AlexNet(groups=2).features if isinstance(m, nn.Conv2d)] == [1, 2, 1, 2, 2]
 
 
 @pytest.mark.parametrize(
-    "changes", [{"width": 0.5}, {"activation": "tanh"}, {"response_norm": False}, {"overlapping_pooling": False}]
+    "changes",
+    [
+        {"width": 0.5},
+        {"activation": "tanh"},
+        {"response_norm": False},
+        {"overlapping_pooling": False},
+        {"groups": 2},
+    ],
 )
 def test_layout_of_the_paper_is_not_varied(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="layout=two_gpus"):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from batches import seen_in_a_fit
+from command_line import only_run, results_of, run_well
 from conftest import CONF, compose, small_run
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -19,7 +20,7 @@ from datamodules.contract import ArgumentError, SampleSpec
 from datamodules.formats import image_set_writer
 from datamodules.generated import Generated
 from datamodules.images import ImageData
-from datamodules.in_memory import InMemoryDataset, Split, first_images, first_of_each_class
+from datamodules.in_memory import InMemoryDataset, Split, first_images, first_of_each_class, place
 from datamodules.mnist import MNIST, FashionMNIST, MNIST5k
 from datamodules.official import NAMES
 
@@ -274,6 +275,26 @@ def test_every_data_set_says_the_shape_of_its_samples_before_it_is_read(name: st
     assert data.spec == spec
     if spec is not None:
         assert shape == (spec.in_channels, spec.image_size, spec.image_size)
+
+
+def test_set_lies_on_the_device_that_trains_where_there_is_room(mnist_5k: ImageData) -> None:
+    assert mnist_5k.train_split
+    size = sum(samples.nbytes for samples in mnist_5k.train_split)
+    meta = torch.device("meta")  # stands for a GPU
+    placed = place(mnist_5k.train_split, meta, room=size)
+    images, labels = InMemoryDataset(placed).__getitems__([3999, 0])
+    assert (images.device, labels.device, images.shape) == (meta, meta, (2, 1, 28, 28))
+    assert place(mnist_5k.train_split, meta, room=size - 1) is mnist_5k.train_split
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("data", ["mnist_5k", "stacked_mnist", "ring"])
+def test_run_reads_batches_that_are_on_the_gpu(data: str) -> None:
+    models = {"mnist_5k": ["model=lenet"], "stacked_mnist": ["model=gan", "model/network=stacked"]}
+    choice = models.get(data, ["model=gan", "model/network=points"])
+    run_well(*choice, f"data={data}", "trainer.accelerator=gpu", "trainer.max_steps=2", "~callbacks.plots")
+    assert results_of(only_run())["status"] == "finished"
 
 
 def test_a_whole_batch_is_gathered_at_once(mnist_5k: ImageData) -> None:

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
+from command_line import PLAIN, finish, start
 from nets import count, leaves, on_meta
 from torch import nn
 
 from classic_cnn.classifier import ImageClassifier
 from classic_cnn.mobilenet import MobileNet
-from classic_cnn.xception import Residual, Xception
+from classic_cnn.xception import Residual, SeparableConv, Xception
 from tasks.build import multiply_adds
 from tasks.layer_summary import trace
 from tasks.summarize import separable_macs
@@ -80,3 +82,23 @@ def test_mobilenet_of_standard_convolutions_is_that_of_table_4() -> None:
         net = MobileNet.published(separable=False)
         assert multiply_adds(net) / 1e6 == pytest.approx(4866, rel=0.001)
     assert sum(parameter.numel() for parameter in net.parameters()) / 1e6 == pytest.approx(29.3, abs=0.05)
+
+
+def test_narrow_net_trains_in_the_layout_that_does_not_end_the_process() -> None:
+    process = start("model=xception", "model.width=0.0625", "model.middle=1", *PLAIN, "trainer.max_epochs=1")
+    outcome = finish(process)
+    assert outcome.status == 0, outcome.err
+
+
+def test_xception_varies_as_in_sections_4_6_and_4_7() -> None:
+    def kinds(**changes: Any) -> list[type[nn.Module]]:
+        return [type(module) for module in Xception(width=0.05, **changes).modules()]
+
+    separable = kinds().count(SeparableConv)
+    assert kinds(relu_between=True).count(nn.ReLU) == kinds().count(nn.ReLU) + separable
+    assert kinds(shortcuts=False).count(nn.Conv2d) == kinds().count(nn.Conv2d) - 4  # entry and exit flow project
+    plain = Xception(width=0.05, shortcuts=False).eval()
+    signal = images = plain.features[0](torch.zeros(2, 1, 28, 28))
+    for module in plain.features[1:]:
+        signal = getattr(module, "residual", module)(signal)
+    torch.testing.assert_close(plain.features[1:](images), signal)

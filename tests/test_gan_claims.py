@@ -2,15 +2,20 @@
 
 import math
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
-from conftest import compose
-from torch import Tensor
+from conftest import compose, flat, small_run
+from torch import Tensor, nn
 
+from gan.adversarial import GAN
+from gan.networks import Points
+from gan.vanilla import VanillaGAN
 from tasks.claims import alterations, fixed_generator, gan_measures, score_changes, score_panel, score_panel_report
 from tasks.claims.alterations import Scene
 from tasks.claims.claim import MeasuredRun
+from tasks.claims.gan_tips import Tip, TippedGAN
 
 COUNT = 40
 
@@ -178,3 +183,56 @@ def test_early_mean_stops_at_its_step() -> None:
     assert gan_measures.early_mean(run, "train/discriminator_loss", 2) == {"train_discriminator_loss": 2}
     with pytest.raises(ValueError, match="nothing was logged"):
         gan_measures.early_mean(run, "train/discriminator_loss", 0)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.parametrize("kind", ["unnormalized", "mlp"])
+def test_weak_generator_has_no_batch_normalization_and_is_trained(kind: str) -> None:
+    network = ("model/network=weak_generator", "model.network.width=0.05", f"model.network.kind={kind}")
+    steps = ("model.discriminator_steps=1", "model.warm_up_steps=null")
+    quiet = ("callbacks.evaluation=null", "callbacks.plots=null", "callbacks.collapse_watch=null")
+    model, data, trainer = small_run("model=wgan", *network, *steps, *quiet)
+    assert isinstance(model, GAN)
+    normalized = [
+        any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in net.modules())
+        for net in (model.generator, model.discriminator)
+    ]
+    assert normalized == [False, True]
+    before = flat(model.generator)
+    trainer.fit(model, data)
+    assert flat(model.generator).isfinite().all()
+    assert not torch.equal(flat(model.generator), before)
+    assert model(torch.zeros(2, 100)).abs().max() <= 1
+
+
+@pytest.mark.parametrize("tip", get_args(Tip))
+def test_a_tip_changes_the_losses_that_it_is_about(tip: Tip) -> None:
+    torch.manual_seed(0)
+    model = TippedGAN(tip=tip, latent_dim=3, network=Points())
+    real, fake = torch.rand(50, 2), torch.rand(50, 2) - 1
+    seen = [TippedGAN.seen(model, part) for part in (real, fake)]
+    assert (seen[0].equal(real) and seen[1].equal(fake)) == (tip != "input_noise")
+    logits = model.discriminator(real).detach()
+    plain = VanillaGAN.discriminator_loss(model, real, fake)
+    changed = model.discriminator_loss(real, fake) - plain
+    if tip == "label_smoothing":  # 0.1 of the probability is asked for the other label
+        assert changed.item() == pytest.approx(0.1 * logits.mean().item(), rel=1e-3)
+    elif tip not in ("input_noise", "spectral_norm"):  # whose norms are estimated anew at each look
+        assert changed.item() == pytest.approx(0, abs=1e-6)
+    assert (model.latents(1000).abs().max() <= 1) == (tip == "uniform_latents")
+    kinds = [type(module) for module in model.modules()]
+    assert (kinds.count(nn.LeakyReLU), kinds.count(nn.ReLU)) == ((4, 0) if tip == "leaky_relu" else (0, 4))
+
+
+def test_spectral_norm_makes_each_layer_of_the_discriminator_one_of_norm_1() -> None:
+    model = TippedGAN(tip="spectral_norm", latent_dim=3, network=Points())
+    for _ in range(50):
+        model.discriminator(torch.rand(5, 2))
+    norms = [torch.linalg.matrix_norm(m.weight, 2) for m in model.discriminator.modules() if isinstance(m, nn.Linear)]
+    assert [norm.item() for norm in norms] == pytest.approx([1, 1, 1], rel=0.05)
+
+
+@pytest.mark.parametrize(("modes", "collapsed"), [(3.0, 1), (4.0, 0)])
+def test_run_of_few_modes_has_collapsed(modes: float, collapsed: int) -> None:
+    run = MeasuredRun(compose("model=gan", *POINTS), Path("unused"), {"val/modes": modes})
+    assert gan_measures.collapse(run) == {"collapsed": collapsed}

@@ -90,3 +90,19 @@ def test_logs_each_auxiliary_loss(auxiliary: bool) -> None:
     trainer = fit_one_batch(GoogLeNet(auxiliary=auxiliary))
     logged = {name for name in trainer.callback_metrics if "auxiliary" in name}
     assert logged == ({"train/auxiliary_1_loss", "train/auxiliary_2_loss"} if auxiliary else set())
+
+
+def test_reductions_more_than_halve_the_weights_of_module_3a_and_keep_its_shape() -> None:
+    with torch.device("meta"):
+        nets = [GoogLeNet.published(reductions=on, auxiliary=False) for on in (True, False)]
+    with_them, without = (next(m for m in net.modules() if isinstance(m, Inception)) for net in nets)
+    weights = [sum(p.numel() for p in module.parameters() if p.dim() > 1) for module in (with_them, without)]
+    # Table 1's row 3a, which reads 192 channels: 64, 96 to 128, 16 to 32, 32
+    assert weights[0] == 192 * (64 + 96 + 16 + 32) + 9 * 96 * 128 + 25 * 16 * 32
+    assert weights[1] == 192 * (64 + 9 * 128 + 25 * 32 + 32)
+    assert with_them.out_channels == without.out_channels
+
+
+@pytest.mark.parametrize("reductions", [True, False])
+def test_net_with_and_without_reductions_classifies(reductions: bool) -> None:
+    assert GoogLeNet(width=0.1, reductions=reductions)(torch.zeros(2, 1, 28, 28)).shape == (2, 10)

@@ -77,3 +77,17 @@ def test_plain_net_is_the_residual_one_without_its_shortcuts(depth: Any) -> None
         if isinstance(block, BasicBlock | Bottleneck):
             signal = block.residual(signal).relu()
     torch.testing.assert_close(plain.features[1:](images), signal)
+
+
+@pytest.mark.parametrize(("depth", "blocks"), [(20, 2), (56, 6), (110, 12)])
+def test_bottlenecks_of_the_nets_for_cifar_keep_the_number_of_layers(depth: Any, blocks: int) -> None:
+    net, _ = on_meta(partial(ResNet, depth, bottleneck=True))
+    assert sum(isinstance(module, Bottleneck) for module in net.modules()) == 3 * blocks
+    assert sum(isinstance(module, nn.Conv2d | nn.Linear) for module in net.modules()) == depth
+    assert net(torch.zeros(2, 1, 28, 28, device="meta")).shape == (2, 10)
+
+
+@pytest.mark.parametrize("depth", [32, 50, 1202])
+def test_bottlenecks_fit_no_other_depth(depth: Any) -> None:
+    with pytest.raises(ValueError, match="bottleneck"), torch.device("meta"):
+        ResNet(depth, bottleneck=True)

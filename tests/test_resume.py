@@ -196,7 +196,7 @@ def test_finished_run_keeps_its_results_when_it_is_asked_to_go_on(
 ) -> None:
     folder = uninterrupted(LENET)
     before = results_of(folder)
-    run_well(f"ckpt_path={folder}/checkpoints/last.ckpt")
+    assert "nothing was left" in run_well(f"ckpt_path={folder}/checkpoints/last.ckpt").out
     assert {**results_of(folder), "started": before["started"], "overrides": before["overrides"]} == before
 
 

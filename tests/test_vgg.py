@@ -27,6 +27,20 @@ def test_vgg_configuration_c_ends_its_last_stages_with_1x1() -> None:
     assert kernel_sizes == [3, 3, 3, 3, 3, 3, 1, 3, 3, 1, 3, 3, 1]
 
 
-def test_one_by_one_convolutions_belong_to_16_layers() -> None:
-    with pytest.raises(ValueError, match="one_by_one"):
-        VGG(depth=11, one_by_one=True)
+def test_vgg_with_a_5x5_convolution_for_each_pair_has_the_weights_of_section_2_3() -> None:
+    with torch.device("meta"):
+        pairs, single = VGG(depth=13, batch_norm=False), VGG(depth=13, batch_norm=False, five_by_five=True)
+    weights = [
+        {name: module.weight.numel() for name, module in net.features.named_modules() if isinstance(module, nn.Conv2d)}
+        for net in (pairs, single)
+    ]
+    assert weights[0]["conv5_1"] + weights[0]["conv5_2"] == 18 * 256**2
+    assert weights[1] == {f"conv{stage}_1": weights[1][f"conv{stage}_1"] for stage in range(1, 6)}
+    assert weights[1]["conv5_1"] == 25 * 256**2
+    assert pairs.shape_after(pairs.features) == single.shape_after(single.features)
+
+
+@pytest.mark.parametrize("variant", ["one_by_one", "five_by_five"])
+def test_a_variant_belongs_to_its_depth(variant: str) -> None:
+    with pytest.raises(ValueError, match=variant):
+        VGG(depth=11, **{variant: True})  # type: ignore[arg-type]

@@ -1,5 +1,7 @@
 """ZFNet's bound on the root mean square of each filter (Zeiler and Fergus 2013, section 3)."""
 
+from typing import Any
+
 import pytest
 import torch
 from nets import fit_one_batch
@@ -42,3 +44,18 @@ def test_zfnet_bounds_its_filters_after_every_step() -> None:
     fit_one_batch(free)
     assert largest_rms(bounded) <= 0.1 * (1 + 1e-6)
     assert largest_rms(free) > 0.2
+
+
+def test_coarse_stem_halves_the_maps_that_the_second_convolution_then_keeps() -> None:
+    fine, coarse = ZFNet(), ZFNet(coarse_stem=True)
+    assert fine.shape_after(*fine.features[:1]) == (48, 28, 28)
+    assert coarse.shape_after(*coarse.features[:1]) == (48, 14, 14)
+    assert fine.shape_after(*fine.features[:5]) == coarse.shape_after(*coarse.features[:5]) == (128, 7, 7)
+    convs = [module.out_channels for module in ZFNet(width=0.25).features if isinstance(module, nn.Conv2d)]
+    assert convs == [12, 32, 48, 48, 32]
+
+
+@pytest.mark.parametrize("changes", [{"coarse_stem": True}, {"width": 0.5}])
+def test_layout_of_the_paper_is_not_varied(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="coarse_stem"):
+        ZFNet.published(**changes)

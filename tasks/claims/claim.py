@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from hydra.utils import instantiate
-from lightning import LightningModule
+from lightning import LightningModule, seed_everything
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
 from datamodules.in_memory import InMemoryData
 from tasks.build import build_model, build_part
 from tasks.checkpoint import load
-from tasks.claims.record import machine
 from tasks.claims.verdict import Expectation, bound_of
 from tasks.config import ConfigError, Name
 from tasks.runs_compare import Curve, read_curves
@@ -81,6 +80,7 @@ def claim(
     drawn: str | None = None,
     drawn_over: str = "step",
     trains: bool = True,
+    start_from: dict[str, Any] | None = None,
     figure: Callable[..., Figure] | None = None,
     remark: str | None = None,
     details: Callable[..., str] | None = None,
@@ -103,6 +103,7 @@ def claim(
         drawn: a curve that is drawn, of a measure or of the logger.
         drawn_over: what it is drawn over.
         trains: False where the measures need no trained net.
+        start_from: keys of the model in which a net differs that is trained first, to start from its layers.
         figure: draws the claim's record in place of `tasks.claims.report.draw`.
         remark: what to say of the outcome on the claim's page in docs/.
         details: writes a part of the claim's page below the figure, Markdown, from the claim's record.
@@ -112,6 +113,8 @@ def claim(
     """
     check_expectations(expectations, arms)
     start = time.perf_counter()
+    if start_from is not None and cfg.ckpt_path is None:
+        cfg.init_from = train_first(cfg, folder / "first", start_from)
     results = train(cfg, folder) if trains else {}
     run = MeasuredRun(cfg, folder, results)
     numbers: dict[str, float] = {}
@@ -130,7 +133,17 @@ def claim(
     for name, number in numbers.items():
         print(f"{name.replace('_', ' '):<12} {number:.4g}", flush=True)
     cost = {} if trains else {"seconds": time.perf_counter() - start}
-    return {**results, **cost, "arm": arm, "measures": numbers, "curves": curves, "machine": machine()}
+    return {**results, **cost, "arm": arm, "measures": numbers, "curves": curves}
+
+
+def train_first(cfg: DictConfig, folder: Path, changes: Mapping[str, Any]) -> str:
+    """Trains another net as the arm's own; returns the checkpoint. The random state is then that of a new run."""
+    other: Any = OmegaConf.merge(cfg, {"model": changes})
+    results = train(other, folder)
+    if "best_checkpoint" not in results:
+        raise ConfigError("task.start_from", "needs checkpoints, which this trainer does not write")
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    return str(results["best_checkpoint"])
 
 
 def check_expectations(expectations: Sequence[Expectation], arms: Container[str]) -> None:

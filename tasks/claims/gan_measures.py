@@ -5,6 +5,7 @@ import statistics
 
 from scipy.stats import spearmanr
 
+from datamodules.contract import Count
 from tasks.claims.claim import MeasuredRun
 from tasks.runs_compare import Curve
 
@@ -18,6 +19,17 @@ def scores(run: MeasuredRun, names: list[str]) -> dict[str, float]:
         stage = "test" if f"test/{name}" in run.results else "val"
         found[name] = run.results[f"{stage}/{name}"]
     return found
+
+
+def collapse(run: MeasuredRun, least: Count = 4) -> dict[str, float]:
+    """`collapsed`: 1 where the finished run found fewer than four modes, else 0; the mean over seeds is the share of
+    runs that collapse.
+
+    Args:
+        run: of a GAN whose modes are counted.
+        least: the modes of a run that did not collapse.
+    """
+    return {"collapsed": float(scores(run, ["modes"])["modes"] < least)}
 
 
 def early_mean(run: MeasuredRun, curve: str, until: int) -> dict[str, float]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules.contract import LocalPath
-from tasks.claims.record import CLAIM, ClaimRecord, check_complete, complete, read_claim, to_json
+from tasks.claims.record import CLAIM, ClaimRecord, check_complete, complete, cost, read_claim, to_json
 from tasks.claims.report import page, plot
 from tasks.claims.verdict import FAILS, HOLDS, UNDECIDED
 from tasks.config import CONF
@@ -105,10 +105,6 @@ def settings(name: str) -> DictConfig:
     return OmegaConf.load(CONF / "experiment" / "claim" / f"{name}.yaml").task
 
 
-def minutes(claim: Claim) -> float:
-    return sum(run["seconds"] for run in claim["runs"]) / 60
-
-
 def table(records: Mapping[str, Claim]) -> Table:
     """A row for each claim of conf/experiment/claim, whether it has been tried or not."""
     rows = [
@@ -116,7 +112,7 @@ def table(records: Mapping[str, Claim]) -> Table:
             "claim": name,
             "verdict": records[name]["verdict"] if name in records else "not tried",
             "runs": len(records[name]["runs"]) if name in records else "",
-            "minutes": f"{minutes(records[name]):.0f}" if name in records else "",
+            "minutes": f"{cost(records[name])[0]:.0f}" if name in records else "",
             "date": records[name]["date"] if name in records else "",
         }
         for name in known_claims()

@@ -1,22 +1,20 @@
 """claim.json: the runs of a claim as plain values, from which its tables, plot, page and verdict are made."""
 
 import json
-import platform
-import shutil
-import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
-from datamodules.contract import STRICT, Count, Index, NonNegative
+from datamodules.contract import STRICT, Index, NonNegative
 from tasks.annotations import fault_of
 from tasks.claims.verdict import decide, outcome_row, overall
-from tasks.config import CONF, Name
+from tasks.config import Name
+from tasks.machine import Line, Machine
 from tasks.results import MAX_BYTES, rounded
 from tasks.run_records import Record
 from tasks.tables import one_line
@@ -26,20 +24,7 @@ LEAST_SEEDS = 3  # of each arm of a verdict that is published
 SAME_CLAIM = ("experiment=", "seed=", "trainer.accelerator=", "name=", "tags=", "description=", "hydra")  # overrides
 TEXTS = ("sentence", "paper", "found", "differs", "arms", "expectations", "drawn", "drawn_over")  # of the YAML
 NUMBERS: ConfigDict = {**STRICT, "extra": "ignore"}
-Line = Annotated[str, Field(max_length=1000, pattern=r"^[^\n\r`]*$")]
 Point = Annotated[list[float], Field(min_length=2, max_length=2)]
-
-
-@with_config(STRICT)
-class Machine(TypedDict):
-    """What a run was computed with."""
-
-    processor: Line
-    capability: Line
-    gpu: Line | None
-    threads: Count
-    torch: Line
-    commit: Line | None
 
 
 @with_config(NUMBERS)
@@ -50,7 +35,8 @@ class ClaimRun(TypedDict):
     seed: Index
     measures: dict[str, float]
     curves: dict[str, list[Point]]
-    seconds: NonNegative
+    seconds: NonNegative  # by the clock
+    cpu_seconds: NotRequired[NonNegative]  # of the processor, whatever else ran beside
     machine: Machine
 
 
@@ -64,27 +50,6 @@ class ClaimRecord(TypedDict):
     runs: Annotated[list[ClaimRun], Field(min_length=1)]
 
 
-def machine() -> Machine:
-    """What this process computes with, and the commit of the project where that is a checkout."""
-    import torch
-
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    commit = ""
-    if (CONF.parent / ".git").exists() and shutil.which("git"):
-        command = ["git", "-C", str(CONF.parent), "rev-parse", "--short", "HEAD"]
-        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    return {
-        "processor": names[0] if names else platform.processor(),
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__.partition("+")[0],
-        "commit": commit or None,
-    }
-
-
 def usable_runs(records: Iterable[Record]) -> tuple[list[ClaimRun], list[str]]:
     """The outcomes of a sweep's jobs that finished, by arm and seed, and a line for each that cannot be used."""
     runs: list[ClaimRun] = []
@@ -95,9 +60,16 @@ def usable_runs(records: Iterable[Record]) -> tuple[list[ClaimRun], list[str]]:
         if (fault := fault_of(record, ClaimRun)) is not None:
             faults.append(one_line(f"{record['folder']}: left out, its results.json {fault}"))
         else:
-            kept: Any = {key: record[key] for key in ClaimRun.__annotations__}
+            kept: Any = {key: record[key] for key in ClaimRun.__annotations__ if key in record}
             runs.append(kept)
     return sorted(runs, key=lambda run: (run["arm"], run["seed"])), faults
+
+
+def cost(claim: Mapping[str, Any]) -> tuple[float, str]:
+    """The minutes that the runs of a claim took, and of what clock they are."""
+    if all("cpu_seconds" in run for run in claim["runs"]):
+        return sum(run["cpu_seconds"] for run in claim["runs"]) / 60, "of a processor core"
+    return sum(run["seconds"] for run in claim["runs"]) / 60, "by the clock"
 
 
 def make_record(runs: Sequence[ClaimRun], config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:

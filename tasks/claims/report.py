@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from tasks import folders
-from tasks.claims.record import CLAIM, arms_of, by_arm, changes_of, make_record, to_json, usable_runs, values_of
+from tasks.claims.record import CLAIM, arms_of, by_arm, changes_of, cost, make_record, to_json, usable_runs, values_of
 from tasks.claims.verdict import half_width
 from tasks.messages import command
 from tasks.plots import save_plot
@@ -94,7 +94,7 @@ def expectations_table(claim: Mapping[str, Any]) -> Table:
 def page(claim: Mapping[str, Any], task: DictConfig, image: str = "claim.png") -> str:
     """The claim's page in Markdown, with the measures, remark and details that the YAML has under `task`."""
     changes = changes_of(claim["overrides"])
-    cost = sum(run["seconds"] for run in claim["runs"])
+    minutes, clock = cost(claim)
     arms = arms_of(claim)
     parts = [
         f"# {claim['sentence']}",
@@ -113,7 +113,7 @@ def page(claim: Mapping[str, Any], task: DictConfig, image: str = "claim.png") -
         expectations_table(claim).to_markdown() + f"\n\n{RULE}",
         "The arms:\n\n" + "\n".join(f"- {arm}: `{' '.join(claim['arms'][arm]) or 'as it is'}`" for arm in arms),
         f"```\n{command(*claim['overrides'])}\n```",
-        f"{len(claim['runs'])} runs, {cost / 60:.0f} minutes by the clock on "
+        f"{len(claim['runs'])} runs, {minutes:.0f} minutes {clock} on "
         f"{escape_markdown('; '.join(machines(claim)))}. {claim['date']}.",
     ]
     return "\n\n".join(parts) + "\n"

@@ -1,0 +1,203 @@
+"""docs/league.md: what the published runs of the same budget reached, in tables and plots made from their records."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from tasks.leaderboard import fid, metric, nearest_neighbour, short_count
+from tasks.leaderboard_rows import summarize, values
+from tasks.messages import command
+from tasks.published_runs import Group, is_stale
+from tasks.tables import Column, Row, Table, escape_markdown, mean
+
+LEAGUE = "ten_minutes/"  # experiments of the same budget
+SETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
+TEST_IMAGES = 10_000
+SCORES = ("inception_score", "mode_score", "mmd", "precision", "recall")  # of generated images, beside the main ones
+
+
+def make_row(group: Group) -> dict[str, Any]:
+    """Means and deviations over a group's seeds, and what makes them comparable."""
+    runs = group.runs
+    first = runs[0]
+    row = summarize((str(first["model"]), group.data, "", "", str(first.get("device") or "")), runs)
+    accuracy = row["accuracy"]
+    seeds = [f"{run['seed']:.0f}" for run in runs]
+    row |= {name: mean(values(runs, f"test/{name}", f"val/{name}")) for name in SCORES}
+    return row | {
+        "experiment": group.experiment,
+        "net": describe_net(group),
+        "augment": ", ".join((first["config"]["data"].get("augment") or {}).keys()) or "none",
+        "sampling": None if accuracy is None else math.sqrt(accuracy * (1 - accuracy) / TEST_IMAGES),
+        "command": command(*group.overrides, f"seed={','.join(seeds)}", multirun=len(seeds) > 1),
+        "stale": is_stale(group),
+    }
+
+
+def describe_net(group: Group) -> str:
+    """The model, and its arguments in the recipe that readers compare nets by."""
+    config = group.runs[0]["config"]
+    model = config["model"]
+    shown = {key: model[key] for key in ("depth", "cell", "units", "width", "middle") if model.get(key) is not None}
+    if (network := model.get("network")) and network.get("width") is not None:
+        shown["width"] = network["width"]
+    form = " as published" if str(model.get("_target_", "")).endswith(".published") else ""
+    name = str(group.runs[0]["model"]).removeprefix("published/")
+    return f"{name}{form}" + (f" ({', '.join(f'{key} {value}' for key, value in shown.items())})" if shown else "")
+
+
+def has_fid_curve(group: Group) -> bool:
+    return all("val/fid" in run["curves"] for run in group.runs)
+
+
+def percent(key: str) -> Callable[[Row], str]:
+    return lambda row: "" if row[key] is None else f"{100 * row[key]:.2f}"
+
+
+def significant(key: str) -> Callable[[Row], str]:
+    return lambda row: "" if row[key] is None else f"{row[key]:.3g}"
+
+
+def seconds(row: Row) -> str:
+    """Seconds of the processor, or by the clock where these were not measured."""
+    value = row["cpu_seconds"] if row["cpu_seconds"] is not None else row["seconds"]
+    return "" if value is None else f"{value:,.0f}"
+
+
+NET = (
+    Column("net", text=lambda row: row["net"] + (", by an earlier recipe" if row["stale"] else "")),
+    Column("parameters", text=lambda row: short_count(row["parameters"]), right=True),
+)
+COST = (
+    Column("epochs", right=True),
+    Column("seconds", "core seconds", seconds, right=True),
+    Column("seeds", right=True),
+)
+ACCURACY = (
+    *NET,
+    Column("macs", "MACs", lambda row: short_count(row["macs"]), right=True),
+    Column("accuracy", "test accuracy (%)", metric("accuracy", ".2f", 0.01), right=True),
+    Column("sampling", "sampling error", percent("sampling"), right=True),
+    Column("augment", "augmentation"),
+    *COST,
+)
+FID = (
+    *NET,
+    Column("fid", "FID / floor", fid, right=True),
+    Column("fid_relative", "relative FID", metric("fid_relative", ".2g"), right=True),
+    *(Column(name, name.replace("_", " "), significant(name)) for name in SCORES),
+    Column("nearest_neighbour_accuracy", "1-NN (real, generated)", nearest_neighbour),
+    *COST,
+)
+
+
+def tables(groups: Iterable[Group]) -> dict[tuple[str, str, str], Table]:
+    """The tables of the page by budget, kind and data set: "league" or "others", "accuracy" or "fid"."""
+    rows: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for group in groups:
+        row = make_row(group)
+        kind = "fid" if row["fid"] is not None else "accuracy"
+        budget = "league" if group.experiment.startswith(LEAGUE) else "others"
+        rows.setdefault((budget, kind, group.data), []).append(row)
+    made = {}
+    for key in sorted(rows, key=lambda key: (key[0] != "league", key[1], key[2] != "mnist")):
+        ranked = sorted(rows[key], key=lambda row: (-(row["accuracy"] or 0.0), row["fid"] or 0.0))
+        made[key] = Table(FID if key[1] == "fid" else ACCURACY, ranked).without_empty_columns()
+    return made
+
+
+def print_tables(groups: Iterable[Group]) -> None:
+    made = tables(groups)
+    for (_, _, data), table in made.items():
+        print(SETS.get(data, data))
+        table.print()
+    if not made:
+        print("No run has been published yet: task.add=[outputs/sweeps/DATE]")
+
+
+def page(groups: Sequence[Group]) -> str:
+    """The page in Markdown."""
+    parts = [HEAD.format(machines=escape_markdown("; ".join(machines(groups))))]
+    titles = {("league", "accuracy"): "Classifiers", ("league", "fid"): "GANs", ("others", "accuracy"): "Other recipes"}
+    made = tables(groups)
+    for key, table in made.items():
+        title = titles.get(key[:2], "Other recipes of GANs")
+        commands = "\n".join(row["command"] for row in table.rows)
+        parts.append(f"## {title}, {SETS.get(key[2], key[2])}\n\n{table.to_markdown()}\n\n```bash\n{commands}\n```")
+    if any(key[1] == "accuracy" for key in made):
+        parts.append(PLOTS["accuracy"])
+    if any(map(has_fid_curve, groups)):
+        parts.append(PLOTS["fid"])
+    return "\n\n".join(parts) + "\n"
+
+
+def machines(groups: Iterable[Group]) -> list[str]:
+    """A text for each kind of processor and version that the runs were computed with."""
+    found = [run["machine"] for group in groups for run in group.runs]
+    texts = (f"{m['processor']} ({m['capability']}), {m['threads']} thread, torch {m['torch']}" for m in found)
+    return sorted(set(texts))
+
+
+def draw_plots(groups: Sequence[Group]) -> dict[str, Figure]:
+    """The plots of the page, by their files' names."""
+    figures = {}
+    rows = [make_row(group) for group in groups]
+    if classifiers := [row for row in rows if row["accuracy"] is not None]:
+        figures["league_accuracy.png"] = draw_accuracy(classifiers)
+    if curves := [group for group in groups if has_fid_curve(group)]:
+        figures["league_fid.png"] = draw_fid(curves)
+    return figures
+
+
+def draw_accuracy(rows: Sequence[Row]) -> Figure:
+    """Test error of each net with its deviation over the seconds of training, a panel per data set."""
+    sets = [data for data in SETS if any(row["data"] == data for row in rows)]
+    figure = Figure(figsize=(6.5 * len(sets), 5), layout="constrained")
+    for axes, data in zip(figure.subplots(1, len(sets), squeeze=False).flat, sets, strict=True):
+        for number, row in enumerate(row for row in rows if row["data"] == data):
+            error, spread = 100 * (1 - row["accuracy"]), 100 * (row["accuracy_sd"] or 0.0)
+            x = row["cpu_seconds"] or row["seconds"]
+            axes.errorbar(x, error, spread, marker="o", capsize=3, color=f"C{number % 10}")
+            axes.annotate(row["net"].split(" (")[0], (x, error), (6, 3), textcoords="offset points", fontsize=8)
+        axes.set(xscale="log", yscale="log", xlabel="core seconds of training", ylabel="test error (%)")
+        axes.set_title(SETS[data])
+        axes.margins(x=0.2)
+        axes.grid(alpha=0.3, which="both")
+    return figure
+
+
+def draw_fid(groups: Sequence[Group]) -> Figure:
+    """FID on validation images over the seconds of training: a line per GAN and seed, a panel per data set."""
+    sets = [data for data in SETS if any(group.data == data for group in groups)]
+    figure = Figure(figsize=(6.5 * len(sets), 5), layout="constrained")
+    for axes, data in zip(figure.subplots(1, len(sets), squeeze=False).flat, sets, strict=True):
+        for number, group in enumerate(group for group in groups if group.data == data):
+            for run in group.runs:
+                curve, total = run["curves"]["val/fid"], run.get("cpu_seconds") or run["seconds"]
+                times = [total * step / curve[-1][0] for step, _ in curve]
+                label = str(run["model"]) if run is group.runs[0] else None
+                axes.plot(times, [value for _, value in curve], color=f"C{number % 10}", label=label, linewidth=1.2)
+        axes.set(yscale="log", xlabel="core seconds of training", ylabel="FID, validation images")
+        axes.set_title(SETS[data])
+        axes.grid(alpha=0.3, which="both")
+        axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+PLOTS = {
+    "accuracy": "![Test error of each net over the seconds of its training](league_accuracy.png)",
+    "fid": "![FID of each GAN over the seconds of its training, a line per seed](league_fid.png)",
+}
+HEAD = """# The ten-minute league
+
+What each net reaches in at most ten minutes of one processor core, its validation and tests not counted. This page is
+made from the records in published/runs by `python run.py task=records task.add=[]`; a folder of finished runs in the
+list adds them. Each record has the composed config, the processor, the commit and the curves of its run, and
+`python run.py task=leaderboard task.runs=published/runs` tabulates them differently.
+
+All are trained on the same 55,000 images of the official training set. Recipes were chosen on the other 5,000, the
+epoch of a run too; the official 10,000 test images were read once, at the end of each run. Mean +- standard deviation
+over seeds. The sampling error is that of a share of 10,000 images: two nets that differ by less than it are not ranked.
+Core seconds are the processor's time in training, whatever ran beside. Computed on {machines}."""

@@ -1,0 +1,51 @@
+"""What a run was computed with: processor, threads, versions and commit, recorded in each results.json."""
+
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, with_config
+from typing_extensions import TypedDict
+
+from datamodules.contract import STRICT, Count
+from tasks.config import CONF
+
+Line = Annotated[str, Field(max_length=1000, pattern=r"^[^\n\r`]*$")]
+
+
+@with_config(STRICT)
+class Machine(TypedDict):
+    """What a run was computed with."""
+
+    processor: Line
+    capability: Line
+    gpu: Line | None
+    threads: Count
+    torch: Line
+    commit: Line | None
+
+
+def machine() -> Machine:
+    """What this process computes with, and the commit of the project where that is a checkout.
+
+    A commit whose files have been changed since has "-dirty" behind it, as `git describe` writes it.
+    """
+    import torch
+
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    commit = ""
+    if (CONF.parent / ".git").exists() and shutil.which("git"):
+        command = ["git", "-C", str(CONF.parent), "describe", "--always", "--dirty", "--exclude=*"]
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__.partition("+")[0],
+        "commit": commit or None,
+    }

@@ -1,0 +1,198 @@
+"""The measures of classifiers that claims share, on nets and images whose outcome is known."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from conftest import compose
+from nets import fit_one_batch
+from torch import Tensor, nn
+
+from classic_cnn.alexnet import AlexNet
+from classic_cnn.googlenet import GoogLeNet
+from datamodules.images import ImageData
+from datamodules.in_memory import Split
+from tasks.claims import cost_plot, filters, gradients, linear_probe, occlusion, settling, views
+from tasks.claims.claim import MeasuredRun
+from tasks.claims.middle_layer import Form, MiddleLayerNet
+
+
+class KnownData(ImageData):
+    """Stored images and labels, the same ones to train and to test."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        super().__init__()
+        self.train_split = self.val_split = self.test_split = Split(images, labels)
+
+
+def run_of(net: nn.Module, data: Any, *overrides: str) -> MeasuredRun:
+    run = MeasuredRun(compose(*overrides), Path("unused"), {})
+    run.trained = (net.eval(), data)  # type: ignore[assignment]
+    return run
+
+
+class LeftPixel(nn.Module):
+    """Class 1 for an image whose middle row has ink at the left border, class 0 for all others."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        ink = images[:, 0, 14, 0]
+        return torch.stack([-ink, ink], 1)
+
+
+def dotted(column: int, count: int = 4) -> Tensor:
+    images = torch.zeros(count, 1, 28, 28, dtype=torch.uint8)
+    images[:, 0, 14, column] = 255
+    return images
+
+
+def test_views_are_averaged_and_compared_with_the_image_itself() -> None:
+    images = torch.cat([dotted(0), dotted(14)])
+    run = run_of(LeftPixel(), KnownData(images, torch.tensor([1] * 4 + [0] * 4)))
+    assert views.error_of_views(run, "flip") == {"error_of_views": 50, "gain_of_views": -50}  # one view of two has ink
+    assert views.error_of_views(run, "multi_scale", images=4)["error_of_views"] == 100  # as in one of three
+
+
+class Brightness(nn.Module):
+    """Class 1 for images with more than 100 pixels of ink."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        ink = (images > 0).flatten(1).sum(1) - 100.0
+        return torch.stack([-ink, ink], 1)
+
+
+def test_rescaled_error_is_the_mean_over_scales() -> None:
+    images = torch.zeros(3, 1, 28, 28, dtype=torch.uint8)
+    images[:, :, 8:20, 8:20] = 255  # 144 pixels
+    run = run_of(Brightness(), KnownData(images, torch.ones(3, dtype=torch.long)))
+    found = views.rescaled_error(run, scales=(0.5, 1.0, 1.25))
+    assert found["error_by_scale"] == [(0.5, 100), (1.0, 0), (1.25, 0)]
+    assert found["rescaled_error"] == pytest.approx(100 / 3)
+    assert torch.equal(views.rescale(images, 1.0), images)
+
+
+def test_initial_gradient_is_the_mean_over_draws_of_weights(mnist_5k: ImageData) -> None:
+    run = run_of(nn.Identity(), mnist_5k, "model=googlenet", "model.width=0.05", "seed=3")
+    assert mnist_5k.train_split is not None
+    norms = []
+    for seed in (3, 1003):
+        torch.manual_seed(seed)
+        net = GoogLeNet(width=0.05)
+        index = torch.randint(len(mnist_5k.train_split.labels), (128,))
+        images, labels = (part[index] for part in mnist_5k.train_split)
+        net.training_loss(mnist_5k.transform(images), labels)[0].backward()
+        weight = next(net.parameters())
+        assert isinstance(weight.grad, Tensor)
+        norms.append(weight.grad.norm().item())
+    assert gradients.initial_gradient(run, draws=1)["initial_gradient"] == pytest.approx(norms[0], rel=1e-4)
+    assert gradients.initial_gradient(run, draws=2)["initial_gradient"] == pytest.approx(sum(norms) / 2, rel=1e-4)
+
+
+def test_layers_whose_change_comes_later_settle_later() -> None:
+    net = AlexNet(width=0.05)
+    run = run_of(net, None)
+    depths = range(len(settling.weights(net)))
+    changes = {
+        name: [1.0 if epoch <= depth else 0.0 for epoch in range(10)]
+        for depth, name in enumerate(settling.weights(net))
+    }
+    run.curves = {
+        f"weight_change/{name}": [(float(epoch), change) for epoch, change in enumerate(values)]
+        for name, values in changes.items()
+    }
+    found = settling.settling(run)
+    assert found["settling_correlation"] == 1
+    assert found["settled_epoch"] == [(depth + 1, pytest.approx(0.9 * (depth + 1))) for depth in depths]
+    run.curves = dict(zip(run.curves, reversed(run.curves.values()), strict=True))
+    assert settling.settling(run)["settling_correlation"] == -1
+
+
+def test_a_run_without_the_changes_of_weights_is_refused() -> None:
+    run = run_of(AlexNet(width=0.05), None)
+    run.curves = {}
+    with pytest.raises(ValueError, match="weight_change"):
+        settling.settling(run)
+
+
+def test_filters_that_never_respond_are_dead() -> None:
+    conv = nn.Conv2d(1, 4, 1)
+    with torch.no_grad():
+        conv.weight.copy_(torch.tensor([1.0, 2.0, 0.001, 0.0]).view(4, 1, 1, 1))
+        conv.bias.copy_(torch.tensor([0.0, 0.0, 0.0, -1.0]))  # type: ignore[union-attr]
+    run = run_of(nn.Sequential(conv, nn.ReLU(), nn.Flatten()), KnownData(dotted(3), torch.zeros(4)))
+    found = filters.dead_filters(run)
+    assert found["dead_filters"] == 50  # of 1, 2, 0.001 and never
+    assert found["dominance"] == pytest.approx(2 / 0.001)  # torch's median of four is the second
+    with pytest.raises(ValueError, match="no convolutions"):
+        filters.dead_filters(run_of(nn.Flatten(), KnownData(dotted(3), torch.zeros(4))))
+
+
+def test_probe_of_features_that_tell_the_classes_apart_is_never_wrong() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(300) % 3
+    telling = torch.eye(3)[labels] + 0.1 * torch.randn(300, 3, generator=generator)
+    noise = torch.randn(300, 3, generator=generator)
+    sets = [labels[:200], labels[200:250], labels[250:]]
+    for rows, least, most in ((telling, 0, 0), (noise, 40, 90)):
+        parts = [rows[:200], rows[200:250], rows[250:]]
+        assert least <= linear_probe.probe_error(parts, sets, (1e-3, 1e-1)) <= most
+
+
+def test_probe_finds_which_layer_knows_the_class() -> None:
+    first, second = nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 1)
+    with torch.no_grad():
+        first.weight.copy_(torch.tensor([1.0, 2.0]).view(2, 1, 1, 1))
+        second.weight.zero_()  # which forgets it
+    images = torch.cat([dotted(0, 100), dotted(27, 100)])
+    labels = torch.arange(200) // 100
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(0))
+    data = KnownData(images[order], labels[order])
+    net = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Flatten())
+    found = linear_probe.probe_layers(run_of(net, data))
+    assert dict(found["probe_error"])[1.0] == 0  # type: ignore[arg-type]
+    assert dict(found["probe_error"])[2.0] == pytest.approx(50)  # type: ignore[arg-type]
+    assert (found["probe_correlation"], found["probe_gain"]) == (-1, pytest.approx(-50))
+
+
+class MiddlePatch(nn.Module):
+    """Class 1 where the four pixels in the middle have ink."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        ink = 10 * images[:, 0, 13:15, 13:15].flatten(1).amin(1)
+        return torch.stack([-ink, ink], 1)
+
+
+def test_only_a_square_on_the_object_costs_probability() -> None:
+    images = torch.zeros(3, 1, 28, 28, dtype=torch.uint8)
+    images[:, :, 11:17, 11:17] = 255
+    run = run_of(MiddlePatch(), KnownData(images, torch.ones(3, dtype=torch.long)))
+    found = occlusion.occlusion_drop(run, side=7, shade=0.0)
+    assert found["background_drop"] == pytest.approx(0, abs=1e-3)
+    assert found["object_drop"] == pytest.approx(100, abs=1e-3)
+    assert found["excess_drop"] == pytest.approx(100, abs=1e-3)
+    with pytest.raises(ValueError, match="no square"):
+        occlusion.occlusion_drop(run_of(MiddlePatch(), KnownData(images[:0], torch.ones(0, dtype=torch.long))))
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.parametrize("form", get_args(Form))
+def test_each_form_of_the_middle_layer_is_trained_and_ends_at_a_quarter_of_the_side(form: Form) -> None:
+    net = MiddleLayerNet(width=0.125, form=form)
+    assert net.shape_after(net.features[:-4]) == (8, 7, 7)
+    before = [parameter.detach().clone() for parameter in net.parameters()]
+    fit_one_batch(net)
+    assert all(not torch.equal(*pair) for pair in zip(before, net.parameters(), strict=True))
+
+
+def test_plot_has_a_point_for_each_arm_over_both_costs() -> None:
+    numbers = {"a": (10.0, 100.0, 5.0), "b": (12.0, 10.0, 50.0)}
+    runs = [
+        {"arm": arm, "seed": seed, "measures": {"test_error": error + seed, "parameters": size, "million_macs": macs}}
+        for arm, (error, size, macs) in numbers.items()
+        for seed in range(3)
+    ]
+    figure = cost_plot.draw({"arms": {"a": [], "b": []}, "runs": runs})
+    places = [
+        [tuple(float(values[0]) for values in point[0].get_data()) for point in axes.containers] for axes in figure.axes
+    ]
+    assert places == [[(100, 11), (10, 13)], [(5, 11), (50, 13)]]

@@ -1,0 +1,149 @@
+"""Published runs: what becomes a record and what is refused, and that docs/league.md says what the records say."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import only_run, results_of, run, run_well
+from conftest import ROOT
+
+from tasks import published_runs, records
+from tasks.league import draw_plots, page, tables
+from tasks.published_runs import compared, is_stale, published_groups
+
+COMMAND = ("experiment=lenet_fast", "data.train_images_per_class=10", "trainer.max_epochs=2", "trainer.accelerator=cpu")
+LARGE = ("data.batch_size=20", "~callbacks.plots")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of an experiment on MNIST's official files, as of a commit."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("whole"))
+        run_well(*COMMAND, *LARGE)
+        change(only_run(), machine=results_of(only_run())["machine"] | {"commit": "1234567"})
+        return only_run().absolute()
+
+
+@pytest.fixture
+def checkout(whole: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty checkout, with the run of `whole` in runs/."""
+    monkeypatch.setattr(records, "ROOT", Path.cwd())
+    Path("docs").mkdir()
+    shutil.copytree(whole, "runs/one")
+    return Path("published/runs/lenet_fast/mnist")
+
+
+def change(folder: Path, **changes: Any) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    (folder / "results.json").write_text(json.dumps(results | changes))
+
+
+def test_run_becomes_a_record_and_a_row_of_the_page(checkout: Path) -> None:
+    outcome = run_well("task=records", "task.add=[runs]")
+    assert "lenet" in outcome.out
+    kept = {path.name for path in (checkout / "seed-0").iterdir()}
+    assert kept == {"results.json", "config.json", "curves.csv"}
+    assert not any(str(Path.cwd()) in path.read_text() for path in (checkout / "seed-0").iterdir())
+    [group] = published_groups(Path.cwd())
+    assert (group.experiment, group.data, len(group.runs)) == ("lenet_fast", "mnist", 1)
+    assert len(group.runs[0]["curves"]["val/accuracy"]) == 2
+    text = Path("docs/league.md").read_text()
+    accuracy = results_of(Path("runs/one"))["test/accuracy"]
+    assert f"| {100 * accuracy:.2f} |" in text
+    assert "python run.py experiment=lenet_fast data.train_images_per_class=10" in text
+    assert Path("docs/league_accuracy.png").is_file()
+    run_well("task=leaderboard", "task.runs=published/runs")
+
+
+def test_seeds_share_a_row_and_a_repeated_run_takes_its_place(checkout: Path) -> None:
+    shutil.copytree("runs/one", "runs/two")
+    change(Path("runs/two"), **{"seed": 1, "test/accuracy": 0.5})
+    for _ in range(2):
+        run_well("task=records", "task.add=[runs/one,runs/two]")
+    assert {path.name for path in checkout.iterdir()} == {"seed-0", "seed-1"}
+    [table] = tables(published_groups(Path.cwd())).values()
+    assert [row["seeds"] for row in table.rows] == [2]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"machine": None},
+        {"machine": {"processor": "`x`"}},
+        {"experiment": "lenet_slow"},
+        {"experiment": "../../x"},
+        {"experiment": "claim/../lenet_fast"},
+        {"data": "../x"},
+        {"overrides": ["a\nb"]},
+        {"test/accuracy": None},
+        {"status": "failed"},
+        {"seed": -1},
+        {"seed": 0.5},
+    ],
+    ids=str,
+)
+def test_run_that_is_no_evidence_is_refused_in_one_line_before_anything_is_written(
+    changes: dict[str, Any], checkout: Path
+) -> None:
+    change(Path("runs/one"), **changes)
+    outcome = run("task=records", "task.add=[runs]")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
+    assert not Path("published").exists()
+    assert not list(Path("docs").iterdir())
+
+
+@pytest.mark.parametrize("commit", [None, "1234567-dirty"])
+def test_run_of_files_that_are_in_no_commit_is_refused(commit: str | None, checkout: Path) -> None:
+    change(Path("runs/one"), machine=results_of(Path("runs/one"))["machine"] | {"commit": commit})
+    outcome = run("task=records", "task.add=[runs]")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert "commit" in outcome.err
+    assert not Path("published").exists()
+
+
+def test_run_of_another_command_is_refused(checkout: Path) -> None:
+    run_well("task=records", "task.add=[runs]")
+    change(Path("runs/one"), seed=1, overrides=["experiment=lenet_fast", "seed=1"])
+    outcome = run("task=records", "task.add=[runs]")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert [path.name for path in checkout.iterdir()] == ["seed-0"]
+
+
+@pytest.mark.parametrize("name", ["results.json", "config.json", "curves.csv"])
+@pytest.mark.parametrize("content", ["", "[]", "{", "[" * 100_000, "a,b\n1", "null", "\0"])
+def test_damaged_record_is_one_line(name: str, content: str, checkout: Path) -> None:
+    run_well("task=records", "task.add=[runs]")
+    (checkout / "seed-0" / name).write_text(content)
+    with pytest.raises(ValueError, match=name) as refusal:
+        published_groups(Path.cwd())
+    assert "\n" not in str(refusal.value)
+
+
+def test_record_is_stale_when_its_command_composes_to_other_values(checkout: Path) -> None:
+    run_well("task=records", "task.add=[runs]")
+    [group] = published_groups(Path.cwd())
+    assert not is_stale(group)
+    file = checkout / "seed-0" / "config.json"
+    config = json.loads(file.read_text())
+    config["model"]["label_smoothing"] = 0.3
+    file.write_text(json.dumps(config))
+    [group] = published_groups(Path.cwd())
+    assert is_stale(group)
+    assert "earlier recipe" in page([group])
+    assert compared(config) == compared(config | {"seed": 5})
+
+
+GROUPS = published_groups(ROOT)
+
+
+def test_page_says_what_the_records_say() -> None:
+    assert (ROOT / "docs" / "league.md").read_text() == page(GROUPS)
+    assert all((ROOT / "docs" / name).is_file() for name in draw_plots(GROUPS))
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: f"{group.experiment}-{group.data}")
+def test_published_command_still_composes_to_what_was_run(group: published_runs.Group) -> None:
+    assert not is_stale(group)
