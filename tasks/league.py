@@ -161,9 +161,12 @@ def draw_accuracy(rows: Sequence[Row]) -> Figure:
             x = row["cpu_seconds"] or row["seconds"]
             axes.errorbar(x, error, spread, marker="o", capsize=3, color=f"C{number % 10}")
             axes.annotate(row["net"].split(" (")[0], (x, error), (6, 3), textcoords="offset points", fontsize=8)
-        axes.set(xscale="log", yscale="log", xlabel="core seconds of training", ylabel="test error (%)")
+        axes.set(yscale="log", xlabel="core seconds of training", ylabel="test error (%)")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:.3g}")
         axes.set_title(SETS[data])
-        axes.margins(x=0.2)
+        axes.margins(x=0.2, y=0.2)
+        axes.set_xlim(left=0)
         axes.grid(alpha=0.3, which="both")
     return figure
 
