@@ -49,7 +49,7 @@ def divide_generator(generator: nn.Sequential, private_layers: int) -> tuple[nn.
     Raises:
         ValueError: it has fewer layers with weights, or no other ones.
     """
-    layers = [layer for part in generator for layer in part]  # type: ignore[attr-defined]
+    layers = [layer for part in generator for layer in part.children()]
     starts = [index for index, layer in enumerate(layers) if isinstance(layer, LAYERS_WITH_WEIGHTS)]
     if private_layers >= len(starts):
         raise ArgumentError("private_layers", private_layers, f"should be less than the generator's {len(starts)}")

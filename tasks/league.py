@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from tasks.leaderboard import fid, metric, nearest_neighbour, short_count
 from tasks.leaderboard_rows import summarize, values
+from tasks.machine import machines
 from tasks.messages import command
 from tasks.published_runs import Group, is_stale
 from tasks.tables import Column, Row, Table, escape_markdown, mean
@@ -16,6 +17,11 @@ LEAGUE = "ten_minutes/"  # experiments of the same budget
 SETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 TEST_IMAGES = 10_000
 SCORES = ("inception_score", "mode_score", "mmd", "precision", "recall")  # of generated images, beside the main ones
+
+
+def make_rows(groups: Iterable[Group]) -> list[Row]:
+    """A row for each command, which is composed again for it."""
+    return [make_row(group) for group in groups]
 
 
 def make_row(group: Group) -> dict[str, Any]:
@@ -93,23 +99,22 @@ FID = (
 )
 
 
-def tables(groups: Iterable[Group]) -> dict[tuple[str, str, str], Table]:
+def tables(rows: Iterable[Row]) -> dict[tuple[str, str, str], Table]:
     """The tables of the page by budget, kind and data set: "league" or "others", "accuracy" or "fid"."""
-    rows: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for group in groups:
-        row = make_row(group)
+    kinds: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
         kind = "fid" if row["fid"] is not None else "accuracy"
-        budget = "league" if group.experiment.startswith(LEAGUE) else "others"
-        rows.setdefault((budget, kind, group.data), []).append(row)
+        budget = "league" if row["experiment"].startswith(LEAGUE) else "others"
+        kinds.setdefault((budget, kind, row["data"]), []).append(row)
     made = {}
-    for key in sorted(rows, key=lambda key: (key[0] != "league", key[1], key[2] != "mnist")):
-        ranked = sorted(rows[key], key=lambda row: (-(row["accuracy"] or 0.0), row["fid"] or 0.0))
+    for key in sorted(kinds, key=lambda key: (key[0] != "league", key[1], key[2] != "mnist")):
+        ranked = sorted(kinds[key], key=lambda row: (-(row["accuracy"] or 0.0), row["fid"] or 0.0))
         made[key] = Table(FID if key[1] == "fid" else ACCURACY, ranked).without_empty_columns()
     return made
 
 
-def print_tables(groups: Iterable[Group]) -> None:
-    made = tables(groups)
+def print_tables(rows: Iterable[Row]) -> None:
+    made = tables(rows)
     for (_, _, data), table in made.items():
         print(SETS.get(data, data))
         table.print()
@@ -117,11 +122,12 @@ def print_tables(groups: Iterable[Group]) -> None:
         print("No run has been published yet: task.add=[outputs/sweeps/DATE]")
 
 
-def page(groups: Sequence[Group]) -> str:
+def page(groups: Sequence[Group], rows: Sequence[Row]) -> str:
     """The page in Markdown."""
-    parts = [HEAD.format(machines=escape_markdown("; ".join(machines(groups))))]
+    runs = [run for group in groups for run in group.runs]
+    parts = [HEAD.format(count=count(rows), machines=escape_markdown("; ".join(machines(runs))))]
     titles = {("league", "accuracy"): "Classifiers", ("league", "fid"): "GANs", ("others", "accuracy"): "Other recipes"}
-    made = tables(groups)
+    made = tables(rows)
     for key, table in made.items():
         title = titles.get(key[:2], "Other recipes of GANs")
         commands = "\n".join(row["command"] for row in table.rows)
@@ -133,17 +139,14 @@ def page(groups: Sequence[Group]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def machines(groups: Iterable[Group]) -> list[str]:
-    """A text for each kind of processor and version that the runs were computed with."""
-    found = [run["machine"] for group in groups for run in group.runs]
-    texts = (f"{m['processor']} ({m['capability']}), {m['threads']} thread, torch {m['torch']}" for m in found)
-    return sorted(set(texts))
+def count(rows: Sequence[Row]) -> str:
+    nets = len({row["experiment"] for row in rows if row["experiment"].startswith(LEAGUE)})
+    return f"{nets} {'net has' if nets == 1 else 'nets have'} been run"
 
 
-def draw_plots(groups: Sequence[Group]) -> dict[str, Figure]:
+def draw_plots(groups: Sequence[Group], rows: Sequence[Row]) -> dict[str, Figure]:
     """The plots of the page, by their files' names."""
     figures = {}
-    rows = [make_row(group) for group in groups]
     if classifiers := [row for row in rows if row["accuracy"] is not None]:
         figures["league_accuracy.png"] = draw_accuracy(classifiers)
     if curves := [group for group in groups if has_fid_curve(group)]:
@@ -151,9 +154,14 @@ def draw_plots(groups: Sequence[Group]) -> dict[str, Figure]:
     return figures
 
 
+def in_order(sets: Iterable[str]) -> list[str]:
+    """The different data sets, the official ones first."""
+    return sorted({*sets}, key=lambda data: ([*SETS].index(data) if data in SETS else len(SETS), data))
+
+
 def draw_accuracy(rows: Sequence[Row]) -> Figure:
     """Test error of each net with its deviation over the seconds of training, a panel per data set."""
-    sets = [data for data in SETS if any(row["data"] == data for row in rows)]
+    sets = in_order(row["data"] for row in rows)
     figure = Figure(figsize=(6.5 * len(sets), 5), layout="constrained")
     for axes, data in zip(figure.subplots(1, len(sets), squeeze=False).flat, sets, strict=True):
         for number, row in enumerate(row for row in rows if row["data"] == data):
@@ -164,7 +172,7 @@ def draw_accuracy(rows: Sequence[Row]) -> Figure:
         axes.set(yscale="log", xlabel="core seconds of training", ylabel="test error (%)")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:.3g}")
-        axes.set_title(SETS[data])
+        axes.set_title(SETS.get(data, data))
         axes.margins(x=0.2, y=0.2)
         axes.set_xlim(left=0)
         axes.grid(alpha=0.3, which="both")
@@ -173,7 +181,7 @@ def draw_accuracy(rows: Sequence[Row]) -> Figure:
 
 def draw_fid(groups: Sequence[Group]) -> Figure:
     """FID on validation images over the seconds of training: a line per GAN and seed, a panel per data set."""
-    sets = [data for data in SETS if any(group.data == data for group in groups)]
+    sets = in_order(group.data for group in groups)
     figure = Figure(figsize=(6.5 * len(sets), 5), layout="constrained")
     for axes, data in zip(figure.subplots(1, len(sets), squeeze=False).flat, sets, strict=True):
         for number, group in enumerate(group for group in groups if group.data == data):
@@ -183,7 +191,7 @@ def draw_fid(groups: Sequence[Group]) -> Figure:
                 label = str(run["model"]) if run is group.runs[0] else None
                 axes.plot(times, [value for _, value in curve], color=f"C{number % 10}", label=label, linewidth=1.2)
         axes.set(yscale="log", xlabel="core seconds of training", ylabel="FID, validation images")
-        axes.set_title(SETS[data])
+        axes.set_title(SETS.get(data, data))
         axes.grid(alpha=0.3, which="both")
         axes.legend(fontsize=8, frameon=False)
     return figure
@@ -200,7 +208,7 @@ made from the records in published/runs by `python run.py task=records task.add=
 list adds them. Each record has the composed config, the processor, the commit and the curves of its run, and
 `python run.py task=leaderboard task.runs=published/runs` tabulates them differently.
 
-All are trained on the same 55,000 images of the official training set. Recipes were chosen on the other 5,000, the
-epoch of a run too; the official 10,000 test images were read once, at the end of each run. Mean +- standard deviation
-over seeds. The sampling error is that of a share of 10,000 images: two nets that differ by less than it are not ranked.
+So far {count}. All are trained on the same 55,000 images of the official training set, and each run's
+epoch is chosen on the other 5,000; the first lines of a recipe, conf/experiment/ten_minutes/NAME.yaml, say how it was chosen.
+The official 10,000 test images were read once, at the end of each run. Mean +- standard deviation over seeds. The sampling error is that of a share of 10,000 images: two nets that differ by less than it are not ranked.
 Core seconds are the processor's time in training, whatever ran beside. Computed on {machines}."""

@@ -3,8 +3,9 @@
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
@@ -49,3 +50,14 @@ def machine() -> Machine:
         "torch": torch.__version__.partition("+")[0],
         "commit": commit or None,
     }
+
+
+def machines(runs: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A text for each machine, version and commit that runs were computed with."""
+
+    def text(machine: Mapping[str, Any]) -> str:
+        threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''} a run"
+        on = machine["gpu"] or f"{machine['processor']} ({machine['capability']}), {threads}"
+        return f"{on}, torch {machine['torch']}, commit {machine['commit'] or 'unknown'}"
+
+    return list(dict.fromkeys(text(run["machine"]) for run in runs))

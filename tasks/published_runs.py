@@ -9,18 +9,32 @@ from typing import Any, NamedTuple
 
 from datamodules.contract import Index
 from tasks.annotations import fault_of
+from tasks.checkpoint import plain_config, read_checkpoint
 from tasks.config import CONF, as_override, compose
 from tasks.folders import short
 from tasks.machine import Line, Machine
 from tasks.prepare import prepare
+from tasks.publish import without_paths
 from tasks.results import MAX_BYTES, RESULTS, atomic_writer, rounded
-from tasks.run_records import Record, collect, read_run
+from tasks.run_records import COUNTS, Record, collect, is_number, read_run
 from tasks.runs_compare import Curve, read_curves
 
 RECORDS = Path("published", "runs")  # EXPERIMENT/DATA/seed-N/
 CONFIG, CURVES = "config.json", "curves.csv"
 HEADER = ("curve", "step", "value")
-LEFT_OUT = ("folder", "best_checkpoint", "last_checkpoint", "started", "name", "tags", "description", "init_from")
+FACTS = (
+    "status",
+    "task",
+    "model",
+    "data",
+    "experiment",
+    "seed",
+    "device",
+    "precision",
+    "machine",
+    *COUNTS,
+)  # and metrics
+SHOWN = ("progress_bar", "learning_rate", "plots")  # callbacks that compute nothing of a run
 NOT_COMPARED = (
     "trainer",
     "callbacks",
@@ -31,6 +45,7 @@ NOT_COMPARED = (
     "description",
     "compile",
 )  # parts of a config
+BUDGET = ("max_epochs", "max_steps", "max_time", "limit_train_batches", "accumulate_grad_batches", "gradient_clip_val")
 MAX_POINTS = 400  # of a curve
 KEPT = ("val/", "train/loss")  # curves
 
@@ -62,45 +77,64 @@ def runs_of(path: str) -> list[Record]:
     return found
 
 
-def check_publishable(record: Record, root: Path) -> None:
-    """Refuses a run of which a reader could not tell how it came about.
+def check_publishable(records: Iterable[Record], root: Path) -> None:
+    """Refuses runs of which a reader could not tell how they came about, or that differ in more than the seed.
 
     Raises:
         ValueError: says of which run, and why.
     """
+    same: dict[Path, tuple[set[str], dict[str, Any]]] = {}  # command and config of a group
+    for record in records:
+        where = record["folder"]
+        check_facts(record)
+        if not any(key.startswith("test/") for key in record):
+            raise ValueError(f"{where}: nothing was measured on test images, of which {record['data']} has none")
+        checkpoint = checkpoint_of(record)
+        if (
+            lost := {*checkpoint["overrides"]}
+            - {*without_paths(checkpoint)}
+            - {*filter(is_ignored, record["overrides"])}
+        ):
+            raise ValueError(f"{where}: {min(lost)} is a file of this machine, which no reader has")
+        target = place(record, root).parent
+        for path in sorted(target.glob("seed-*")) if target not in same else ():
+            config = read_config(path / CONFIG)
+            same.setdefault(target, ({*without_seed(read_run(path)["overrides"])}, compared(config)))
+        mine = {*without_seed(shared(record))}, compared(checkpoint["config"])
+        if same.setdefault(target, mine) != mine:
+            name = short(target)
+            raise ValueError(f"{where}: {name} is of another command or recipe: remove that folder, or leave this run")
+
+
+def check_facts(record: Record) -> None:
+    """Refuses a results.json without what a reader has to know, or with names that are no options here."""
     where = record["folder"]
-    if fault := fault_of(record.get("seed"), Index):
-        raise ValueError(f"{where}: its seed {fault}")
-    if fault := fault_of(record.get("machine"), Machine):
-        raise ValueError(f"{where}: its results.json does not say on what it ran (machine {fault})")
+    for key, kind in {"seed": Index, "machine": Machine, "overrides": list[Line]}.items():
+        if fault := fault_of(record.get(key), kind):
+            raise ValueError(f"{where}: {key} in its results.json {fault}")
+    for group in ("model", "data", "experiment"):
+        name = str(record.get(group))
+        if not re.fullmatch(r"\w+(/\w+)?", name) or not (CONF / group / f"{name}.yaml").is_file():
+            raise ValueError(f"{where}: {group}={name} is no option of conf/{group}")
     commit = record["machine"]["commit"]
     if commit is None or commit.endswith("-dirty"):
         raise ValueError(f"{where}: ran with files that are in no commit ({commit}): commit them and run it again")
-    if not (CONF / "experiment" / f"{record['experiment']}.yaml").is_file():
-        raise ValueError(f"{where}: {record['experiment']} is no experiment of conf/experiment")
-    if fault := fault_of(record["overrides"], list[Line]):
-        raise ValueError(f"{where}: its overrides {fault}")
-    target = place(record, root).parent
-    others = [read_run(run) for run in sorted(target.glob("seed-*"))]
-    if any(set(without_seed(other["overrides"])) != set(without_seed(shared(record))) for other in others):
-        raise ValueError(f"{where}: {short(target)} has runs of another command: remove that folder, or leave this one")
-    if not any(key.startswith("test/") for key in record):
-        raise ValueError(f"{where}: nothing was measured on test images, of which {record['data']} has none")
-    checkpoint_config(record)
 
 
 def place(record: Record, root: Path) -> Path:
-    """Where a run's record belongs; the names are those of files of conf/, or refused before."""
-    names = [str(record[key]) for key in ("experiment", "data")]
-    if any(not re.fullmatch(r"\w+(/\w+)?", name) for name in names):
-        raise ValueError(f"{record['folder']}: {'/'.join(names)} is no experiment and data set of conf/")
-    return root / RECORDS / names[0] / names[1] / f"seed-{record['seed']}"
+    """Where a run's record belongs."""
+    return root / RECORDS / record["experiment"] / record["data"] / f"seed-{record['seed']}"
+
+
+def is_ignored(text: str) -> bool:
+    """Whether an override says nothing of what a run computes."""
+    ignored = ("data.root=", "hydra", "name=", "tags=", "description=", "ckpt_path=", "~callbacks.progress_bar")
+    return text.startswith(ignored)
 
 
 def shared(record: Record) -> list[str]:
-    """The overrides of a run that say what it computes, without paths of its machine."""
-    ignored = ("data.root=", "hydra", "name=", "tags=", "description=", "ckpt_path=", "~callbacks.progress_bar")
-    return [text for text in record["overrides"] if not text.startswith(ignored)]
+    """The overrides of a run that say what it computes."""
+    return [text for text in record["overrides"] if not is_ignored(text)]
 
 
 def without_seed(overrides: Iterable[str]) -> list[str]:
@@ -111,30 +145,24 @@ def without_seed(overrides: Iterable[str]) -> list[str]:
     return [text for text in overrides if not text.startswith(("seed=", "trainer.accelerator="))]
 
 
-def checkpoint_config(record: Record) -> dict[str, Any]:
-    """The config of a run as its checkpoint has it: plain values, no paths.
+def checkpoint_of(record: Record) -> dict[str, Any]:
+    """The last checkpoint of a run.
 
     Raises:
-        ValueError: the run left no checkpoint, or one that cannot be used.
+        ValueError: there is none, or one that cannot be used.
     """
-    from tasks.checkpoint import read_checkpoint
-
     last = Path(record["folder"], "checkpoints", "last.ckpt")
     if not last.is_file():
         raise ValueError(f"{record['folder']}: has no checkpoints/last.ckpt, from which its config is taken")
-    config: dict[str, Any] = read_checkpoint(last)["config"]
-    return config
+    return read_checkpoint(last)
 
 
 def publish(record: Record, root: Path) -> None:
-    """Writes record, config and curves of a run into published/runs below `root`."""
+    """Writes config, curves and record of a run into published/runs below `root`; the last makes it one."""
     target = place(record, root)
     target.mkdir(parents=True, exist_ok=True)
-    kept = {key: value for key, value in record.items() if key not in LEFT_OUT and not isinstance(value, Path)}
-    results = rounded(kept | {"overrides": shared(record)})
-    for name, content in {RESULTS: results, CONFIG: checkpoint_config(record)}.items():
-        with atomic_writer(target / name) as file:
-            file.write(json.dumps(content, indent=1) + "\n")
+    with atomic_writer(target / CONFIG) as file:
+        file.write(json.dumps(checkpoint_of(record)["config"], indent=1) + "\n")
     with atomic_writer(target / CURVES) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(HEADER)
@@ -142,6 +170,9 @@ def publish(record: Record, root: Path) -> None:
             if name.startswith(KEPT):
                 points = curve[:: -(-len(curve) // MAX_POINTS)]
                 writer.writerows((name, f"{step:.0f}", f"{value:.6g}") for step, value in points)
+    kept = {key: value for key, value in record.items() if key in FACTS or ("/" in key and is_number(value))}
+    with atomic_writer(target / RESULTS) as file:
+        file.write(json.dumps(rounded(kept | {"overrides": shared(record)}), indent=1) + "\n")
 
 
 def published_groups(root: Path) -> list[Group]:
@@ -155,8 +186,9 @@ def published_groups(root: Path) -> list[Group]:
         record = read_run(path.parent)
         if record["status"] != "finished":
             raise ValueError(f"{path}: {record.get('reason', record['status'])}")
-        if fault := fault_of(record.get("machine"), Machine):
-            raise ValueError(f"{path}: machine {fault}")
+        check_facts(record)
+        if place(record, root) != path.parent:
+            raise ValueError(f"{path}: is of another experiment, data set or seed than its folder says")
         record |= {"config": read_config(path.with_name(CONFIG)), "curves": read_published_curves(path.parent)}
         key = str(record["experiment"]), str(record["data"])
         groups.setdefault(key, Group(*key, [])).runs.append(record)
@@ -189,24 +221,29 @@ def read_published_curves(folder: Path) -> dict[str, Curve]:
             header, *lines = csv.reader(file)
         if tuple(header) != HEADER:
             raise ValueError("no curves")
-        for name, step, value in lines:
-            curves.setdefault(name, []).append((float(step), float(value)))
+        for name, *point in lines:
+            step, value = map(float, point)
+            if not (is_number(step) and is_number(value)):
+                raise ValueError(f"{name} is not finite")
+            curves.setdefault(name, []).append((step, value))
     except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"{folder / CURVES}: cannot be read ({error})") from error
     return curves
 
 
 def is_stale(group: Group) -> bool:
-    """Whether the command of a group composes to another model, data set or evaluation now than when it was run."""
-    from tasks.checkpoint import plain_config
-
+    """Whether the command of a group composes to other values now than those that one of its runs had."""
     cfg = prepare(compose([*map(as_override, group.runs[0]["overrides"])]))
-    return compared(plain_config(cfg)) != compared(group.runs[0]["config"])
+    now = compared(plain_config(cfg))
+    return any(compared(run["config"]) != now for run in group.runs)
 
 
 def compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a config that decides what is computed."""
-    parts = {key: value for key, value in config.items() if key not in NOT_COMPARED}
-    trainer = config.get("trainer", {})
-    budget = {key: trainer.get(key) for key in ("max_epochs", "max_steps", "precision", "gradient_clip_val")}
-    return json.loads(json.dumps(parts | {"trainer": budget}))
+    """The part of a config that decides what is computed, but for the seed."""
+    parts: dict[str, Any] = {key: value for key, value in config.items() if key not in NOT_COMPARED}
+    parts["data"] = {key: value for key, value in parts["data"].items() if key != "seed"}
+    callbacks, trainer = (config.get(part) or {} for part in ("callbacks", "trainer"))
+    parts["callbacks"] = {key: value for key, value in callbacks.items() if key not in SHOWN and value is not None}
+    parts["trainer"] = {key: trainer.get(key) for key in ("precision", *BUDGET)}
+    content: dict[str, Any] = json.loads(json.dumps(parts))  # a tuple is a list there
+    return content

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from datamodules.contract import LocalPath
 from tasks.config import CONF
-from tasks.league import draw_plots, page, print_tables
+from tasks.league import draw_plots, make_rows, page, print_tables
 from tasks.plots import save_plot
 from tasks.published_runs import RECORDS, check_publishable, publish, published_groups, runs_of
 from tasks.results import atomic_writer
@@ -31,18 +31,18 @@ def records(cfg: DictConfig, folder: Path, add: list[LocalPath] | None = None) -
     if add is not None and not (ROOT / "docs").is_dir():
         raise ValueError("task.add: there is no docs/ beside run.py, pages are made in a checkout of the project")
     found = [record for path in add or () for record in runs_of(path)]
-    for record in found:
-        check_publishable(record, ROOT)
+    check_publishable(found, ROOT)
     for record in found:
         publish(record, ROOT)
     groups = published_groups(ROOT)
-    print_tables(groups)
+    rows = make_rows(groups)
+    print_tables(rows)
     if found:
         print(f"added        {len(found)} {'run' if len(found) == 1 else 'runs'} to {RECORDS}")
     if add is not None:
         with atomic_writer(ROOT / PAGE) as file:
-            file.write(page(groups))
-        for name, figure in draw_plots(groups).items():
+            file.write(page(groups, rows))
+        for name, figure in draw_plots(groups, rows).items():
             save_plot(figure, ROOT / PAGE.with_name(name))
         print(f"written      {PAGE}, and its plots beside it")
     return {}

@@ -13,7 +13,7 @@ from classic_cnn.alexnet import AlexNet
 from classic_cnn.googlenet import GoogLeNet
 from datamodules.images import ImageData
 from datamodules.in_memory import Split
-from tasks.claims import cost_plot, filters, gradients, linear_probe, occlusion, settling, views
+from tasks.claims import cost_plot, filters, gradients, layer_order, linear_probe, occlusion, views
 from tasks.claims.claim import MeasuredRun
 from tasks.claims.middle_layer import Form, MiddleLayerNet
 
@@ -28,7 +28,7 @@ class KnownData(ImageData):
 
 def run_of(net: nn.Module, data: Any, *overrides: str) -> MeasuredRun:
     run = MeasuredRun(compose(*overrides), Path("unused"), {})
-    run.trained = (net.eval(), data)  # type: ignore[assignment]
+    vars(run)["trained"] = (net.eval(), data)  # which it would read from a checkpoint
     return run
 
 
@@ -88,37 +88,36 @@ def test_initial_gradient_is_the_mean_over_draws_of_weights(mnist_5k: ImageData)
     assert gradients.initial_gradient(run, draws=2)["initial_gradient"] == pytest.approx(sum(norms) / 2, rel=1e-4)
 
 
-def test_layers_whose_change_comes_later_settle_later() -> None:
+def test_layers_whose_change_comes_later_converge_later() -> None:
     net = AlexNet(width=0.05)
     run = run_of(net, None)
-    depths = range(len(settling.weights(net)))
+    depths = range(len(layer_order.weights(net)))
     changes = {
         name: [1.0 if epoch <= depth else 0.0 for epoch in range(10)]
-        for depth, name in enumerate(settling.weights(net))
+        for depth, name in enumerate(layer_order.weights(net))
     }
     run.curves = {
         f"weight_change/{name}": [(float(epoch), change) for epoch, change in enumerate(values)]
         for name, values in changes.items()
     }
-    found = settling.settling(run)
-    assert found["settling_correlation"] == 1
-    assert found["settled_epoch"] == [(depth + 1, pytest.approx(0.9 * (depth + 1))) for depth in depths]
+    found = layer_order.layer_order(run)
+    assert found["order_correlation"] == 1
+    assert found["converged_epoch"] == [(depth + 1, pytest.approx(0.9 * (depth + 1))) for depth in depths]
     run.curves = dict(zip(run.curves, reversed(run.curves.values()), strict=True))
-    assert settling.settling(run)["settling_correlation"] == -1
+    assert layer_order.layer_order(run)["order_correlation"] == -1
 
 
 def test_a_run_without_the_changes_of_weights_is_refused() -> None:
     run = run_of(AlexNet(width=0.05), None)
     run.curves = {}
     with pytest.raises(ValueError, match="weight_change"):
-        settling.settling(run)
+        layer_order.layer_order(run)
 
 
 def test_filters_that_never_respond_are_dead() -> None:
     conv = nn.Conv2d(1, 4, 1)
-    with torch.no_grad():
-        conv.weight.copy_(torch.tensor([1.0, 2.0, 0.001, 0.0]).view(4, 1, 1, 1))
-        conv.bias.copy_(torch.tensor([0.0, 0.0, 0.0, -1.0]))  # type: ignore[union-attr]
+    weights = torch.tensor([1.0, 2.0, 0.001, 0.0]).view(4, 1, 1, 1)
+    conv.load_state_dict({"weight": weights, "bias": torch.tensor([0.0, 0.0, 0.0, -1.0])})
     run = run_of(nn.Sequential(conv, nn.ReLU(), nn.Flatten()), KnownData(dotted(3), torch.zeros(4)))
     found = filters.dead_filters(run)
     assert found["dead_filters"] == 50  # of 1, 2, 0.001 and never
@@ -149,8 +148,7 @@ def test_probe_finds_which_layer_knows_the_class() -> None:
     data = KnownData(images[order], labels[order])
     net = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Flatten())
     found = linear_probe.probe_layers(run_of(net, data))
-    assert dict(found["probe_error"])[1.0] == 0  # type: ignore[arg-type]
-    assert dict(found["probe_error"])[2.0] == pytest.approx(50)  # type: ignore[arg-type]
+    assert found["probe_error"] == [(1, 0), (2, pytest.approx(50))]
     assert (found["probe_correlation"], found["probe_gain"]) == (-1, pytest.approx(-50))
 
 

@@ -2,15 +2,17 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from command_line import only_run, results_of, run, run_well
 from conftest import ROOT
 
 from tasks import published_runs, records
-from tasks.league import draw_plots, page, tables
+from tasks.league import draw_plots, make_rows, page, tables
 from tasks.published_runs import compared, is_stale, published_groups
 
 COMMAND = ("experiment=lenet_fast", "data.train_images_per_class=10", "trainer.max_epochs=2", "trainer.accelerator=cpu")
@@ -64,7 +66,7 @@ def test_seeds_share_a_row_and_a_repeated_run_takes_its_place(checkout: Path) ->
     for _ in range(2):
         run_well("task=records", "task.add=[runs/one,runs/two]")
     assert {path.name for path in checkout.iterdir()} == {"seed-0", "seed-1"}
-    [table] = tables(published_groups(Path.cwd())).values()
+    [table] = tables(make_rows(published_groups(Path.cwd()))).values()
     assert [row["seeds"] for row in table.rows] == [2]
 
 
@@ -74,6 +76,8 @@ def test_seeds_share_a_row_and_a_repeated_run_takes_its_place(checkout: Path) ->
         {"machine": None},
         {"machine": {"processor": "`x`"}},
         {"experiment": "lenet_slow"},
+        {"model": None},
+        {"model": "[x](y)"},
         {"experiment": "../../x"},
         {"experiment": "claim/../lenet_fast"},
         {"data": "../x"},
@@ -104,12 +108,58 @@ def test_run_of_files_that_are_in_no_commit_is_refused(commit: str | None, check
     assert not Path("published").exists()
 
 
-def test_run_of_another_command_is_refused(checkout: Path) -> None:
-    run_well("task=records", "task.add=[runs]")
-    change(Path("runs/one"), seed=1, overrides=["experiment=lenet_fast", "seed=1"])
+OTHER = {"command": ["experiment=lenet_fast", "seed=1"], "recipe": None}
+
+
+@pytest.mark.parametrize("what", OTHER)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_run_that_differs_in_more_than_the_seed_is_refused(what: str, at_once: bool, checkout: Path) -> None:
+    if not at_once:
+        run_well("task=records", "task.add=[runs]")
+    shutil.copytree("runs/one", "runs/two")
+    change(Path("runs/two"), seed=1, **({"overrides": OTHER[what]} if OTHER[what] else {}))
+    if what == "recipe":
+        change_checkpoint(Path("runs/two/checkpoints/last.ckpt"), lambda content: content["config"]["model"])
     outcome = run("task=records", "task.add=[runs]")
-    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
-    assert [path.name for path in checkout.iterdir()] == ["seed-0"]
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
+    assert [path.name for path in checkout.iterdir()] == ["seed-0"] if checkout.exists() else at_once
+
+
+def change_checkpoint(path: Path, part: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    content = torch.load(path, weights_only=True)
+    part(content)["label_smoothing"] = 0.3
+    torch.save(content, path)
+
+
+def test_run_with_a_file_of_the_machine_is_refused(checkout: Path) -> None:
+    last = Path("runs/one/checkpoints/last.ckpt")
+    content = torch.load(last, weights_only=True)
+    torch.save(content | {"overrides": [*content["overrides"], "data.extra_train_path=/home/me/set.csv"]}, last)
+    outcome = run("task=records", "task.add=[runs]")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
+    assert "extra_train_path" in outcome.err
+    assert not Path("published").exists()
+
+
+def test_record_holds_nothing_but_what_is_known_of_a_run(checkout: Path) -> None:
+    change(Path("runs/one"), secret="/home/me", **{"a/b": "<script>", "val/x": 0.5})
+    run_well("task=records", "task.add=[runs]")
+    text = (checkout / "seed-0" / "results.json").read_text()
+    assert "secret" not in text
+    assert "<script>" not in text
+    assert json.loads(text)["val/x"] == 0.5
+
+
+def test_record_that_lies_in_another_folder_is_one_line(checkout: Path) -> None:
+    run_well("task=records", "task.add=[runs]")
+    (checkout / "seed-0").rename(checkout / "seed-7")
+    outcome = run("task=records")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
+
+
+def test_set_that_is_not_official_is_drawn_too() -> None:
+    rows = [{**row, "data": "kmnist"} for row in ROWS if row["accuracy"] is not None]
+    assert "league_accuracy.png" in draw_plots([], rows)
 
 
 @pytest.mark.parametrize("name", ["results.json", "config.json", "curves.csv"])
@@ -132,16 +182,19 @@ def test_record_is_stale_when_its_command_composes_to_other_values(checkout: Pat
     file.write_text(json.dumps(config))
     [group] = published_groups(Path.cwd())
     assert is_stale(group)
-    assert "earlier recipe" in page([group])
-    assert compared(config) == compared(config | {"seed": 5})
+    assert "earlier recipe" in page([group], make_rows([group]))
+    assert compared(config) == compared(config | {"seed": 5, "data": config["data"] | {"seed": 5}})
+    ema = {"_target_": "classic_cnn.callbacks.weight_ema.WeightEMA"}
+    assert compared(config) != compared(config | {"callbacks": config["callbacks"] | {"ema": ema}})
 
 
 GROUPS = published_groups(ROOT)
+ROWS = make_rows(GROUPS)
 
 
 def test_page_says_what_the_records_say() -> None:
-    assert (ROOT / "docs" / "league.md").read_text() == page(GROUPS)
-    assert all((ROOT / "docs" / name).is_file() for name in draw_plots(GROUPS))
+    assert (ROOT / "docs" / "league.md").read_text() == page(GROUPS, ROWS)
+    assert all((ROOT / "docs" / name).is_file() for name in draw_plots(GROUPS, ROWS))
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: f"{group.experiment}-{group.data}")

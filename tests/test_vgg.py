@@ -1,5 +1,7 @@
 """VGG against torchvision's, and its configuration C."""
 
+from typing import Any
+
 import pytest
 import torch
 import torchvision
@@ -42,5 +44,6 @@ def test_vgg_with_a_5x5_convolution_for_each_pair_has_the_weights_of_section_2_3
 
 @pytest.mark.parametrize("variant", ["one_by_one", "five_by_five"])
 def test_a_variant_belongs_to_its_depth(variant: str) -> None:
+    arguments: dict[str, Any] = {variant: True}
     with pytest.raises(ValueError, match=variant):
-        VGG(depth=11, **{variant: True})  # type: ignore[arg-type]
+        VGG(depth=11, **arguments)

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from tasks import folders
 from tasks.claims.record import CLAIM, arms_of, by_arm, changes_of, cost, make_record, to_json, usable_runs, values_of
 from tasks.claims.verdict import half_width
+from tasks.machine import machines
 from tasks.messages import command
 from tasks.plots import save_plot
 from tasks.results import atomic_writer
@@ -114,7 +115,7 @@ def page(claim: Mapping[str, Any], task: DictConfig, image: str = "claim.png") -
         "The arms:\n\n" + "\n".join(f"- {arm}: `{' '.join(claim['arms'][arm]) or 'as it is'}`" for arm in arms),
         f"```\n{command(*claim['overrides'])}\n```",
         f"{len(claim['runs'])} runs, {minutes:.0f} minutes {clock} on "
-        f"{escape_markdown('; '.join(machines(claim)))}. {claim['date']}.",
+        f"{escape_markdown('; '.join(machines(claim['runs'])))}. {claim['date']}.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -137,17 +138,6 @@ def explained(task: DictConfig) -> list[str]:
     """The first paragraph of what each measure's function says of itself."""
     texts = [inspect.getdoc(get_method(measure["_target_"])) or "" for measure in task.measures]
     return [" ".join(text.split("\n\n")[0].split()) for text in texts]
-
-
-def machines(claim: Mapping[str, Any]) -> list[str]:
-    """A text for each machine, version and commit that the runs were computed with."""
-
-    def text(machine: Mapping[str, Any]) -> str:
-        threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''} a run"
-        on = machine["gpu"] or f"{machine['processor']} ({machine['capability']}), {threads}"
-        return f"{on}, torch {machine['torch']}, commit {machine['commit'] or 'unknown'}"
-
-    return list(dict.fromkeys(text(run["machine"]) for run in claim["runs"]))
 
 
 def plot(claim: Mapping[str, Any], figure: DictConfig | None) -> Figure:

@@ -1,4 +1,4 @@
-"""When the layers of a net settle: M. Zeiler, R. Fergus, "Visualizing and Understanding ...", 2013, section 4.1."""
+"""In which order the layers of a net converge: M. Zeiler, R. Fergus, 2013, section 4.1."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -8,12 +8,12 @@ from tasks.claims.claim import MeasuredRun
 from tasks.claims.gan_measures import rank_correlation
 from tasks.runs_compare import Curve
 
-SETTLED = 0.9  # of all that a layer changes
+CONVERGED = 0.9  # of all that a layer changes
 
 
-def settling(run: MeasuredRun) -> dict[str, float | Curve]:
-    """`settling_correlation`: Spearman's rank correlation of a layer's depth with the epoch by which it has settled;
-    `settled_epoch`: that epoch, by layer. A layer has settled when 90 % of the changes of its weights are done.
+def layer_order(run: MeasuredRun) -> dict[str, float | Curve]:
+    """`order_correlation`: Spearman's rank correlation of a layer's depth with the epoch by which it has converged;
+    `converged_epoch`: that epoch, by layer. A layer has converged when 90 % of the changes of its weights are done.
 
     The change of an epoch is |w - w'| / |w'|, as the callback `LayerConvergence` logs it, which the run needs. An epoch
     is interpolated.
@@ -22,18 +22,18 @@ def settling(run: MeasuredRun) -> dict[str, float | Curve]:
         run: of a classifier, for several epochs at a constant rate.
     """
     net, _ = run.trained
-    epochs = [settled_epoch([change for _, change in run.curve(f"weight_change/{name}")]) for name in weights(net)]
+    epochs = [converged_epoch([change for _, change in run.curve(f"weight_change/{name}")]) for name in weights(net)]
     curve: Curve = [(float(depth), epoch) for depth, epoch in enumerate(epochs, start=1)]
     return {
-        "settling_correlation": rank_correlation([(depth, depth) for depth, _ in curve], curve),
-        "settled_epoch": curve,
+        "order_correlation": rank_correlation([(depth, depth) for depth, _ in curve], curve),
+        "converged_epoch": curve,
     }
 
 
-def settled_epoch(changes: Sequence[float], share: float = SETTLED) -> float:
+def converged_epoch(changes: Sequence[float], share: float = CONVERGED) -> float:
     """The epoch by which so much of the sum of all changes is done, the first being number 1.
 
-    >>> settled_epoch([8.0, 1.0, 1.0]), settled_epoch([1.0, 1.0]), settled_epoch([1.0, 1.0, 2.0], 0.75)
+    >>> converged_epoch([8.0, 1.0, 1.0]), converged_epoch([1.0, 1.0]), converged_epoch([1.0, 1.0, 2.0], 0.75)
     (2.0, 1.8, 2.5)
     """
     target = share * sum(changes)
