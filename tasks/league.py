@@ -208,7 +208,8 @@ made from the records in published/runs by `python run.py task=records task.add=
 list adds them. Each record has the composed config, the processor, the commit and the curves of its run, and
 `python run.py task=leaderboard task.runs=published/runs` tabulates them differently.
 
-So far {count}. All are trained on the same 55,000 images of the official training set, and each run's
-epoch is chosen on the other 5,000; the first lines of a recipe, conf/experiment/ten_minutes/NAME.yaml, say how it was chosen.
-The official 10,000 test images were read once, at the end of each run. Mean +- standard deviation over seeds. The sampling error is that of a share of 10,000 images: two nets that differ by less than it are not ranked.
-Core seconds are the processor's time in training, whatever ran beside. Computed on {machines}."""
+So far {count}. All are trained on the same 55,000 images of the official training set, and the epoch of each
+run is chosen on the other 5,000; the first lines of a recipe, conf/experiment/ten_minutes/NAME.yaml, say how it was
+chosen. The official 10,000 test images were read once, at the end of each run. Mean +- standard deviation over seeds.
+The sampling error is that of a share of 10,000 images: two nets that differ by less than it are not ranked. Core
+seconds are the processor's time in training, whatever ran beside. Computed on {machines}."""

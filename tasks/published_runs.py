@@ -22,29 +22,9 @@ from tasks.runs_compare import Curve, read_curves
 RECORDS = Path("published", "runs")  # EXPERIMENT/DATA/seed-N/
 CONFIG, CURVES = "config.json", "curves.csv"
 HEADER = ("curve", "step", "value")
-FACTS = (
-    "status",
-    "task",
-    "model",
-    "data",
-    "experiment",
-    "seed",
-    "device",
-    "precision",
-    "machine",
-    *COUNTS,
-)  # and metrics
+FACTS = ("status", "task", "model", "data", "experiment", "seed", "device", "precision", "machine", *COUNTS)
 SHOWN = ("progress_bar", "learning_rate", "plots")  # callbacks that compute nothing of a run
-NOT_COMPARED = (
-    "trainer",
-    "callbacks",
-    "choices",
-    "seed",
-    "name",
-    "tags",
-    "description",
-    "compile",
-)  # parts of a config
+NOT_COMPARED = ("trainer", "callbacks", "choices", "seed", "name", "tags", "description", "compile")
 BUDGET = ("max_epochs", "max_steps", "max_time", "limit_train_batches", "accumulate_grad_batches", "gradient_clip_val")
 MAX_POINTS = 400  # of a curve
 KEPT = ("val/", "train/loss")  # curves
@@ -90,12 +70,9 @@ def check_publishable(records: Iterable[Record], root: Path) -> None:
         if not any(key.startswith("test/") for key in record):
             raise ValueError(f"{where}: nothing was measured on test images, of which {record['data']} has none")
         checkpoint = checkpoint_of(record)
-        if (
-            lost := {*checkpoint["overrides"]}
-            - {*without_paths(checkpoint)}
-            - {*filter(is_ignored, record["overrides"])}
-        ):
-            raise ValueError(f"{where}: {min(lost)} is a file of this machine, which no reader has")
+        lost = {*checkpoint["overrides"]} - {*without_paths(checkpoint)}
+        if files := [text for text in lost if not is_ignored(text)]:
+            raise ValueError(f"{where}: {files[0]} is a file of this machine, which no reader has")
         target = place(record, root).parent
         for path in sorted(target.glob("seed-*")) if target not in same else ():
             config = read_config(path / CONFIG)
