@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NotRequired
 
 from omegaconf import DictConfig, OmegaConf
+from pydantic import with_config
+from typing_extensions import TypedDict
 
-from tasks.annotations import is_local_path
+from datamodules.contract import STRICT, Index, NonNegative
+from tasks.annotations import fault_of, is_local_path
 from tasks.config import as_typed, locate
 from tasks.messages import command
 
@@ -21,6 +24,19 @@ FIXED_CALLBACKS = ("checkpoint", "last", "ema", "early_stopping")
 FIXED_CLASSES = (
     *("ModelCheckpoint", "EarlyStopping", "WeightEMA", "StochasticWeightAveraging", "GradientAccumulationScheduler"),
 )
+
+
+@with_config(STRICT)
+class Clock(TypedDict):
+    """What `tasks.callbacks.TrainingClock` keeps in a checkpoint."""
+
+    seconds: NonNegative
+    cpu_seconds: NotRequired[NonNegative]  # not in checkpoints of before
+    images: Index
+    epochs: Index
+    metrics: dict[str, Any]
+
+
 NEEDED = {
     "epoch": int,
     "global_step": int,
@@ -40,12 +56,14 @@ def check_resume(checkpoint: Mapping[str, Any], cfg: DictConfig) -> None:
     Raises:
         ValueError: a key was changed that may not be, the budget is spent, or the checkpoint lacks what is needed.
     """
-    for name, kind in NEEDED.items():
-        if not isinstance(checkpoint.get(name), kind):
-            raise ValueError(
-                f"ckpt_path={cfg.ckpt_path}: cannot be resumed, its {name} is missing or damaged; "
-                f"for a new run from its weights: {new_run(cfg)}"
-            )
+    damaged = [name for name, kind in NEEDED.items() if not isinstance(checkpoint.get(name), kind)]
+    if checkpoint.get("training_clock") is not None and fault_of(checkpoint["training_clock"], Clock) is not None:
+        damaged.append("training_clock")
+    if damaged:
+        raise ValueError(
+            f"ckpt_path={cfg.ckpt_path}: cannot be resumed, its {damaged[0]} is missing or damaged; "
+            f"for a new run from its weights: {new_run(cfg)}"
+        )
     if not re.match(r"([2-9]|\d\d)\.\d", str(checkpoint.get("pytorch-lightning_version"))):
         # Lightning would translate it, and bring back paths that have been left out
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: cannot be resumed, it is not of Lightning 2 or later")

@@ -1,6 +1,7 @@
 """A stranger's checkpoint is data: whatever it holds, nothing runs, nothing is written outside, one line says why."""
 
 import copy
+import math
 import resource
 import shutil
 import zipfile
@@ -15,6 +16,7 @@ from conftest import compose
 from PIL import Image
 
 from tasks.checkpoint import read_checkpoint
+from tasks.resume import check_resume
 
 Content = dict[str, Any]
 CANARY = "ran"  # the file that a successful attack leaves
@@ -315,6 +317,23 @@ def test_sizes_in_a_checkpoint_take_no_memory_before_they_are_refused(
     assert outcome.status == 2, outcome.err
     assert outcome.err.count("\n") == 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+
+
+def test_clock_of_a_checkpoint_that_no_run_writes_is_refused(trained: Path) -> None:
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    clock = content["training_clock"]
+    wrong: list[Any] = ["x", None, [], math.nan, math.inf, -1.0, True, {}]
+    damaged = [clock | {key: value} for key in clock for value in wrong if (key, value) != ("metrics", {})]
+    torch.save(content, "last.ckpt")
+    cfg = compose("ckpt_path=last.ckpt", "trainer.accelerator=cpu")
+    check_resume(content, cfg)
+    for strange in [*damaged, [1], "x", 5, clock | {"more": 1}, {"seconds": 1.0}]:
+        with pytest.raises(ValueError, match="training_clock"):
+            check_resume(content | {"training_clock": strange}, cfg)
+    torch.save(content | {"training_clock": damaged[0]}, "last.ckpt")
+    outcome = run("ckpt_path=last.ckpt", "trainer.accelerator=cpu")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome.err
+    assert not list(Path().rglob("results.json"))
 
 
 def test_counts_in_a_checkpoint_reach_the_results_only_as_metrics(trained: Path, tmp_path: Path) -> None:
