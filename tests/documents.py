@@ -58,15 +58,16 @@ def claim_jobs(words: list[str]) -> list[str]:
 
 
 def options(override: str) -> list[str]:
-    """The jobs of a sweep that an override stands for.
+    """The jobs of a sweep that an override stands for, with the first of several seeds.
 
-    >>> options("seed=0,1")
-    ['seed=0', 'seed=1']
+    >>> options("data=mnist,ring"), options("seed=0,1")
+    (['data=mnist', 'data=ring'], ['seed=0'])
     """
     key, _, value = override.partition("=")
     if value == "glob(*)":
         return [f"{key}={file.stem}" for file in (CONF / key).glob("*.yaml")]
-    return [override] if value.startswith("[") else [f"{key}={part}" for part in value.split(",")]
+    parts = [value] if value.startswith("[") else value.split(",")
+    return [f"{key}={part}" for part in (parts[:1] if key == "seed" else parts)]
 
 
 def copy_project(target: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from command_line import PLAIN, run, run_well
-from conftest import CONF, ROOT, compose
+from conftest import CONF, ROOT, compose_once
 from omegaconf import OmegaConf
 from scipy import stats
 
@@ -18,6 +18,7 @@ from tasks.claims import measures
 from tasks.claims.overview import claims, completed, draw_page, overview, published_claims
 from tasks.claims.record import ClaimRecord, ClaimRun, Machine, read_claim
 from tasks.claims.verdict import FAILS, HOLDS, UNDECIDED, Expectation, decide, overall, seeds_to_decide
+from tasks.prepare import prepare
 
 CLAIMS = sorted(file.stem for file in (CONF / "experiment" / "claim").glob("*.yaml"))
 
@@ -123,9 +124,11 @@ def test_claim_is_whole(name: str) -> None:
     for expectation in node.task.expectations:
         assert {expectation.arm, expectation.get("than", expectation.arm)} <= arms.keys()
         decide(expectation, {})
-    for arm, changes in ((str(arm), changes) for arm, changes in arms.items()):
-        cfg = compose(f"experiment=claim/{name}", f"task.arm={arm}", "seed=0")
-        assert set(changes) <= set(cfg.overrides)
+    composed = compose_once((f"experiment=claim/{name}", "task.arm=any", "seed=0"))
+    for arm, changes in arms.items():
+        cfg = composed.copy()
+        cfg.task.arm = arm
+        assert set(changes) <= set(prepare(cfg).overrides)
 
 
 SMALL = (*PLAIN, "trainer.max_epochs=1")

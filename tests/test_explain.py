@@ -217,8 +217,8 @@ def test_mistake_is_answered_in_one_line(mistake: str, trained: Path) -> None:
     assert outcome.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["[/x].png", "$a$ [b]|<c>.png", "数字.png"])
-def test_file_of_an_odd_name_is_shown_by_it(name: str, trained: Path) -> None:
+def test_file_of_an_odd_name_is_shown_by_it(trained: Path) -> None:
+    name = "[/数$a$ [b]|<c>.png"
     stroke = Image.new("L", (200, 200), 255)
     stroke.paste(0, (90, 30, 110, 170))
     Path(name).parent.mkdir(exist_ok=True)

@@ -38,6 +38,17 @@ def checkout(whole: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("published/runs/lenet_fast/mnist")
 
 
+@pytest.fixture(scope="module")
+def published(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with the record of `whole`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("published"))
+        patch.setattr(records, "ROOT", Path.cwd())
+        Path("docs").mkdir()
+        run_well("task=records", f"task.add=[{whole}]")
+        return Path.cwd()
+
+
 def change(folder: Path, **changes: Any) -> None:
     results = json.loads((folder / "results.json").read_text())
     (folder / "results.json").write_text(json.dumps(results | changes))
@@ -164,9 +175,9 @@ def test_set_that_is_not_official_is_drawn_too() -> None:
 
 @pytest.mark.parametrize("name", ["results.json", "config.json", "curves.csv"])
 @pytest.mark.parametrize("content", ["", "[]", "{", "[" * 100_000, "a,b\n1", "null", "\0"])
-def test_damaged_record_is_one_line(name: str, content: str, checkout: Path) -> None:
-    run_well("task=records", "task.add=[runs]")
-    (checkout / "seed-0" / name).write_text(content)
+def test_damaged_record_is_one_line(name: str, content: str, published: Path) -> None:
+    shutil.copytree(published / "published", "published")
+    Path("published/runs/lenet_fast/mnist/seed-0", name).write_text(content)
     with pytest.raises(ValueError, match=name) as refusal:
         published_groups(Path.cwd())
     assert "\n" not in str(refusal.value)

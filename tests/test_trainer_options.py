@@ -8,31 +8,21 @@ from conftest import MODELS, quick
 
 from classic_cnn.lenet import LeNet5
 
-RUNS = (
+RUNS = (  # separated by spaces where they do not touch each other
     "trainer.fast_dev_run=true",
     "trainer.fast_dev_run=2",
     "trainer.check_val_every_n_epoch=5",
     "trainer.enable_checkpointing=false",
     "trainer.logger=false",
-    "trainer.logger=null",
-    "trainer/logger=none",
-    "trainer/logger=csv",
-    "trainer.limit_train_batches=1",
-    "trainer.limit_train_batches=0.2",
+    "trainer.logger=null trainer.limit_test_batches=0",
+    "trainer/logger=none trainer.max_steps=3",
+    "trainer/logger=csv trainer.limit_train_batches=0.2",
+    "trainer.limit_train_batches=1 trainer.enable_progress_bar=false",
     "trainer.limit_val_batches=0",
-    "trainer.limit_test_batches=0",
-    "trainer.overfit_batches=2",
-    "trainer.profiler=simple",
-    "trainer.val_check_interval=0.5",
-    "trainer.deterministic=true",
-    "trainer.detect_anomaly=true",
-    "trainer.max_time=00:00:10:00",
-    "trainer.max_steps=3",
-    "trainer.gradient_clip_val=1.0",
-    "trainer.num_sanity_val_steps=1",
-    "trainer.enable_progress_bar=false",
-    "trainer.enable_model_summary=true",
-    "trainer.log_every_n_steps=0",
+    "trainer.overfit_batches=2 trainer.max_time=00:00:10:00",
+    "trainer.val_check_interval=0.5 trainer.profiler=simple trainer.log_every_n_steps=0",
+    "trainer.deterministic=true trainer.detect_anomaly=true trainer.gradient_clip_val=1.0",
+    "trainer.num_sanity_val_steps=1 trainer.enable_model_summary=true",
     "~callbacks.checkpoint",
     "~callbacks.last",
     "callbacks.early_stopping={_target_:lightning.pytorch.callbacks.EarlyStopping,monitor:val/loss}",
@@ -48,9 +38,9 @@ RUNS_OF_A_GAN = (
 )
 
 
-@pytest.mark.parametrize("option", RUNS)
-def test_run_with_the_option_ends_well(option: str) -> None:
-    run_well("model=lenet", *PLAIN, "trainer.max_epochs=2", option)
+@pytest.mark.parametrize("options", RUNS)
+def test_run_with_the_options_ends_well(options: str) -> None:
+    run_well("model=lenet", *PLAIN, "trainer.max_epochs=2", *options.split(" "))
     results = results_of(only_run())
     assert results["status"] == "finished"
     for name in ("best_checkpoint", "last_checkpoint"):
