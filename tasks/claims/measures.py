@@ -69,7 +69,7 @@ def last_of_curve(run: MeasuredRun, curve: str, points: Count = 5) -> dict[str, 
 
 
 def cost(run: MeasuredRun) -> dict[str, float]:
-    """`parameters`, `million_macs` (multiply-adds of an image), `seconds` of training: on a CPU its own."""
+    """`parameters`, `million_macs` (multiply-adds of an image), `seconds` of training: processor time on a CPU."""
     results = run.results
     on_cpu = results["device"].startswith("cpu")  # where other programs may run beside
     return {
