@@ -21,8 +21,8 @@ def prepare(cfg: DictConfig, hydra: DictConfig | None = None) -> DictConfig:
         if task_name(cfg) == "claim":
             check_claim(cfg)
         if hydra is not None and cfg.task.get("arm") is not None:
-            cfg, hydra, arm = compose_arm(cfg, hydra)
-            changes += arm
+            cfg, hydra, full, arm = compose_arm(cfg, hydra)
+            changes = [*full, *changes, *arm]
         cfg.choices = choices_of(hydra)
         cfg.overrides = list({text.split("=")[0]: text for text in changes}.values())  # the later of a key wins
     if "~callbacks" in cfg.overrides:  # which Hydra takes for the options of that group, of which there are none
@@ -46,21 +46,23 @@ def check_claim(cfg: DictConfig) -> None:
         raise ConfigError("task.arm", f"has no value: choose one of {', '.join(cfg.task.arms)}; one claim at a time")
 
 
-def compose_arm(cfg: DictConfig, hydra: DictConfig) -> tuple[DictConfig, DictConfig, list[str]]:
-    """The config of an arm of a claim, Hydra's own for it, and what the arm changes.
+def compose_arm(cfg: DictConfig, hydra: DictConfig) -> tuple[DictConfig, DictConfig, list[str], list[str]]:
+    """The config of an arm of a claim, Hydra's own for it, what its full size changes, if asked for, and what the arm.
 
     Raises:
-        ConfigError: there is no such arm, or the command line sets what it changes.
+        ConfigError: there is no such arm or no such size, or the command line sets what the arm changes.
     """
     arms, arm = cfg.task.get("arms") or {}, cfg.task.arm
     if arm not in arms:
         raise ConfigError("task.arm", f"choose one of {', '.join(map(str, arms))}", arm)
-    changes = list(arms[arm])
+    changes, full = list(arms[arm]), list(cfg.task.full) if cfg.task.size == "full" else []
+    if cfg.task.size == "full" and not full:
+        raise ConfigError("task.size", "this claim has no other size than small", "full")
     check_arms({arm: changes}, hydra.overrides.task)
-    composed = compose([*hydra.overrides.task, *map(as_override, changes)])
+    composed = compose([*map(as_override, full), *hydra.overrides.task, *map(as_override, changes)])
     with open_dict(composed):
         own = composed.pop("hydra")
-    return composed, own, changes
+    return composed, own, full, changes
 
 
 def check_arms(arms: Mapping[str, Iterable[str]], overrides: Iterable[str]) -> None:

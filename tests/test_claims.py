@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from command_line import PLAIN, run, run_well
-from conftest import CONF, ROOT, compose_once
+from conftest import CONF, ROOT, compose, compose_once
 from omegaconf import OmegaConf
 from scipy import stats
 
@@ -18,6 +18,7 @@ from tasks.claims import measures
 from tasks.claims.overview import claims, completed, draw_page, overview, published_claims
 from tasks.claims.record import ClaimRecord, ClaimRun, Machine, read_claim
 from tasks.claims.verdict import FAILS, HOLDS, UNDECIDED, Expectation, decide, overall, seeds_to_decide
+from tasks.config import ConfigError
 from tasks.prepare import prepare
 
 CLAIMS = sorted(file.stem for file in (CONF / "experiment" / "claim").glob("*.yaml"))
@@ -129,6 +130,17 @@ def test_claim_is_whole(name: str) -> None:
         cfg = composed.copy()
         cfg.task.arm = arm
         assert set(changes) <= set(prepare(cfg).overrides)
+    if node.task.get("full"):
+        cfg.task.size = "full"
+        assert {*node.task.full, *changes} <= set(prepare(cfg).overrides)
+
+
+def test_full_size_is_one_word_and_what_is_typed_counts() -> None:
+    full = ("experiment=claim/max_pool", "task.arm=max", "seed=0", "task.size=full")
+    assert compose(*full).trainer.max_epochs == 20
+    assert compose(*full, "trainer.max_epochs=3").trainer.max_epochs == 3
+    with pytest.raises(ConfigError, match="size"):
+        compose("experiment=claim/disjoint", "task.arm=gan", "seed=0", "task.size=full")
 
 
 SMALL = (*PLAIN, "trainer.max_epochs=1")

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from hydra.utils import instantiate
 from lightning import LightningModule, seed_everything
@@ -77,6 +77,8 @@ def claim(
     arm: Name,
     measures: list[Measure],
     expectations: list[Expectation],
+    size: Literal["small", "full"] = "small",
+    full: list[str] | None = None,
     drawn: str | None = None,
     drawn_over: str = "step",
     trains: bool = True,
@@ -100,6 +102,8 @@ def claim(
         arm: the one of this run.
         measures: functions of a `MeasuredRun`.
         expectations: what the claim leads one to expect.
+        size: of nets and training; `full` for a GPU.
+        full: the overrides that make it full.
         drawn: a curve that is drawn, of a measure or of the logger.
         drawn_over: what it is drawn over.
         trains: False where the measures need no trained net.
