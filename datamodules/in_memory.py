@@ -195,14 +195,13 @@ def first_of_each_class(split: Split, count: int) -> Split:
     tensor([0, 1, 0, 1])
 
     Raises:
-        ValueError: a class has fewer images.
+        ArgumentError: a class has fewer images.
     """
-    chosen = []
-    for label in split.labels.unique():
-        members = torch.nonzero(split.labels == label).flatten()
-        if len(members) < count:
-            raise ValueError(f"class {label} has only {len(members)} training images, {count} are asked for")
-        chosen.append(members[:count])
+    labels, sizes = split.labels.unique(return_counts=True)
+    if len(sizes) and (least := int(sizes.min())) < count:
+        reason = f"should be at most {least}, class {labels[sizes.argmin()]} has no more"
+        raise ArgumentError("train_images_per_class", count, reason)
+    chosen = [torch.nonzero(split.labels == label).flatten()[:count] for label in labels]
     index = torch.cat(chosen).sort().values
     return Split(split.images[index], split.labels[index])
 

@@ -123,6 +123,8 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     ': did you mean tags or task?'
     """
     names = [str(other) for other in known]
+    if not names:
+        return ""
     close = difflib.get_close_matches(name, names, n=3)
     alike = [difflib.SequenceMatcher(None, name, other).ratio() for other in close]
     best = sorted(other for other, ratio in zip(close, alike, strict=True) if ratio == max(alike))

@@ -55,14 +55,24 @@ def compose_arm(cfg: DictConfig, hydra: DictConfig) -> tuple[DictConfig, DictCon
     arms, arm = cfg.task.get("arms") or {}, cfg.task.arm
     if arm not in arms:
         raise ConfigError("task.arm", f"choose one of {', '.join(map(str, arms))}", arm)
-    changes, full = list(arms[arm]), list(cfg.task.full) if cfg.task.size == "full" else []
-    if cfg.task.size == "full" and not full:
-        raise ConfigError("task.size", "this claim has no other size than small", "full")
+    changes, full = list(arms[arm]), full_size(cfg.task)
     check_arms({arm: changes}, hydra.overrides.task)
     composed = compose([*map(as_override, full), *hydra.overrides.task, *map(as_override, changes)])
     with open_dict(composed):
         own = composed.pop("hydra")
     return composed, own, full, changes
+
+
+def full_size(task: DictConfig) -> list[str]:
+    """The overrides that `size` asks for.
+
+    Raises:
+        ConfigError: the claim has no such size.
+    """
+    sizes = {"small": [], **({"full": list(task.full)} if task.full else {})}
+    if task.size not in sizes:
+        raise ConfigError("task.size", f"choose one of {', '.join(sizes)}", task.size)
+    return sizes[task.size]
 
 
 def check_arms(arms: Mapping[str, Iterable[str]], overrides: Iterable[str]) -> None:

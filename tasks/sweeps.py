@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from tasks import cross_validation, folders, search
 from tasks.leaderboard import describe_unfinished, make_rows, unfinished, write_table
 from tasks.messages import command, report
-from tasks.prepare import check_arms, typed
+from tasks.prepare import check_arms, full_size, typed
 from tasks.results import atomic_writer
 from tasks.run_records import SWEEP, Record, collect, read_run, read_sweep
 from tasks.tables import Row, one_line
@@ -117,12 +117,13 @@ def begin(config: DictConfig) -> None:
 
     Raises:
         ValueError: `hydra.sweep.dir` holds another sweep, or files of another kind; or the command sets what a claim's
-            arms differ in.
+            arms differ in, or a size that it does not have.
     """
     if "direction" in config.hydra.sweeper:
         search.check_search(config)
     if "arms" in config.task:
         check_arms(config.task.arms, config.hydra.overrides.task)
+        full_size(config.task)
     folder = Path(config.hydra.sweep.dir)
     settings = json.loads(json.dumps(OmegaConf.to_container(config.hydra.sweeper), default=str))
     wanted = {

@@ -18,7 +18,6 @@ from tasks.claims import measures
 from tasks.claims.overview import claims, completed, draw_page, overview, published_claims
 from tasks.claims.record import ClaimRecord, ClaimRun, Machine, read_claim
 from tasks.claims.verdict import FAILS, HOLDS, UNDECIDED, Expectation, decide, overall, seeds_to_decide
-from tasks.config import ConfigError
 from tasks.prepare import prepare
 
 CLAIMS = sorted(file.stem for file in (CONF / "experiment" / "claim").glob("*.yaml"))
@@ -139,8 +138,15 @@ def test_full_size_is_one_word_and_what_is_typed_counts() -> None:
     full = ("experiment=claim/max_pool", "task.arm=max", "seed=0", "task.size=full")
     assert compose(*full).trainer.max_epochs == 20
     assert compose(*full, "trainer.max_epochs=3").trainer.max_epochs == 3
-    with pytest.raises(ConfigError, match="size"):
-        compose("experiment=claim/disjoint", "task.arm=gan", "seed=0", "task.size=full")
+
+
+@pytest.mark.parametrize("overrides", [("claim/disjoint", "full"), ("claim/relu", "big")])
+def test_size_that_a_claim_does_not_have_is_refused_before_the_first_job(overrides: tuple[str, str]) -> None:
+    claim, size = overrides
+    outcome = run(f"experiment={claim}", f"task.size={size}")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
+    assert f"task.size={size}" in outcome.err
+    assert not list(Path().rglob("*.json"))
 
 
 SMALL = (*PLAIN, "trainer.max_epochs=1")
