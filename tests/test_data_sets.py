@@ -208,7 +208,7 @@ def test_train_images_per_class_takes_the_first_images_of_each_class() -> None:
     for label in range(10):
         first = whole.train_split.images[whole.train_split.labels == label][:3]
         assert torch.equal(data.train_split.images[data.train_split.labels == label], first)
-    with pytest.raises(ValueError, match="train_images_per_class.* 400, class 0"):
+    with pytest.raises(ValueError, match=r"train_images_per_class.* 400, class 0"):
         first_of_each_class(whole.train_split, 401)
 
 
