@@ -5,7 +5,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from tasks.config import ConfigError, as_override, check_config, compose
+from tasks.annotations import fault_of
+from tasks.config import ConfigError, Name, as_override, check_config, compose
 from tasks.run_records import WITHOUT_NET
 
 CHOICES = ("model", "data", "experiment", "trainer/logger", "callbacks")
@@ -35,13 +36,14 @@ def prepare(cfg: DictConfig, hydra: DictConfig | None = None) -> DictConfig:
 
 
 def check_claim(cfg: DictConfig) -> None:
-    """Refuses a claim's task without a claim or without one of its arms.
+    """Refuses a claim's task without a claim, without one of its arms, or with others that are no arms.
 
     Raises:
         ConfigError: says what to choose.
     """
     if OmegaConf.is_missing(cfg.task, "sentence"):
         raise ConfigError("task", "is that of experiment=claim/NAME, task=claims lists them", "claim")
+    check_lists(cfg.task)
     if OmegaConf.is_missing(cfg.task, "arm"):
         raise ConfigError("task.arm", f"has no value: choose one of {', '.join(cfg.task.arms)}; one claim at a time")
 
@@ -63,13 +65,25 @@ def compose_arm(cfg: DictConfig, hydra: DictConfig) -> tuple[DictConfig, DictCon
     return composed, own, full, changes
 
 
+def check_lists(task: DictConfig) -> None:
+    """Refuses arms or a full size of a claim that are not made of lists of overrides.
+
+    Raises:
+        ConfigError: says what is not.
+    """
+    for key, kind in {"arms": dict[Name, list[str]], "full": list[str]}.items():
+        value = OmegaConf.to_container(task[key]) if OmegaConf.is_config(task[key]) else task[key]
+        if (fault := fault_of(value, kind)) is not None:
+            raise ConfigError(f"task.{key}", fault, value)
+
+
 def full_size(task: DictConfig) -> list[str]:
     """The overrides that `size` asks for.
 
     Raises:
         ConfigError: the claim has no such size.
     """
-    sizes = {"small": [], **({"full": list(task.full)} if task.full else {})}
+    sizes = {"small": []} | ({"full": list(task.full)} if task.full else {})
     if task.size not in sizes:
         raise ConfigError("task.size", f"choose one of {', '.join(sizes)}", task.size)
     return sizes[task.size]

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from tasks import cross_validation, folders, search
 from tasks.leaderboard import describe_unfinished, make_rows, unfinished, write_table
 from tasks.messages import command, report
-from tasks.prepare import check_arms, full_size, typed
+from tasks.prepare import check_arms, check_lists, full_size, typed
 from tasks.results import atomic_writer
 from tasks.run_records import SWEEP, Record, collect, read_run, read_sweep
 from tasks.tables import Row, one_line
@@ -74,7 +74,7 @@ class SweepCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
             begin(config)
-        except (OSError, ValueError) as error:  # which Hydra would turn into a warning
+        except Exception as error:  # which Hydra would turn into a warning
             raise SystemExit(report(error)) from error
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -117,11 +117,12 @@ def begin(config: DictConfig) -> None:
 
     Raises:
         ValueError: `hydra.sweep.dir` holds another sweep, or files of another kind; or the command sets what a claim's
-            arms differ in, or a size that it does not have.
+            arms differ in, or a size that it does not have, or arms that are none.
     """
     if "direction" in config.hydra.sweeper:
         search.check_search(config)
     if "arms" in config.task:
+        check_lists(config.task)
         check_arms(config.task.arms, config.hydra.overrides.task)
         full_size(config.task)
     folder = Path(config.hydra.sweep.dir)

@@ -1,8 +1,7 @@
-"""Claims: verdicts of made-up records, and one claim from its command to its page, stopped and gone on with."""
+"""Claims: their files and records, and one claim from its command to its page, stopped and gone on with."""
 
 import json
 import math
-import random
 import statistics
 from pathlib import Path
 from typing import Any
@@ -11,102 +10,15 @@ import pytest
 from command_line import PLAIN, run, run_well
 from conftest import CONF, ROOT, compose, compose_once
 from omegaconf import OmegaConf
-from scipy import stats
 
 import tasks.claims.overview as overview_module
 from tasks.claims import measures
 from tasks.claims.overview import claims, completed, draw_page, overview, published_claims
 from tasks.claims.record import ClaimRecord, ClaimRun, Machine, read_claim
-from tasks.claims.verdict import FAILS, HOLDS, UNDECIDED, Expectation, decide, overall, seeds_to_decide
+from tasks.claims.verdict import decide
 from tasks.prepare import prepare
 
 CLAIMS = sorted(file.stem for file in (CONF / "experiment" / "claim").glob("*.yaml"))
-
-
-def records(**arms: list[float]) -> dict[str, dict[int, dict[str, float]]]:
-    """Measures `m` by arm, of seeds 0, 1, ..."""
-    return {arm: {seed: {"m": value} for seed, value in enumerate(values)} for arm, values in arms.items()}
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "bound", "verdict"),
-    [
-        ([5.0, 5.1, 4.9], [1.0, 1.1, 0.9], 2.0, HOLDS),  # the differences are exactly 4
-        ([5.0, 5.1, 4.9], [1.0, 1.1, 0.9], 4.5, FAILS),
-        ([5.0, 6.0, 4.0], [1.0, 1.0, 1.0], 3.9, UNDECIDED),
-        ([5.0], [1.0], 2.0, UNDECIDED),  # one seed has no interval
-        ([], [1.0], 2.0, UNDECIDED),
-        ([5.0, math.nan], [1.0, 1.0], 2.0, UNDECIDED),
-    ],
-)
-def test_verdict_compares_the_interval_with_the_bound(
-    a: list[float], b: list[float], bound: float, verdict: str
-) -> None:
-    above: Expectation = {"measure": "m", "arm": "a", "than": "b", "above": bound}
-    assert decide(above, records(a=a, b=b)).verdict == verdict
-    below: Expectation = {"measure": "m", "arm": "b", "than": "a", "below": -bound}
-    assert decide(below, records(a=a, b=b)).verdict == verdict
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_interval_is_that_of_a_paired_t_test(seed: int) -> None:
-    draw = random.Random(seed)
-    a, b = ([draw.gauss(0, 1) for _ in range(3 + seed % 5)] for _ in range(2))
-    outcome = decide({"measure": "m", "arm": "a", "than": "b", "above": 0}, records(a=a, b=b))
-    test = stats.ttest_rel(a, b)
-    low, high = test.confidence_interval(0.95)
-    assert (outcome.low, outcome.high) == (pytest.approx(low), pytest.approx(high))
-    assert (outcome.verdict == UNDECIDED) == (test.pvalue > 0.05)
-
-
-def test_ratio_is_compared_by_logarithms() -> None:
-    runs = records(a=[20.0, 80.0], b=[10.0, 20.0])
-    outcome = decide({"measure": "m", "arm": "a", "than": "b", "form": "ratio", "above": 2}, runs)
-    assert outcome.effect is not None
-    assert outcome.low is not None
-    assert outcome.high is not None
-    assert outcome.effect == pytest.approx(math.sqrt(2 * 4))
-    assert outcome.low * outcome.high == pytest.approx(2 * 4)
-
-
-def test_only_seeds_that_both_arms_have_count() -> None:
-    runs = {"a": {0: {"m": 3.0}, 1: {"m": 3.0}, 7: {"m": 99.0}}, "b": {0: {"m": 1.0}, 1: {"m": 1.0}, 2: {"m": 50.0}}}
-    assert decide({"measure": "m", "arm": "a", "than": "b", "above": 1}, runs)[:4] == (2, 2, 2, 2)
-
-
-def test_what_was_never_reached_is_a_lower_bound() -> None:
-    late = {"m": 100.0, "m_reached": 0.0}
-    early = {"m": 10.0, "m_reached": 1.0}
-    runs = {"slow": {0: late, 1: late}, "fast": {0: early, 1: early}}
-    assert decide({"measure": "m", "arm": "slow", "than": "fast", "form": "ratio", "above": 2}, runs).verdict == HOLDS
-    for unknown in (
-        {"measure": "m", "arm": "slow", "than": "fast", "form": "ratio", "below": 20},
-        {"measure": "m", "arm": "fast", "than": "slow", "form": "ratio", "below": 0.5},
-        {"measure": "m", "arm": "slow", "than": "slow", "form": "ratio", "above": 0.5},
-    ):
-        assert decide(unknown, runs).verdict == UNDECIDED  # type: ignore[arg-type]
-
-
-def test_number_of_seeds_that_would_decide_does() -> None:
-    effects = [0.5, 1.5, 1.0, 3.0]
-    needed = seeds_to_decide(effects, statistics.fmean(effects))
-    assert needed is not None
-    for count, decides in ((needed - 1, False), (needed, True)):
-        half = stats.t.ppf(0.975, count - 1) * statistics.stdev(effects) / math.sqrt(count)
-        assert (half < statistics.fmean(effects)) == decides
-
-
-def test_a_claim_is_as_good_as_its_worst_expectation() -> None:
-    assert overall([HOLDS, HOLDS]) == HOLDS
-    assert overall([HOLDS, UNDECIDED]) == UNDECIDED
-    assert overall([HOLDS, UNDECIDED, FAILS]) == FAILS
-    assert overall([]) == UNDECIDED
-
-
-@pytest.mark.parametrize("bounds", [{}, {"above": 1, "below": 2}])
-def test_expectation_has_one_bound(bounds: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="above"):
-        decide({"measure": "m", "arm": "a", **bounds}, records(a=[1.0, 2.0]))  # type: ignore[typeddict-item]
 
 
 @pytest.mark.parametrize("name", CLAIMS)
@@ -140,13 +52,45 @@ def test_full_size_is_one_word_and_what_is_typed_counts() -> None:
     assert compose(*full, "trainer.max_epochs=3").trainer.max_epochs == 3
 
 
-@pytest.mark.parametrize("overrides", [("claim/disjoint", "full"), ("claim/relu", "big")])
-def test_size_that_a_claim_does_not_have_is_refused_before_the_first_job(overrides: tuple[str, str]) -> None:
-    claim, size = overrides
-    outcome = run(f"experiment={claim}", f"task.size={size}")
+@pytest.mark.parametrize("one_job", [(), ("task.arm=gan", "seed=0", "hydra.mode=RUN")])
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        *("task.size=full", "task.size=big", "task.size=null", "task.size=[1]"),
+        *("task.full=5", "task.full=abc", "task.full=null", "task.full=[1]", "task.full={a:[b]}"),
+        *("task.arms=5", "task.arms=[gan]", "task.arms=null", "task.arms.gan=5", "task.arms={gan:[1]}"),
+    ],
+)
+def test_what_a_claim_does_not_have_is_refused_in_one_line_before_the_first_job(
+    mistake: str, one_job: tuple[str, ...]
+) -> None:
+    outcome = run("experiment=claim/disjoint", mistake, *one_job)  # which has one size
     assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
-    assert f"task.size={size}" in outcome.err
+    assert any(key in mistake and key in outcome.err for key in ("task.size", "task.full", "task.arms"))
     assert not list(Path().rglob("*.json"))
+
+
+def test_figures_of_further_measurements_are_those_of_their_records() -> None:
+    """published/claims/further has the runs beside a claim's own that its remark speaks of."""
+    folder = ROOT / "published" / "claims" / "further"
+    assert {path.stem for path in folder.iterdir()} == {"occlude", "settle", "saturating"}
+
+    def values(name: str, measure: str) -> list[float]:
+        return [run["measures"][measure] for run in read_claim(folder / f"{name}.json")["runs"]]
+
+    on_object, elsewhere = (statistics.fmean(values("occlude", f"{part}_drop")) for part in ("object", "background"))
+    assert f"{on_object:.1f} points are lost over the object, {elsewhere:.2f} over" in remark_of("occlude")
+    order = values("settle", "order_correlation")
+    assert f"{statistics.fmean(order):.2f} +- {statistics.stdev(order):.2f}" in remark_of("settle")
+    curves = [run["curves"]["watch/discriminator_accuracy"] for run in read_claim(folder / "saturating.json")["runs"]]
+    for first, last, said in ((0, 60, "50 %"), (60, 200, "61 to 77 %"), (400, 800, "89 to 93 %")):
+        means = [100 * statistics.fmean(y for x, y in curve if first <= x <= last) for curve in curves]
+        assert said in (f"{min(means):.0f} %", f"{min(means):.0f} to {max(means):.0f} %")
+        assert said in remark_of("saturating")
+
+
+def remark_of(name: str) -> str:
+    return str(OmegaConf.load(CONF / "experiment" / "claim" / f"{name}.yaml").task.remark)
 
 
 SMALL = (*PLAIN, "trainer.max_epochs=1")

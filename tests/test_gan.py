@@ -193,11 +193,9 @@ class SaveAt(Callback):
             trainer.save_checkpoint("stopped.ckpt")
 
 
-# within the discriminator's steps, within an epoch, at its end
-@pytest.mark.parametrize(
-    ("name", "batches", "discriminator_steps"),
-    [*((name, 1, 2) for name in GANS), *((name, batches, 1) for name in ("gan", "unrolled_gan") for batches in (2, 3))],
-)
+# within an epoch, at its end, within the discriminator's steps
+@pytest.mark.parametrize(("batches", "discriminator_steps"), [(2, 1), (3, 1), (1, 2)])
+@pytest.mark.parametrize("name", GANS)
 def test_a_resumed_run_ends_as_one_that_was_never_stopped(name: str, batches: int, discriminator_steps: int) -> None:
     overrides = (f"model.discriminator_steps={discriminator_steps}", "trainer.max_epochs=2")
     model, data, trainer = gan_run(name, *overrides)

@@ -168,7 +168,7 @@ def test_digit_is_read_in_a_shadow_and_on_ruled_paper(
     light: str, ruling: str, digits: Split, mnist_5k: ImageData, tmp_path: Path
 ) -> None:
     generator, photos = np.random.default_rng(0), []
-    images, labels = first_of_each_class(digits, 1)
+    images, labels = first_of_each_class(digits, 2)
     for digit in images:
         hard_photo(digit, light, ruling, generator).save(tmp_path / "photo.png")
         photos.append(read_user_image(tmp_path / "photo.png"))
@@ -177,4 +177,4 @@ def test_digit_is_read_in_a_shadow_and_on_ruled_paper(
     assert mnist_5k.train_split
     known, known_labels = mnist_5k.train_split
     nearest = torch.cdist(read_back, known.flatten(1).float()).argmin(1)
-    assert (known_labels[nearest] == labels).sum() >= 9  # of 10
+    assert (known_labels[nearest] == labels).sum() >= 18  # of 20
