@@ -55,6 +55,8 @@ def compose_arm(cfg: DictConfig, hydra: DictConfig) -> tuple[DictConfig, DictCon
         ConfigError: there is no such arm or no such size, or the command line sets what the arm changes.
     """
     arms, arm = cfg.task.get("arms") or {}, cfg.task.arm
+    if not arms:
+        raise ConfigError("task.arm", "is an option of a claim, experiment=claim/NAME")
     if arm not in arms:
         raise ConfigError("task.arm", f"choose one of {', '.join(map(str, arms))}", arm)
     changes, full = list(arms[arm]), full_size(cfg.task)

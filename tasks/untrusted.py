@@ -21,7 +21,8 @@ from tasks.config import HYDRA_KEYS
 
 # Only these names are looked up when a checkpoint's config holds them, and only these kinds of classes are built.
 TRUSTED_NAMES = re.compile(
-    r"(classic_cnn|rnn|gan|datamodules)(\.\w+)+|torch\.optim(\.lr_scheduler)?\.\w+|kornia\.augmentation\.\w+|"
+    r"(classic_cnn|rnn|gan|datamodules|tasks\.claims)(\.\w+)+|"
+    r"torch\.optim(\.lr_scheduler)?\.\w+|kornia\.augmentation\.\w+|"
     r"tasks\.(progress\.ProgressLine|gradient_norm\.GradientNorm)|lightning\.Trainer|lightning\.pytorch\.callbacks\.\w+"
 )
 TRUSTED_TYPES = (LightningModule, LightningDataModule, CheckedArguments, nn.Module, Optimizer, LRScheduler)

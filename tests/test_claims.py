@@ -15,15 +15,17 @@ import tasks.claims.overview as overview_module
 from tasks.claims import measures
 from tasks.claims.overview import claims, completed, draw_page, overview, published_claims
 from tasks.claims.record import ClaimRecord, ClaimRun, Machine, read_claim
+from tasks.checkpoint import plain_config
 from tasks.claims.verdict import decide
 from tasks.prepare import prepare
+from tasks.untrusted import check_callbacks, check_untrusted
 
 CLAIMS = sorted(file.stem for file in (CONF / "experiment" / "claim").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", CLAIMS)
 def test_claim_is_whole(name: str) -> None:
-    """Every arm composes, differs from the others, and is run with three seeds or more."""
+    """Every arm composes, differs from the others, can be gone on with, and is run with three seeds or more."""
     file = CONF / "experiment" / "claim" / f"{name}.yaml"
     node = OmegaConf.load(file)
     assert file.read_text().splitlines()[1].startswith(f"# python run.py experiment=claim/{name} ")
@@ -40,7 +42,11 @@ def test_claim_is_whole(name: str) -> None:
     for arm, changes in arms.items():
         cfg = composed.copy()
         cfg.task.arm = arm
-        assert set(changes) <= set(prepare(cfg).overrides)
+        prepared = prepare(cfg)
+        assert set(changes) <= set(prepared.overrides)
+        config = plain_config(prepared)
+        check_untrusted({"config": config, "overrides": []})
+        check_callbacks(config["callbacks"], {})
     if node.task.get("full"):
         cfg.task.size = "full"
         assert {*node.task.full, *changes} <= set(prepare(cfg).overrides)

@@ -10,7 +10,9 @@ from conftest import CONF, MODELS, compose
 from omegaconf import OmegaConf
 
 from datamodules.contract import DivergenceError
+from tasks.checkpoint import plain_config
 from tasks.config import PARTS, ConfigError, check_config, check_parts
+from tasks.untrusted import check_callbacks, check_untrusted
 
 DATA = sorted(file.stem for file in (CONF / "data").glob("*.yaml"))
 TASKS = sorted(file.stem for file in (CONF / "task").glob("*.yaml"))
@@ -66,6 +68,14 @@ def untried(test: str, config: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
         if path[0] not in FREE and "gan_settings" not in path and trial not in done:  # these small_data checks itself
             done.add(trial)
             yield path
+
+
+@pytest.mark.parametrize("choice", CONFIGS)
+def test_a_run_of_every_config_can_be_resumed(choice: str) -> None:
+    """Nothing that a command of ours trains is refused when it comes back out of a checkpoint."""
+    config = plain_config(compose(*choice.split()))
+    check_untrusted({"config": config, "overrides": []})
+    check_callbacks(config["callbacks"], {})
 
 
 @pytest.mark.parametrize("choice", CONFIGS)
