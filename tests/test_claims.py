@@ -12,10 +12,10 @@ from conftest import CONF, ROOT, compose, compose_once
 from omegaconf import OmegaConf
 
 import tasks.claims.overview as overview_module
+from tasks.checkpoint import plain_config
 from tasks.claims import measures
 from tasks.claims.overview import claims, completed, draw_page, overview, published_claims
 from tasks.claims.record import ClaimRecord, ClaimRun, Machine, read_claim
-from tasks.checkpoint import plain_config
 from tasks.claims.verdict import decide
 from tasks.prepare import prepare
 from tasks.untrusted import check_callbacks, check_untrusted
