@@ -1,4 +1,4 @@
-.PHONY: run test lint fetch tensorboard clean
+.PHONY: run test test-all lint fetch tensorboard clean
 
 PYTHON ?= python3
 BIN ?= .venv/bin
@@ -8,7 +8,10 @@ ARGS ?=  # added to the command: make run ARGS="trainer.max_epochs=1", make test
 run: .venv/installed  ## train LeNet-5 on 5,000 real digits
 	$(BIN)/python run.py data=mnist_5k trainer.max_epochs=15 $(ARGS)
 
-test: lint fetch  ## formatting, lint, types, tests and doctests
+test: lint fetch  ## formatting, lint, types, doctests and the tests that take a moment each
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not slow and not extended" $(ARGS)
+
+test-all: lint fetch  ## the same with whole runs that are stopped, killed and resumed; what CI runs
 	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 lint: .venv/installed  ## formatting, lint and types

@@ -90,6 +90,7 @@ def test_a_mistake_ends_in_one_line(overrides: tuple[str, ...]) -> None:
     assert outcome.err.count("\n") == 1
 
 
+@pytest.mark.extended
 def test_sweep_of_small_data_ends_with_a_table_and_a_figure() -> None:
     run_well(*PARTS, *BUDGET)
     (folder,) = Path("outputs/sweeps").iterdir()
@@ -107,6 +108,7 @@ def test_sweep_of_small_data_ends_with_a_table_and_a_figure() -> None:
         assert image.size == (720, 504)
 
 
+@pytest.mark.extended
 def test_parts_of_other_settings_are_not_mixed_in_a_report() -> None:
     plain = (*PARTS[:-2], "task.per_class=2", "data/augment@task.augment=none", *BUDGET[1:], "task.gan_steps=3,4")
     run_well(*plain)

@@ -25,6 +25,7 @@ def test_contender_tells_its_epoch(name: str, capsys: pytest.CaptureFixture[str]
     assert json.loads(told[-1].removeprefix(measure.RESULT))["epoch"] > 0
 
 
+@pytest.mark.extended
 def test_our_contender_is_the_command_itself() -> None:
     cost = throughput.ours(str(Path(MNIST().root).absolute()), 2)
     assert 0 < cost.result["epoch"] < cost.cpu
@@ -48,6 +49,7 @@ def test_table_names_the_reference_and_the_processor(capsys: pytest.CaptureFixtu
     assert measure.machine() in out
 
 
+@pytest.mark.extended
 @pytest.mark.filterwarnings("ignore:The number of training batches", "ignore:.*does not have many workers")
 @pytest.mark.parametrize("name", rivals.RIVALS)
 def test_rival_tells_its_curve_and_its_test_accuracy(name: str, capsys: pytest.CaptureFixture[str]) -> None:

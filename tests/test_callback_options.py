@@ -31,6 +31,7 @@ def test_early_stopping_says_where_and_why(stopped: tuple[Path, str]) -> None:
     assert "after epoch 2: val/accuracy" in out
 
 
+@pytest.mark.extended
 def test_resumed_run_that_stopped_early_trains_on_only_with_more_patience(stopped: tuple[Path, str]) -> None:
     folder, _ = stopped
     last = f"ckpt_path={folder}/checkpoints/last.ckpt"

@@ -264,6 +264,7 @@ def test_measure_that_is_not_finite_ends_the_run_with_its_name(monkeypatch: pyte
 WARM = ("experiment=claim/warm", "task.arm=from_vgg_11", "seed=0", "hydra.mode=RUN", *SMALL)
 
 
+@pytest.mark.extended
 def test_arm_starts_from_the_layers_of_a_net_that_is_trained_first() -> None:
     said = run_well(*WARM, "model.width=0.05", "trainer.log_every_n_steps=1").out
     assert "taken over   features.conv1_1, features.conv2_1, features.conv3_1, features.conv3_2, classifier.1" in said
@@ -309,6 +310,7 @@ def test_mistake_in_a_claim_is_one_line(changes: list[str], said: str) -> None:
     assert "Traceback" not in outcome.err
 
 
+@pytest.mark.extended
 def test_docs_are_what_their_records_say() -> None:
     records = published_claims()
     assert records

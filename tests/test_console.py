@@ -21,6 +21,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
 
 
+@pytest.mark.extended
 @pytest.mark.usefixtures("terminal")
 def test_progress_of_epochs_is_one_line_of_80_columns() -> None:
     out = run_well("model=lenet", *PLAIN, "trainer.max_epochs=2", "trainer.log_every_n_steps=5").out
@@ -41,6 +42,7 @@ def test_progress_of_a_budget_of_steps_counts_steps() -> None:
         assert all("/15 " in line for line in bars)
 
 
+@pytest.mark.extended
 @pytest.mark.usefixtures("terminal")
 def test_long_evaluation_says_what_it_is_doing() -> None:
     lines = lines_of(run_well(*GAN, "trainer.max_epochs=1", "callbacks.evaluation.every_n_epochs=1").out)

@@ -69,6 +69,7 @@ def accuracies(sweep: Path) -> list[float]:
     return [results_of(job)["val/accuracy"] for job in sorted(sweep.glob("0*"))]
 
 
+@pytest.mark.extended
 def test_table_has_the_mean_and_the_deviation_over_the_folds(sweep: tuple[Path, str]) -> None:
     folder, out = sweep
     [row] = csv.DictReader((folder / "cross_validation.csv").read_text().splitlines())
@@ -81,6 +82,7 @@ def test_table_has_the_mean_and_the_deviation_over_the_folds(sweep: tuple[Path, 
     assert "objective" not in results_of(sorted(folder.glob("0*"))[0])  # no fold has chosen its checkpoint
 
 
+@pytest.mark.extended
 def test_interrupted_cross_validation_goes_on(sweep: tuple[Path, str]) -> None:
     copy = Path("again").absolute()
     shutil.copytree(sweep[0], copy)

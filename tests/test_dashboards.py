@@ -19,7 +19,7 @@ from browser import PATIENCE, chromium, needs_chromium, new_page, screenshot
 from command_line import PLAIN, SMALL, run_well
 from playwright.sync_api import Browser
 
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.extended]
 
 
 @contextmanager

@@ -8,6 +8,8 @@ import pytest
 from browser import chromium, needs_chromium, new_page, screenshot
 from command_line import finish, only_run, results_of, run, start
 
+pytestmark = pytest.mark.extended
+
 
 @needs_chromium
 def test_drawn_strokes_change_the_prediction(trained: Path) -> None:

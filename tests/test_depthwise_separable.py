@@ -84,6 +84,7 @@ def test_mobilenet_of_standard_convolutions_is_that_of_table_4() -> None:
     assert sum(parameter.numel() for parameter in net.parameters()) / 1e6 == pytest.approx(29.3, abs=0.05)
 
 
+@pytest.mark.extended
 def test_narrow_net_trains_in_the_layout_that_does_not_end_the_process() -> None:
     process = start("model=xception", "model.width=0.0625", "model.middle=1", *PLAIN, "trainer.max_epochs=1")
     outcome = finish(process)

@@ -20,6 +20,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.extended
 def test_ensemble_is_the_mean_of_the_probabilities(sweep: Path) -> None:
     run_well("task=ensemble", f"task.checkpoints={sweep}", "trainer.accelerator=cpu")
     [written] = Path().rglob("ensemble.csv")

@@ -168,6 +168,7 @@ def test_checkpoint_of_another_size_is_answered_in_one_line(trained: Path) -> No
     assert_one_line(run("task=test", checkpoint, "model=published/lenet", "data.image_size=32"), checkpoint)
 
 
+@pytest.mark.extended
 def test_task_without_its_checkpoint_or_input_is_answered_in_one_line(trained: Path) -> None:
     for task in ("test", "predict", "explain", "generate"):
         assert_one_line(run(f"task={task}", "input=digit.png"), "ckpt_path")

@@ -150,6 +150,7 @@ def picture_tags(folder: Path) -> set[str]:
     return set(events.Tags()["images"])
 
 
+@pytest.mark.extended
 def test_explain_leaves_figures_a_page_of_its_own_and_pictures_on_the_board(trained: Path) -> None:
     outcome = run_well(*QUICK, f"ckpt_path={trained}/checkpoints/best.ckpt", "task.examples=3")
     folder = only_run()
@@ -170,6 +171,7 @@ def test_explain_leaves_figures_a_page_of_its_own_and_pictures_on_the_board(trai
         assert 0 <= row["lowest_when_occluded"] <= row["probability"] + 1e-6 <= 1.00001
 
 
+@pytest.mark.extended
 def test_erasing_the_stroke_of_a_one_lowers_its_probability(trained: Path) -> None:
     best = f"ckpt_path={trained}/checkpoints/best.ckpt"
     square = ("task.square=12", "task.shade=0", "task.stride=2", "task.examples=2", "task.images=20")
@@ -188,6 +190,7 @@ def test_explain_reads_a_persons_own_image(trained: Path) -> None:
     assert (row["example"], row["predicted"]) == ("one.png", "1")
 
 
+@pytest.mark.extended
 def test_net_with_branches_is_explained_by_guided_backpropagation() -> None:
     run_well("model=googlenet", "model.width=0.125", *PLAIN, "data.train_images_per_class=2", "trainer.max_epochs=1")
     checkpoint = only_run() / "checkpoints" / "last.ckpt"
@@ -217,6 +220,7 @@ def test_mistake_is_answered_in_one_line(mistake: str, trained: Path) -> None:
     assert outcome.err.count("\n") == 1
 
 
+@pytest.mark.extended
 def test_file_of_an_odd_name_is_shown_by_it(trained: Path) -> None:
     name = "[/数$a$ [b]|<c>.png"
     stroke = Image.new("L", (200, 200), 255)

@@ -13,6 +13,8 @@ from command_line import PLAIN, only_run, results_of, run, run_well
 
 from tasks.checkpoint import load
 
+pytestmark = pytest.mark.extended
+
 
 def trained(folder: Path, *arguments: str) -> Path:
     with pytest.MonkeyPatch.context() as patch:

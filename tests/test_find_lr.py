@@ -8,6 +8,7 @@ from command_line import SMALL, results_of, run, run_well
 from conftest import compose
 
 
+@pytest.mark.extended
 def test_suggestion_is_within_the_range_and_its_command_composes() -> None:
     out = run_well("task=find_lr", "task.steps=40", "model=lenet", *SMALL).out
     [plot] = Path().rglob("find_lr.png")

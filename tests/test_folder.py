@@ -149,6 +149,7 @@ def test_what_is_no_picture_is_left_out_and_counted() -> None:
     assert "1 other files left out" in read(Folder("set")).describe()
 
 
+@pytest.mark.extended
 def test_a_net_is_trained_tested_and_used_where_the_set_is_not() -> None:
     make_pictures(Path("set"), 40)
     batches = ("data.batch_size=16", "trainer.max_epochs=6", "model.lr_scheduler.max_lr=0.01")

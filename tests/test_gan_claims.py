@@ -83,6 +83,7 @@ def test_too_few_images_of_the_classes_left() -> None:
         alterations.drop_classes(made_up_scene(per_class=9), 9)
 
 
+@pytest.mark.extended
 def test_panel_of_mnist_shows_that_copies_are_seen_against_the_copied_images_only() -> None:
     effects = ["nearest_neighbour_accuracy/copies_to_copied/1.0", "inception_score/copies_gap/1.0", "fid/dropped/8"]
     found = score_panel.score_panel(run_of("data=mnist"), effects, count=200, floors=3, counts=(50, 200))
@@ -119,6 +120,7 @@ def test_table_says_from_which_strength_on_a_score_sees() -> None:
     assert cells == {name: ["no"] * 10 for name in cells}
 
 
+@pytest.mark.extended
 def test_panel_is_drawn_with_a_column_per_alteration_and_a_row_per_score() -> None:
     figure = score_panel_report.draw(made_up_claim())
     assert len(figure.axes) == len(score_panel_report.DRAWN) * (len(score_panel_report.COLUMNS) - 2)
@@ -128,6 +130,7 @@ def test_panel_is_drawn_with_a_column_per_alteration_and_a_row_per_score() -> No
 POINTS = ("data=ring", "model/network=points")
 
 
+@pytest.mark.extended
 def test_a_discriminator_of_parallel_lines_saturates_and_a_critic_measures_their_distance() -> None:
     adam = ("model.optimizer.lr=1e-3",)
     gan = fixed_generator.parallel_lines(

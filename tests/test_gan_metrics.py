@@ -452,6 +452,7 @@ class Copies:
         return torch.stack(chosen)
 
 
+@pytest.mark.extended
 def test_gan_train_of_real_images_is_its_floor_and_of_noise_a_guess() -> None:
     data, _ = digits()
     assert data.train_split is not None
@@ -469,6 +470,7 @@ def test_gan_train_of_real_images_is_its_floor_and_of_noise_a_guess() -> None:
     assert with_noise["gan_train_accuracy"] < 0.3
 
 
+@pytest.mark.extended
 def test_gan_train_accuracy_is_the_same_twice() -> None:
     data, images = digits()
     assert data.test_split is not None
@@ -482,6 +484,7 @@ def test_gan_train_accuracy_is_the_same_twice() -> None:
     assert first == second > 0.5
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("stage", "count"), [("val", 2000), pytest.param("test", 10_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_stored_floors_are_what_would_be_computed(name: str, stage: str, count: int) -> None:

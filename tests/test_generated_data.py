@@ -86,6 +86,7 @@ def test_pixel_mean_is_of_all_training_images(digits: Split) -> None:
     assert torch.allclose(data.mean, data.train_split.images.float().mean(0) / 255)
 
 
+@pytest.mark.extended
 def test_a_classifier_trains_on_a_set_and_is_tested_on_real_images(digits: Split) -> None:
     save(digits, "set.csv")
     budget = ("trainer.max_epochs=2", "data.batch_size=50", "trainer.accelerator=cpu", "~callbacks.plots")

@@ -270,6 +270,7 @@ def test_links_in_a_strangers_run_are_not_written_through(name: str, is_dangling
         assert outcome.err.count("\n") == 1
 
 
+@pytest.mark.extended
 def test_a_persons_file_beside_checkpoints_is_not_taken_for_a_leftover(trained: Path) -> None:
     shutil.copytree(trained, "mine")
     note, leftover = Path("mine/checkpoints/.notes.ckpt.txt"), Path("mine/checkpoints/.last.ckpt.123-456")
@@ -354,6 +355,7 @@ def test_machine_of_the_command_tests_a_net_not_that_of_the_checkpoint(content: 
     assert (cfg.trainer.devices, cfg.trainer.strategy, cfg.trainer.accelerator) == (1, "auto", "cpu")
 
 
+@pytest.mark.extended
 def test_callback_of_ones_own_is_followed_only_where_the_command_names_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -14,6 +14,8 @@ from test_resume import LENET, STATUS, assert_same_end, stop, training_step
 from classic_cnn.lenet import LeNet5
 from tasks.sweeps import sweep_folder
 
+pytestmark = pytest.mark.extended
+
 SEEDS = (*LENET, "trainer.max_epochs=2", "seed=0,1,2")  # 20 steps each
 LONGER = ("model=lenet", *PLAIN, "data.train_images_per_class=50", "data.batch_size=5", "trainer.max_epochs=3")
 PARALLEL = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")

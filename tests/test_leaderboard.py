@@ -140,6 +140,7 @@ def test_folder_of_an_odd_name_is_printed(name: str, capsys: pytest.CaptureFixtu
     assert len(rows(Path())) == 1
 
 
+@pytest.mark.extended
 def test_leaderboard_task_collects_every_finished_run_below_a_folder() -> None:
     small = (*PLAIN, "~callbacks.progress_bar", "trainer.max_epochs=1")
     run_well(*small)
@@ -152,6 +153,7 @@ def test_leaderboard_task_collects_every_finished_run_below_a_folder() -> None:
     assert "61.7 k" in outcome.out
 
 
+@pytest.mark.extended
 def test_runs_are_filtered_and_failed_ones_shown_only_on_request() -> None:
     leave_run("outputs/a", changed(tags=["paper", "old"], name="first"))
     leave_run("outputs/b", changed(data="fashion_mnist", tags=["paper"]))
@@ -176,6 +178,7 @@ def test_runs_are_filtered_and_failed_ones_shown_only_on_request() -> None:
         assert option in refused.err
 
 
+@pytest.mark.extended
 def test_row_names_the_best_checkpoint_of_its_seeds_where_it_lies_now(trained: Path) -> None:
     for seed, objective in ((0, 0.98), (1, 0.99), (2, 0.97)):
         best = {

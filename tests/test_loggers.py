@@ -15,6 +15,7 @@ SHORT = ("model=lenet", "trainer.max_epochs=1", "trainer.log_every_n_steps=2")
 PICTURES = ("train/what the net reads", "val/confusion matrix", "val/worst mistakes")
 
 
+@pytest.mark.extended
 def test_two_loggers_get_the_same_and_the_last_lines_name_both() -> None:
     out = run_well(*SHORT, *SMALL, "trainer/logger=[csv,tensorboard]").out
     folder = only_run()

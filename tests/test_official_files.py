@@ -403,6 +403,7 @@ print(len(found.train_images))
 """
 
 
+@pytest.mark.extended
 def test_two_processes_fetch_once(sample: Sample, tmp_path: Path, serve: Callable[..., Mirror]) -> None:
     mirror = serve(sample.folder)
     arguments = [mirror.url, str(tmp_path / "root"), *files_of(sample).sha256]

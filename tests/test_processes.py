@@ -19,6 +19,8 @@ from torch import equal
 from gan.adversarial import GAN
 from tasks.callbacks import ResumedCheckpoint
 
+pytestmark = pytest.mark.extended
+
 
 def test_config_is_printed_at_once_and_without_torch() -> None:
     before = os.times()

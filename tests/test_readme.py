@@ -135,6 +135,7 @@ def test_printed_files_pass_formatter_and_linter(extended: tuple[Path, list[str]
     call(project, "ruff", "check", *sources)
 
 
+@pytest.mark.extended
 def test_printed_files_pass_the_tests_of_every_net_and_data_set(extended: tuple[Path, list[str]]) -> None:
     project, written = extended
     sources = [path for path in written if path.endswith(".py")]

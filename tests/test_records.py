@@ -54,6 +54,7 @@ def change(folder: Path, **changes: Any) -> None:
     (folder / "results.json").write_text(json.dumps(results | changes))
 
 
+@pytest.mark.extended
 def test_run_becomes_a_record_and_a_row_of_the_page(checkout: Path) -> None:
     outcome = run_well("task=records", "task.add=[runs]")
     assert "lenet" in outcome.out
@@ -71,6 +72,7 @@ def test_run_becomes_a_record_and_a_row_of_the_page(checkout: Path) -> None:
     run_well("task=leaderboard", "task.runs=published/runs")
 
 
+@pytest.mark.extended
 def test_seeds_share_a_row_and_a_repeated_run_takes_its_place(checkout: Path) -> None:
     shutil.copytree("runs/one", "runs/two")
     change(Path("runs/two"), **{"seed": 1, "test/accuracy": 0.5})
@@ -183,6 +185,7 @@ def test_damaged_record_is_one_line(name: str, content: str, published: Path) ->
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.extended
 def test_record_is_stale_when_its_command_composes_to_other_values(checkout: Path) -> None:
     run_well("task=records", "task.add=[runs]")
     [group] = published_groups(Path.cwd())

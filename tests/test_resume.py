@@ -153,6 +153,7 @@ def test_stopped_run_goes_on_to_the_same_weights(
     assert_same_end(folder, uninterrupted(arguments))
 
 
+@pytest.mark.extended
 def test_run_stopped_during_validation_still_picks_the_best_epoch(
     uninterrupted: Callable[[tuple[str, ...]], Path],
 ) -> None:
@@ -253,6 +254,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Fut
         yield place, pool.submit(run_stages)
 
 
+@pytest.mark.extended
 def test_process_that_is_stopped_resumed_and_killed_ends_with_the_same_weights(
     stages: tuple[Path, Future[list[Stage]]],
     uninterrupted: Callable[[tuple[str, ...]], Path],
@@ -291,6 +293,7 @@ FINAL = {
 }
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", FINAL.values(), ids=FINAL)
 def test_run_stopped_after_training_resumes_with_what_is_missing(

@@ -129,6 +129,7 @@ def test_change_of_the_budget_or_of_what_is_watched_is_applied(change: str, half
     assert checkpoint_of(folder)["global_step"] == (20 if change == "trainer.max_steps=20" else 18)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("budget", ["trainer.max_steps=15", "trainer.max_time=00:00:00:01"])
 def test_run_that_its_budget_ended_goes_on_with_a_larger_one(budget: str) -> None:
     run_well("model=lenet", *PLAIN, "trainer.max_epochs=40", budget, "model/lr_scheduler=none")
@@ -138,6 +139,7 @@ def test_run_that_its_budget_ended_goes_on_with_a_larger_one(budget: str) -> Non
     assert checkpoint_of(folder)["global_step"] == steps + 12
 
 
+@pytest.mark.extended
 def test_command_that_trains_longer_with_a_new_schedule_runs_as_it_is_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

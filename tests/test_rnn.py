@@ -188,6 +188,7 @@ def test_checkpoint_of_an_echo_state_network_holds_its_readout() -> None:
     assert results_of(other)["val/accuracy"] == pytest.approx(results["val/accuracy"])
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("batch", [7, 10, 14])  # of 10 an epoch
 def test_a_pass_that_was_stopped_goes_on_to_the_same_readout(batch: int) -> None:
     small = (*PLAIN, "model=esn", "model.units=50", "data.batch_size=40", "data/augment=crop")

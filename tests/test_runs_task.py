@@ -75,6 +75,7 @@ def two_runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted((place / "outputs/lenet/mnist_5k").iterdir(), key=lambda path: path.name[-1])
 
 
+@pytest.mark.extended
 def test_name_tags_and_description_are_in_folder_and_results(two_runs: list[Path]) -> None:
     a, b = two_runs
     assert (a.name[-2:], b.name[-2:]) == ("_a", "_b")
@@ -132,6 +133,7 @@ def test_odd_config_is_refused_in_one_line(text: str, two_runs: list[Path]) -> N
     assert not list(Path("outputs/runs").iterdir())
 
 
+@pytest.mark.extended
 def test_config_is_read_by_dotted_keys(two_runs: list[Path]) -> None:
     assert read_config(two_runs[1])["model.optimizer.lr"] == 0.01
     for value in ("[a]", "[a,b,c]", "a", "[outputs,none]"):
@@ -148,6 +150,7 @@ def test_runs_that_ended_so_are_deleted_and_no_others() -> None:
     assert {path.name for path in Path("outputs").iterdir()} == {"good", "killed", "stopped", "runs"}
 
 
+@pytest.mark.extended
 def test_nothing_is_deleted_without_being_asked_or_without_a_yes() -> None:
     folder = leave_failed("outputs/a")
     before = left(folder)

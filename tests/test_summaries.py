@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from command_line import run_well
 
 
@@ -14,6 +15,7 @@ def finished_run(folder: str, results: dict[str, Any]) -> None:
     (run / "results.json").write_text(json.dumps(results))
 
 
+@pytest.mark.extended
 def test_summaries_of_a_sweep_end_in_one_table_with_the_accuracy_that_is_known() -> None:
     lenet = {"status": "finished", "task": "train", "model": "lenet", "data": "mnist_5k", "folder": "there", "seed": 0}
     lenet |= {"parameters": 61_706, "macs": 416_520, "overrides": []}

@@ -44,6 +44,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
         return Sweep(run("-m", "model=lenet", "data.image_size=8,28", "seed=0,1", *SHORT), place)
 
 
+@pytest.mark.extended
 def test_failing_jobs_do_not_stop_a_sweep_but_give_it_status_1(sweep: Sweep) -> None:
     statuses = [results_of(job)["status"] for job in sweep.jobs]
     assert statuses == ["failed", "failed", "finished", "finished"]
@@ -91,6 +92,7 @@ def test_table_is_also_there_to_read_and_to_look_at(sweep: Sweep) -> None:
     assert f"table        outputs/sweeps/{sweep.folder.name}/leaderboard.md" in sweep.outcome.out
 
 
+@pytest.mark.extended
 def test_jobs_of_a_sweep_can_be_tested_and_resumed(sweep: Sweep) -> None:
     best = sweep.jobs[2] / "checkpoints" / "best.ckpt"
     run_well("task=test", f"ckpt_path={best}")
@@ -111,6 +113,7 @@ def test_leaderboard_over_a_folder_of_runs_gives_the_same_table(sweep: Sweep) ->
     assert "lenet" in outcome.out
 
 
+@pytest.mark.extended
 def test_job_whose_value_is_refused_before_it_begins_is_in_the_table_too(tmp_path: Path) -> None:
     refused = Sweep(run("-m", "model=lenet", "compile=perhaps,false", *SHORT), tmp_path)
     assert refused.outcome.status == 1
@@ -118,6 +121,7 @@ def test_job_whose_value_is_refused_before_it_begins_is_in_the_table_too(tmp_pat
     assert "compile=perhaps" in reason
 
 
+@pytest.mark.extended
 def test_sweep_without_failures_ends_with_status_0_and_objectives_for_a_sweeper(tmp_path: Path) -> None:
     done = Sweep(run_well("-m", "model=lenet", "seed=3", *SHORT), tmp_path)
     (row,) = done.rows
@@ -125,6 +129,7 @@ def test_sweep_without_failures_ends_with_status_0_and_objectives_for_a_sweeper(
     assert float(row["accuracy"]) == pytest.approx(results_of(done.jobs[0])["objective"])
 
 
+@pytest.mark.extended
 def test_two_jobs_at_once_share_a_sweep(two_at_once: tuple[subprocess.Popen[str], Path]) -> None:
     process, place = two_at_once
     outcome = finish(process)

@@ -77,6 +77,7 @@ def test_accuracy_over_views_is_that_of_the_averaged_probabilities(name: Any) ->
     assert "val/accuracy" in metrics
 
 
+@pytest.mark.extended
 def test_test_task_reports_accuracy_with_and_without_ten_crop() -> None:
     run_well(*PLAIN, "trainer.max_epochs=1")
     trained = only_run()

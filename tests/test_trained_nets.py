@@ -79,6 +79,7 @@ def test_table_of_the_documentation_is_that_of_the_records() -> None:
         assert reached.endswith(f"{accuracy:.4f}")
 
 
+@pytest.mark.extended
 def test_a_net_is_tested_and_used_by_its_name_from_any_folder(mnist: ImageData) -> None:
     assert mnist.test_split
     Path("digits").mkdir()

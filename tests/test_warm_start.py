@@ -51,6 +51,7 @@ def test_nets_without_a_common_layer_are_refused() -> None:
         VGG(depth=11, width=0.1).warm_start(LeNet5().state_dict())
 
 
+@pytest.mark.extended
 def test_training_starts_from_another_run_and_does_without_it_afterwards() -> None:
     small = (
         *("model=vgg", "model.width=0.05", "model/lr_scheduler=none", "model.optimizer.lr=1e-9"),
