@@ -129,33 +129,35 @@ class PairwiseDistances:
         self.bandwidth = 2 * real.double().square().sum(1).mean()  # of centered samples, the mean of ||a - b||^2
         self.real, self.fake = self.within(real), self.within(fake)
         real_radii, fake_radii = self.real.nearest[:, -1], self.fake.nearest[:, -1]
-        kernel_sums, real_to_fake, in_fake_manifold = [], [], []
-        log_densities = [real.new_empty(0)]
+        # What is kept has its memory before the loop: small tensors made in it would split the memory of freed chunks.
+        self.real_to_fake = torch.empty_like(real_radii)  # (N,) to the nearest
         self.fake_to_real = torch.full_like(fake_radii, math.inf)  # (M,) to the nearest
+        self.in_fake_manifold = torch.zeros_like(real_radii, dtype=torch.bool)  # (N,)
         self.in_real_manifold = torch.zeros_like(fake_radii, dtype=torch.bool)  # (M,)
+        self.log_densities = torch.zeros_like(
+            real_radii if sigma is not None else real_radii[:0]
+        )  # (N,) but for a constant
+        self.between_sum = real.new_zeros((), dtype=torch.double)  # of the kernel
         for start, chunk in squared_distances(real, fake):
-            real_to_fake.append(chunk.amin(1))
-            self.fake_to_real = torch.minimum(self.fake_to_real, chunk.amin(0))
+            rows = slice(start, start + len(chunk))
+            torch.amin(chunk, 1, out=self.real_to_fake[rows])
+            torch.minimum(self.fake_to_real, chunk.amin(0), out=self.fake_to_real)
             # a smallest difference is found faster than whether any comparison holds
-            self.in_real_manifold |= (chunk - real_radii[start : start + len(chunk), None]).amin(0) <= 0
-            in_fake_manifold.append((chunk - fake_radii).amin(1) <= 0)
+            self.in_real_manifold |= (chunk - real_radii[rows, None]).amin(0) <= 0
+            self.in_fake_manifold[rows] = (chunk - fake_radii).amin(1) <= 0
             if sigma is not None:
-                log_densities.append((chunk / (-2 * sigma**2)).logsumexp(1))
-            kernel_sums.append(self.kernel_sum(chunk))
-        self.real_to_fake = torch.cat(real_to_fake)  # (N,) to the nearest
-        self.in_fake_manifold = torch.cat(in_fake_manifold)  # (N,)
-        self.between_sum = torch.stack(kernel_sums).sum()  # of the kernel
-        self.log_densities = torch.cat(log_densities)  # (N,) of the real samples, but for a constant
+                self.log_densities[rows] = (chunk / (-2 * sigma**2)).logsumexp(1)
+            self.between_sum += self.kernel_sum(chunk)
 
     def within(self, samples: Tensor) -> WithinSet:
-        kernel_sums = []
+        kernel_sum = samples.new_zeros((), dtype=torch.double)
         nearest = samples.new_full((len(samples), min(self.neighbours, len(samples))), math.inf)
         for start, chunk in squared_distances_within(samples):
             rows, end = len(chunk), start + len(chunk)
             nearest[start:end] = smallest(nearest[start:end], chunk)
             nearest[end:] = smallest(nearest[end:], chunk[:, rows:].T)
-            kernel_sums += [self.kernel_sum(chunk[:, :rows]), 2 * self.kernel_sum(chunk[:, rows:])]
-        return WithinSet(torch.stack(kernel_sums).sum(), nearest)
+            kernel_sum += self.kernel_sum(chunk[:, :rows]) + 2 * self.kernel_sum(chunk[:, rows:])
+        return WithinSet(kernel_sum, nearest)
 
     def kernel_sum(self, chunk: Tensor) -> Tensor:
         """The sum of exp(-d^2 / (2 s)) over a chunk, which is overwritten."""

@@ -45,10 +45,11 @@ def log_density_sums(images: Tensor, centers: Tensor, sigmas: tuple[float, ...])
 
     Both sets have pixels in [-1, 1].
     """
-    chunks = []
-    for _, squares in squared_distances(images, centers):  # (rows, M), 4 times those of pixels in [0, 1]
-        chunks.append(torch.stack([(squares / (-8 * sigma**2)).logsumexp(1) for sigma in sigmas], 1))
-    return torch.cat(chunks)
+    sums = images.new_empty(len(images), len(sigmas))
+    for start, squares in squared_distances(images, centers):  # (rows, M), 4 times those of pixels in [0, 1]
+        for column, sigma in enumerate(sigmas):
+            sums[start : start + len(squares), column] = (squares / (-8 * sigma**2)).logsumexp(1)
+    return sums
 
 
 def mean_log_likelihood(sums: Tensor, sigma: float, centers: int, pixels: int) -> dict[str, Tensor]:

@@ -118,7 +118,10 @@ class ScoringNet(nn.Module):
     @torch.no_grad()
     def features_of_all(self, images: Tensor) -> Tensor:
         """Features (N, 128) of any number of images, read in batches."""
-        return torch.cat([self(part) for part in images.split(BATCH)])
+        features = images.new_empty(len(images), self.last.in_features)
+        for start in range(0, len(images), BATCH):
+            features[start : start + BATCH] = self(images[start : start + BATCH])
+        return features
 
     def __str__(self) -> str:
         accuracy = PRETRAINED[self.name].test_accuracy
