@@ -23,6 +23,7 @@ from tasks.untrusted import check_callbacks, check_untrusted
 CLAIMS = sorted(file.stem for file in (CONF / "experiment" / "claim").glob("*.yaml"))
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", CLAIMS)
 def test_claim_is_whole(name: str) -> None:
     """Every arm composes, differs from the others, can be gone on with, and is run with three seeds or more."""
@@ -103,6 +104,7 @@ SMALL = (*PLAIN, "trainer.max_epochs=1")
 CLAIM = ("experiment=claim/relu", "task.arm=lenet_relu,lenet_tanh", "seed=0,1", *SMALL, "trainer.log_every_n_steps=1")
 
 
+@pytest.mark.extended
 def test_a_claim_ends_with_its_page_and_goes_on_where_it_was_stopped() -> None:
     said = run_well(*CLAIM).out
     (folder,) = Path("outputs/sweeps").iterdir()

@@ -9,6 +9,7 @@ from documents import blocks
 LIMITS = "limit_train_batches=2, limit_val_batches=1, limit_test_batches=1, enable_progress_bar=False, "
 
 
+@pytest.mark.extended
 @pytest.mark.filterwarnings("ignore")  # a plain Trainer warns of few workers and many log steps
 @pytest.mark.parametrize("source", blocks(ROOT / "docs" / "library.md", "python"))
 def test_example_runs(source: str) -> None:

@@ -194,6 +194,7 @@ class SaveAt(Callback):
 
 
 # within an epoch, at its end, within the discriminator's steps
+@pytest.mark.extended
 @pytest.mark.parametrize(("batches", "discriminator_steps"), [(2, 1), (3, 1), (1, 2)])
 @pytest.mark.parametrize("name", GANS)
 def test_a_resumed_run_ends_as_one_that_was_never_stopped(name: str, batches: int, discriminator_steps: int) -> None:
@@ -241,6 +242,7 @@ class BreakNet(Callback):
                 parameter.data.fill_(float("inf"))
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("log_every", [1, 2, 0])
 @pytest.mark.parametrize("net", ["generator", "discriminator"])
 @pytest.mark.parametrize("name", ["gan", "wgan_gp", "cgan"])

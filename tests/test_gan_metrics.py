@@ -384,6 +384,7 @@ SHORT = (
 )
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("model", ["gan", "cgan"])
 def test_a_run_and_its_checkpoint_have_the_same_scores_beside_their_floors(model: str) -> None:
     often = (

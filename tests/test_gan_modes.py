@@ -197,6 +197,7 @@ def test_a_run_of_two_epochs_leaves_scores_pictures_and_a_gif(experiment: str) -
         assert picture.mode == "RGB"  # what is coloured stays so
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("experiment", BOTH)
 @pytest.mark.parametrize("batches", [2, 3])
 def test_a_resumed_run_ends_as_one_that_was_never_stopped(experiment: str, batches: int) -> None:
@@ -219,6 +220,7 @@ def test_scores_change_nothing_in_training(experiment: str) -> None:
     assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("experiment", BOTH)
 @pytest.mark.parametrize("name", FREE)
 def test_every_gan_that_can_use_any_pair_learns_on_both_sets(experiment: str, name: str) -> None:

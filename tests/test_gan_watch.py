@@ -31,6 +31,7 @@ AT_THE_END = {
 }
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("network", ["mlp", "dcgan"])
 @pytest.mark.parametrize("name", GANS)
 def test_samples_leave_the_model_as_it_was(name: str, network: str) -> None:
@@ -89,6 +90,7 @@ def test_averaged_generator_is_the_moving_average_and_makes_the_samples(name: st
     assert not torch.equal(averaged, trained)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", ["gan", "cgan"])
 def test_averaged_generator_normalizes_by_statistics_of_its_own(name: str) -> None:
     """Those of the weights in training are far off while these still move: here they are of other weights."""

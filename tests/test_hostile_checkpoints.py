@@ -249,6 +249,7 @@ def test_paths_in_a_checkpoint_are_not_followed_when_its_run_is_resumed(trained:
 LINKS = (".hydra", "hparams.yaml", "results.json", "plots", "checkpoints/best.ckpt", "checkpoints/last.ckpt")
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", LINKS)
 @pytest.mark.parametrize("is_dangling", [False, True])
 def test_links_in_a_strangers_run_are_not_written_through(name: str, is_dangling: bool, trained: Path) -> None:
@@ -390,6 +391,7 @@ DAMAGES: dict[str, Any] = {
 }
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("key", DAMAGES.values(), ids=DAMAGES)
 @pytest.mark.parametrize("value", [None, {}], ids=str)
 def test_checkpoint_that_lacks_what_a_resumed_run_needs_is_answered_in_one_line(

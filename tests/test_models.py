@@ -136,6 +136,7 @@ def test_the_seed_decides_on_the_weights(name: str) -> None:
     assert not same(weights[0], weights[2])
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_classifier_overfits_16_digits(name: str) -> None:
     model, data, trainer = small_run(

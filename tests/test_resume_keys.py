@@ -91,6 +91,7 @@ REFUSED = (
 )
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("change", REFUSED)
 def test_change_that_would_compute_something_else_is_refused_before_anything_is_written(
     change: str, half_done: Path
@@ -120,6 +121,7 @@ ACCEPTED = (
 )
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("change", ACCEPTED)
 def test_change_of_the_budget_or_of_what_is_watched_is_applied(change: str, half_done: Path) -> None:
     folder = Path(shutil.copytree(half_done, "outputs/run")).resolve()

@@ -40,6 +40,7 @@ def test_reused_fakes_save_a_pass_of_the_generator_in_each_step(reuse: bool, pas
     assert not any(torch.equal(old, new) for old, new in zip(before, net.parameters(), strict=True))
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("precision", ["bf16-true", "64-true", "bf16-mixed"])
 @pytest.mark.parametrize("model", ["lenet", "esn", "clockwork_rnn", "gan", "wgan_gp"])
 def test_net_trains_in_another_precision(model: str, precision: str) -> None:

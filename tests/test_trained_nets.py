@@ -52,6 +52,7 @@ def test_its_files_have_their_sums_and_its_texts_no_path_of_a_machine(name: str)
         assert '"/' not in (ROOT / name / file).read_text()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", NAMES)
 def test_its_accuracy_is_that_of_its_record(name: str) -> None:
     net, data = load(ROOT / name)

@@ -38,6 +38,7 @@ RUNS_OF_A_GAN = (
 )
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("options", RUNS)
 def test_run_with_the_options_ends_well(options: str) -> None:
     run_well("model=lenet", *PLAIN, "trainer.max_epochs=2", *options.split(" "))
@@ -47,6 +48,7 @@ def test_run_with_the_options_ends_well(options: str) -> None:
         assert name not in results or Path(results[name]).is_file()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("option", RUNS_OF_A_GAN)
 def test_run_of_a_gan_with_the_option_ends_well_or_is_refused_in_one_line(option: str) -> None:
     small = ("model.network.width=0.05", "callbacks.evaluation.final_count=20", "trainer.max_epochs=1")
@@ -55,6 +57,7 @@ def test_run_of_a_gan_with_the_option_ends_well_or_is_refused_in_one_line(option
     assert outcome.err.count("\n") == (outcome.status == 2), outcome.err
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "model", [name if name in ("lenet", "gan") else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
 )

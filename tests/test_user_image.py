@@ -162,6 +162,7 @@ def hard_photo(digit: Tensor, light: str, ruling: str, generator: np.random.Gene
     return Image.fromarray(np.clip(pixels + generator.normal(0, 4, pixels.shape), 0, 255).astype(np.uint8))
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("ruling", RULINGS)
 @pytest.mark.parametrize("light", LIGHTS)
 def test_digit_is_read_in_a_shadow_and_on_ruled_paper(
