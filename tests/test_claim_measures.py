@@ -71,6 +71,7 @@ def test_rescaled_error_is_the_mean_over_scales() -> None:
     assert torch.equal(views.rescale(images, 1.0), images)
 
 
+@pytest.mark.extended
 def test_initial_gradient_is_the_mean_over_draws_of_weights(mnist_5k: ImageData) -> None:
     run = run_of(nn.Identity(), mnist_5k, "model=googlenet", "model.width=0.05", "seed=3")
     assert mnist_5k.train_split is not None

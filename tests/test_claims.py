@@ -59,6 +59,7 @@ def test_full_size_is_one_word_and_what_is_typed_counts() -> None:
     assert compose(*full, "trainer.max_epochs=3").trainer.max_epochs == 3
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("one_job", [(), ("task.arm=gan", "seed=0", "hydra.mode=RUN")])
 @pytest.mark.parametrize(
     "mistake",

@@ -159,6 +159,7 @@ def test_mistake_names_its_key(overrides: tuple[str, ...], key: str) -> None:
     assert caught.value.key == key
 
 
+@pytest.mark.extended
 def test_a_changed_optimizer_inherits_nothing_of_another() -> None:
     sgd = compose("model=lenet", "model/optimizer=sgd").model.optimizer
     for model in MODELS:

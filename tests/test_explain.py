@@ -111,6 +111,7 @@ def test_search_finds_the_images_with_the_strongest_responses() -> None:
     assert torch.equal(deep.flatten(2).gather(2, responses.positions.unsqueeze(2)).squeeze(2), responses.values)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", models_of(ImageClassifier))
 def test_every_classifier_can_be_explained(name: str) -> None:
     model, _, _ = small_run(f"model={name}")
@@ -181,6 +182,7 @@ def test_erasing_the_stroke_of_a_one_lowers_its_probability(trained: Path) -> No
     assert one["lowest_when_occluded"] < 0.7 * one["probability"]
 
 
+@pytest.mark.extended
 def test_explain_reads_a_persons_own_image(trained: Path) -> None:
     stroke = Image.new("L", (200, 200), 255)
     stroke.paste(0, (90, 30, 110, 170))

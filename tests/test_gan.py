@@ -151,6 +151,7 @@ def test_nothing_is_logged_where_nobody_wants_it(name: str) -> None:
     assert EventAccumulator(trainer.default_root_dir).Reload().Tags()["scalars"] == []
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", GANS)
 def test_max_steps_means_generator_steps(name: str) -> None:
     overrides = ("model.discriminator_steps=2", "trainer.max_epochs=-1", "trainer.max_steps=4")

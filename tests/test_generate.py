@@ -24,6 +24,8 @@ from gan.adversarial import GAN
 from tasks.checkpoint import load
 from tasks.generate import CHUNK, write_set
 
+pytestmark = pytest.mark.extended
+
 BRIEF = (
     "data=mnist_5k",
     "data.train_images_per_class=20",
@@ -123,7 +125,6 @@ def test_a_write_that_fails_leaves_nothing(form: str, digits: tuple[np.ndarray, 
     assert list(Path().iterdir()) == []
 
 
-@pytest.mark.extended
 @pytest.mark.parametrize("form", WRITERS)
 def test_a_conditional_gan_writes_a_balanced_set(form: str, cgan: Path) -> None:
     count = CHUNK + 25
@@ -159,7 +160,6 @@ def test_the_seed_makes_the_set(cgan: Path) -> None:
     assert first != other
 
 
-@pytest.mark.extended
 def test_images_without_labels_are_pngs_in_one_folder(gan: Path) -> None:
     folder, sidecar = generated(gan, "task.count=12", "task.format=png")
     assert sidecar["labels"] == {}
@@ -200,7 +200,6 @@ def assert_refused(says: str, *overrides: str) -> None:
     assert not list(Path().rglob("*generated*"))
 
 
-@pytest.mark.extended
 def test_a_generator_that_is_stopped_leaves_no_part_of_a_set(cgan: Path) -> None:
     process = start("task=generate", f"ckpt_path={cgan}", "task.count=100000000", "trainer.accelerator=cpu")
     deadline = time.monotonic() + 100
@@ -213,7 +212,6 @@ def test_a_generator_that_is_stopped_leaves_no_part_of_a_set(cgan: Path) -> None
     assert not list(Path().rglob("*generated*"))
 
 
-@pytest.mark.extended
 def test_set_says_what_it_imitates_and_the_printed_command_trains_on_it(cgan: Path) -> None:
     outcome = run_well("task=generate", f"ckpt_path={cgan}", "trainer.accelerator=cpu", "task.count=100")
     (sidecar,) = Path().rglob("generated.json")

@@ -138,13 +138,17 @@ NATIVE: dict[str, tuple[Callable[[], ImageClassifier], int]] = {
     "xception": (partial(Xception, width=1.0), 20_826_866),
 }
 
+DEEPEST = ("resnet_152", "resnet_1202")  # seconds to build
+
 
 def stage_sizes(net: ImageClassifier, signal: Tensor) -> list[Size]:
     assert isinstance(net.features, nn.Sequential)
     return [tuple((signal := stage(signal)).shape[1:3]) for stage in net.features]
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.extended) if name in DEEPEST else name for name in PUBLISHED]
+)
 def test_published_net_has_the_sizes_parameters_and_operations_of_its_paper(name: str) -> None:
     expected = PUBLISHED[name]
     net, images = on_meta(expected.make)

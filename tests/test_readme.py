@@ -37,6 +37,7 @@ def test_command_composes(command: str) -> None:
         assert cfg.task._target_.startswith("tasks.")
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("overrides", RESULTS)
 def test_command_of_a_result_composes(overrides: str) -> None:
     [cfg] = composed(f"python run.py {overrides}")

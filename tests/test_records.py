@@ -83,6 +83,7 @@ def test_seeds_share_a_row_and_a_repeated_run_takes_its_place(checkout: Path) ->
     assert [row["seeds"] for row in table.rows] == [2]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "changes",
     [

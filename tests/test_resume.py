@@ -3,8 +3,7 @@
 import shlex
 import signal
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,24 +116,24 @@ WITHIN_EPOCHS = (*LENET, "trainer.max_steps=25")
 SPARSE_VALIDATION = (*LENET, "trainer.check_val_every_n_epoch=2")
 PLATEAU = (*LENET, *REDUCE_OFTEN)
 END_OF_EPOCH = Moment(StopOnSignal, "on_train_epoch_end", 1)
+STOPS = [
+    pytest.param(LENET, signal.SIGTERM, training_step(14), id="within an epoch"),
+    pytest.param(WITHIN_EPOCHS, signal.SIGTERM, END_OF_EPOCH, id="with max_steps, end of an epoch"),
+    pytest.param(GAN, signal.SIGINT, training_step(6, VanillaGAN), id="a GAN"),
+]
+MORE_STOPS = [
+    pytest.param(LENET, signal.SIGINT, training_step(1), id="first batch"),
+    pytest.param(LENET, signal.SIGINT, training_step(20), id="last batch of an epoch"),
+    pytest.param(LENET, signal.SIGINT, Moment(ModelCheckpoint, "on_train_epoch_end", 2), id="as it saves"),
+    pytest.param(LENET, signal.SIGTERM, training_step(30), id="last batch of all"),
+    pytest.param(ACCUMULATING, signal.SIGINT, training_step(13), id="between two batches of a step"),
+    pytest.param(WITHIN_EPOCHS, signal.SIGINT, training_step(14), id="with max_steps"),
+    pytest.param(PLATEAU, signal.SIGINT, training_step(20), id="with a schedule that looks at the loss"),
+    pytest.param(SPARSE_VALIDATION, signal.SIGTERM, training_step(11), id="after an epoch without validation"),
+]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "number", "moment"),
-    [
-        pytest.param(LENET, signal.SIGINT, training_step(1), id="first batch"),
-        pytest.param(LENET, signal.SIGTERM, training_step(14), id="within an epoch"),
-        pytest.param(LENET, signal.SIGINT, training_step(20), id="last batch of an epoch"),
-        pytest.param(LENET, signal.SIGINT, Moment(ModelCheckpoint, "on_train_epoch_end", 2), id="as it saves"),
-        pytest.param(LENET, signal.SIGTERM, training_step(30), id="last batch of all"),
-        pytest.param(ACCUMULATING, signal.SIGINT, training_step(13), id="between two batches of a step"),
-        pytest.param(WITHIN_EPOCHS, signal.SIGINT, training_step(14), id="with max_steps"),
-        pytest.param(WITHIN_EPOCHS, signal.SIGTERM, END_OF_EPOCH, id="with max_steps, end of an epoch"),
-        pytest.param(PLATEAU, signal.SIGINT, training_step(20), id="with a schedule that looks at the loss"),
-        pytest.param(SPARSE_VALIDATION, signal.SIGTERM, training_step(11), id="after an epoch without validation"),
-        pytest.param(GAN, signal.SIGINT, training_step(6, VanillaGAN), id="a GAN"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "number", "moment"), STOPS)
 def test_stopped_run_goes_on_to_the_same_weights(
     arguments: tuple[str, ...],
     number: signal.Signals,
@@ -151,6 +150,17 @@ def test_stopped_run_goes_on_to_the_same_weights(
     run_well(f"ckpt_path={last}")
     assert only_run() == folder
     assert_same_end(folder, uninterrupted(arguments))
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize(("arguments", "number", "moment"), MORE_STOPS)
+def test_run_stopped_at_any_moment_goes_on_to_the_same_weights(
+    arguments: tuple[str, ...],
+    number: signal.Signals,
+    moment: Moment,
+    uninterrupted: Callable[[tuple[str, ...]], Path],
+) -> None:
+    test_stopped_run_goes_on_to_the_same_weights(arguments, number, moment, uninterrupted)
 
 
 @pytest.mark.extended
@@ -240,28 +250,13 @@ def command_in(outcome: Outcome) -> list[str]:
     return shlex.split(command)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Future[list[Stage]]]]:
-    """A run stopped, resumed as it says and stopped again, resumed and killed; meanwhile the other tests go on."""
-    place = tmp_path_factory.mktemp("stages")
-
-    def run_stages() -> list[Stage]:
-        first = signalled(place, signal.SIGINT, *PROCESS)
-        second = signalled(place, signal.SIGTERM, *command_in(first.outcome))
-        return [first, second, signalled(place, signal.SIGKILL, *command_in(second.outcome))]
-
-    with ThreadPoolExecutor(1) as pool:
-        yield place, pool.submit(run_stages)
-
-
 @pytest.mark.extended
 def test_process_that_is_stopped_resumed_and_killed_ends_with_the_same_weights(
-    stages: tuple[Path, Future[list[Stage]]],
-    uninterrupted: Callable[[tuple[str, ...]], Path],
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Path]
 ) -> None:
-    monkeypatch.chdir(stages[0])
-    done = stages[1].result()
+    first = signalled(tmp_path, signal.SIGINT, *PROCESS)
+    second = signalled(tmp_path, signal.SIGTERM, *command_in(first.outcome))
+    done = [first, second, signalled(tmp_path, signal.SIGKILL, *command_in(second.outcome))]
     for stage in done[:2]:
         assert (stage.outcome.status, stage.outcome.err) == (STATUS[stage.number], "")
         assert stage.status == "interrupted"

@@ -2,7 +2,6 @@
 
 import csv
 import statistics
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -25,14 +24,6 @@ class Sweep:
 def table_in(folder: Path) -> list[dict[str, str]]:
     with open(folder / "leaderboard.csv") as file:
         return list(csv.DictReader(file))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def two_at_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Popen[str], Path]:
-    """A sweep of two jobs at once and its folder, started first: it goes on while the other tests do theirs."""
-    place = tmp_path_factory.mktemp("two_at_once")
-    parallel = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "data/augment=crop,none")
-    return start("-m", "model=lenet", *SHORT, *parallel, place=place), place
 
 
 @pytest.fixture(scope="module")
@@ -130,11 +121,11 @@ def test_sweep_without_failures_ends_with_status_0_and_objectives_for_a_sweeper(
 
 
 @pytest.mark.extended
-def test_two_jobs_at_once_share_a_sweep(two_at_once: tuple[subprocess.Popen[str], Path]) -> None:
-    process, place = two_at_once
-    outcome = finish(process)
+def test_two_jobs_at_once_share_a_sweep(tmp_path: Path) -> None:
+    parallel = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "data/augment=crop,none")
+    outcome = finish(start("-m", "model=lenet", *SHORT, *parallel))
     assert outcome.status == 0, outcome.err
-    done = Sweep(outcome, place)
+    done = Sweep(outcome, tmp_path)
     accuracies = {str(results_of(job)["val/accuracy"]) for job in done.jobs}
     assert len(accuracies) == 2
     assert {row["accuracy"] for row in done.rows} == accuracies
