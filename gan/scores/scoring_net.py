@@ -100,7 +100,9 @@ class ScoringNet(nn.Module):
         net = VGG(depth=DEPTH, width=WIDTH)
         net.load_state_dict(load(content))
         self.features = nn.Sequential(net.features, net.classifier[:-1])
-        self.last = net.classifier[-1]
+        last = net.classifier[-1]
+        assert isinstance(last, nn.Linear)
+        self.last = last
         self.requires_grad_(False)
         self.to(memory_format=torch.channels_last)  # 0.65 of the time on a CPU
         self.eval()
