@@ -8,11 +8,12 @@ from typing import Any
 
 from hydra.utils import get_method, instantiate
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from tasks import folders
 from tasks.claims.record import CLAIM, arms_of, by_arm, changes_of, cost, make_record, to_json, usable_runs, values_of
 from tasks.claims.verdict import half_width
+from tasks.config import HYDRA_KEYS
 from tasks.machine import machines
 from tasks.messages import command
 from tasks.plots import save_plot
@@ -104,7 +105,7 @@ def page(claim: Mapping[str, Any], task: DictConfig, image: str = "claim.png") -
             [f"**Changed on the command line: `{' '.join(changes)}`. The texts are those of the claim.**"]
             * bool(changes)
         ),
-        f"![{claim['name']}]({image})",
+        f"![{claim['name']}]({image})" + f"\n\n{CAPTION}" * (task.get("figure") is None),
         *([instantiate(task.details)(claim)] if task.get("details") is not None else []),
         f"What the paper reports: {claim['found']}",
         f"What differs here: {claim['differs']}",
@@ -120,6 +121,10 @@ def page(claim: Mapping[str, Any], task: DictConfig, image: str = "claim.png") -
     return "\n\n".join(parts) + "\n"
 
 
+CAPTION = (
+    "A dot is a seed; beside them is their mean with its 95 % interval (Student's t). A curve is the mean over seeds, "
+    "in a band from the lowest to the highest. A dotted line is a bound that an arm was expected to be above or below."
+)
 DEVIATION = "Mean +- standard deviation over seeds."
 NO_INTERVAL = "One seed: there is no deviation and no interval."
 RULE = (
@@ -135,9 +140,16 @@ def has_one_seed(claim: Mapping[str, Any]) -> bool:
 
 
 def explained(task: DictConfig) -> list[str]:
-    """The first paragraph of what each measure's function says of itself."""
-    texts = [inspect.getdoc(get_method(measure["_target_"])) or "" for measure in task.measures]
-    return [" ".join(text.split("\n\n")[0].split()) for text in texts]
+    """The first paragraph of what each measure's function says of itself, and what the claim sets of its arguments."""
+    texts = []
+    for measure in task.measures:
+        text = " ".join((inspect.getdoc(get_method(measure["_target_"])) or "").split("\n\n")[0].split())
+        settings = {name: value for name, value in measure.items() if name not in (*HYDRA_KEYS, "effects")}
+        values = (
+            f"{name} {', '.join(value) if isinstance(value, ListConfig) else value}" for name, value in settings.items()
+        )
+        texts.append(text + f" Here: {'; '.join(values)}." * bool(settings))
+    return texts
 
 
 def plot(claim: Mapping[str, Any], figure: DictConfig | None) -> Figure:
@@ -164,8 +176,9 @@ def draw_curves(axes: Any, claim: Mapping[str, Any], arms: Sequence[str]) -> Non
         curves = [run["curves"].get(claim["drawn"], []) for run in claim["runs"] if run["arm"] == arm]  # if logged
         shared = sorted(set.intersection(*({x for x, _ in curve} for curve in curves)))
         heights = [[dict(map(tuple, curve))[x] for curve in curves] for x in shared]
-        color = f"C{number}"
-        axes.plot(shared, [statistics.fmean(values) for values in heights], label=arm, color=color)
+        color, few = f"C{number}", len(shared) < 12
+        style = ("-", "--", "-.", ":")[number % 4] + "o" * few
+        axes.plot(shared, [statistics.fmean(values) for values in heights], style, label=arm, color=color, markersize=4)
         axes.fill_between(shared, list(map(min, heights)), list(map(max, heights)), color=color, alpha=0.2, linewidth=0)
     axes.set(xlabel=claim["drawn_over"], ylabel=claim["drawn"].replace("_", " "))
     axes.grid(alpha=0.3)
@@ -182,8 +195,18 @@ def draw_measure(axes: Any, claim: Mapping[str, Any], arms: Sequence[str], measu
         axes.scatter([number] * len(values), values, color=color, s=14, alpha=0.5, linewidths=0)
         middle, half = statistics.fmean(values), half_width(values)  # no interval of a single seed
         axes.errorbar(number + 0.15, middle, half, color=color, marker="o", capsize=4)
+        for bound in bounds_of(claim, arm, measure):
+            axes.hlines(bound, number - 0.4, number + 0.4, color=color, linestyle=":")
     slanted = {"rotation": 30, "ha": "right"} if len(arms) > 3 else {}
     axes.set_xticks(range(len(arms)), arms, **slanted)
     axes.set_xlim(-0.5, len(arms) - 0.3)
     axes.set_ylabel(measure.replace("_", " "))
     axes.grid(alpha=0.3, axis="y")
+
+
+def bounds_of(claim: Mapping[str, Any], arm: str, measure: str) -> list[float]:
+    """The bounds of what is expected of an arm alone, without another."""
+    found = [
+        row for row in claim["expectations"] if (row["measure"], row["arm"]) == (measure, arm) and not row.get("than")
+    ]
+    return [row[side] for row in found for side in ("above", "below") if row.get(side) is not None]
