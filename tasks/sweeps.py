@@ -1,6 +1,7 @@
 """Sweeps: one folder per job below the sweep's own, a table at the end; the same command goes on with a stopped one."""
 
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from tasks import cross_validation, folders, search
+from tasks.config import CONF
 from tasks.leaderboard import describe_unfinished, make_rows, unfinished, write_table
 from tasks.messages import command, report
 from tasks.prepare import check_arms, check_lists, full_size, typed
@@ -139,7 +142,8 @@ def begin(config: DictConfig) -> None:
         if links := [path for path in folder.iterdir() if path.is_symlink()]:
             raise ValueError(f"{links[0]}: a link, which a sweep does not write through: remove it")
         statuses = [read_run(job)["status"] for job in jobs_of(folder)]
-        print(f"sweep        goes on; {statuses.count('finished')} of its jobs have finished")
+        jobs = f"its {count_jobs(config.hydra) or ''} jobs".replace("  ", " ")
+        print(f"sweep        goes on; {statuses.count('finished')} of {jobs} have finished")
     elif folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"hydra.sweep.dir={folder}: is no sweep's folder; name one of outputs/sweeps/, or a new one")
     else:
@@ -148,7 +152,33 @@ def begin(config: DictConfig) -> None:
             new_folders.append(folder)
         with atomic_writer(folder / SWEEP) as file:
             file.write(json.dumps(wanted, indent=2) + "\n")
+        if number := count_jobs(config.hydra):
+            print(f"sweep        {number} jobs, numbered from 0")
     running.append(RunningSweep(folder, go_on))
+
+
+def count_jobs(hydra: DictConfig) -> int | None:
+    """The number of jobs of a sweep over a grid; None for a search, whose number is its own option.
+
+    >>> overrides = {"task": ["++seed=range(0,4)", "data=mnist,kmnist", "model=glob(le*)", "++name=a"]}
+    >>> count_jobs(OmegaConf.create({"sweeper": {"params": {"++seed": "0,1"}}, "overrides": overrides}))
+    8
+    """
+    if "direction" in hydra.sweeper:
+        return None
+    params = [f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()]
+    parsed = OverridesParser.create().parse_overrides([*params, *hydra.overrides.task])
+    return math.prod({override.get_key_element(): count_values(override) for override in parsed}.values())
+
+
+def count_values(override: Override) -> int:
+    """How many jobs differ in what one override of a sweep sets."""
+    if not override.is_discrete_sweep():
+        return 1
+    value = override.value()
+    if isinstance(value, Glob):
+        return len(value.filter([file.stem for file in (CONF / override.key_or_group).glob("*.yaml")]))
+    return sum(1 for _ in override.sweep_string_iterator())
 
 
 def shared_overrides(overrides: Iterable[str]) -> list[str]:

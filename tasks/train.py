@@ -88,7 +88,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     fit(trainer, model, datamodule, cfg, signals)
     if trainer.global_step == resumed_at:
         rank_zero_only(print)(
-            "trained      nothing was left to do: raise trainer.max_epochs or trainer.max_steps to go on"
+            "trained      nothing was left to train: more epochs or steps need a larger trainer.max_epochs or max_steps"
         )
     paths = checkpoint_paths(trainer, last)
     if clock.images == 0 and paths:  # of a fit in processes that ddp_spawn or ddp_fork started

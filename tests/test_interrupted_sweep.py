@@ -146,7 +146,7 @@ def test_killed_sweep_goes_on(ends: list[tuple[Path, Future[Outcome]]], monkeypa
     outcome = run_well("-m", *LONGER, "seed=0,1", f"hydra.sweep.dir={finished.parent}")
     assert snapshot(finished) == before
     assert results_of(half_done)["epochs"] == 3
-    assert "1 of its jobs" in outcome.out
+    assert "1 of its 2 jobs" in outcome.out
 
 
 def test_parallel_sweep_stops_with_all_its_jobs_and_goes_on(
