@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 from datamodules.contract import STRICT, Count
 from tasks.config import CONF
 
+CODE = ("run.py", "conf", "classic_cnn", "rnn", "gan", "datamodules", "tasks")
 Line = Annotated[str, Field(max_length=1000, pattern=r"^[^\n\r`]*$")]
 
 
@@ -31,7 +32,8 @@ class Machine(TypedDict):
 def machine() -> Machine:
     """What this process computes with, and the commit of the project where that is a checkout.
 
-    A commit whose files have been changed since has "-dirty" behind it, as `git describe` writes it.
+    A commit has "-dirty" behind it, as `git describe` writes it, where a file of it has been changed since, or where
+    there is code or a config that no commit has.
     """
     import torch
 
@@ -40,8 +42,9 @@ def machine() -> Machine:
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     commit = ""
     if (CONF.parent / ".git").exists() and shutil.which("git"):
-        command = ["git", "-C", str(CONF.parent), "describe", "--always", "--dirty", "--exclude=*"]
-        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        commit = git("describe", "--always", "--dirty", "--exclude=*")
+        if not commit.endswith("-dirty") and git("ls-files", "--others", "--exclude-standard", "--", *CODE):
+            commit += "-dirty"
     return {
         "processor": names[0] if names else platform.processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
@@ -50,6 +53,20 @@ def machine() -> Machine:
         "torch": torch.__version__.partition("+")[0],
         "commit": commit or None,
     }
+
+
+def git(*arguments: str) -> str:
+    """What git prints about the checkout of the project."""
+    command = ["git", "-C", str(CONF.parent), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def fault_of_commit(machine: Machine) -> str | None:
+    """Why nobody else could repeat what a run computed there: its files are in no commit."""
+    commit = machine["commit"]
+    if commit is None or commit.endswith("-dirty"):
+        return f"ran with files that are in no commit ({commit}): commit them and run it again"
+    return None
 
 
 def machines(runs: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -52,6 +52,8 @@ def one_line(error: BaseException) -> str:
     """The message of an error, or of the cause that says more, in one line of plain text."""
     if "Config group override must be a string or a list" in str(error):
         return f"{shlex.join(sys.argv[1:])}: an option is not of the form KEY=VALUE"
+    if several := re.match(r"Ambiguous value for argument '\+*([^']*)'", str(error)):
+        return f"{several[1]}: several values are a sweep: add -m or --multirun; a list is written KEY=[A,B]"
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
         causes.append(cause)
@@ -110,6 +112,9 @@ def unreadable(override: str) -> str:
     if not key.strip("+~"):
         return f"{override}: has no key, write KEY=VALUE"
     quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+    if re.fullmatch(r"\[[^\[\]'\"]*=[^\[\]'\"]*\]", value):  # a list of overrides
+        items = ",".join(f"'{item.strip()}'" for item in value[1:-1].split(","))
+        return f'{override}: the items have to be quoted, for Hydra and for the shell: "{key}=[{items}]"'
     return f"{override}: the value has to be quoted, for Hydra and for the shell: \"{key}='{quoted}'\""
 
 

@@ -12,7 +12,7 @@ from tasks.annotations import fault_of
 from tasks.checkpoint import plain_config, read_checkpoint
 from tasks.config import CONF, as_override, compose
 from tasks.folders import short
-from tasks.machine import Line, Machine
+from tasks.machine import Line, Machine, fault_of_commit
 from tasks.prepare import prepare
 from tasks.publish import without_paths
 from tasks.results import MAX_BYTES, RESULTS, atomic_writer, rounded
@@ -93,9 +93,8 @@ def check_facts(record: Record) -> None:
         name = str(record.get(group))
         if not re.fullmatch(r"\w+(/\w+)?", name) or not (CONF / group / f"{name}.yaml").is_file():
             raise ValueError(f"{where}: {group}={name} is no option of conf/{group}")
-    commit = record["machine"]["commit"]
-    if commit is None or commit.endswith("-dirty"):
-        raise ValueError(f"{where}: ran with files that are in no commit ({commit}): commit them and run it again")
+    if fault := fault_of_commit(record["machine"]):
+        raise ValueError(f"{where}: {fault}")
 
 
 def place(record: Record, root: Path) -> Path:

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from tasks import cross_validation, folders, search
-from tasks.config import CONF
+from tasks.config import CONF, ConfigError
 from tasks.leaderboard import describe_unfinished, make_rows, unfinished, write_table
 from tasks.messages import command, report
 from tasks.prepare import check_arms, check_lists, full_size, typed
@@ -120,7 +120,7 @@ def begin(config: DictConfig) -> None:
 
     Raises:
         ValueError: `hydra.sweep.dir` holds another sweep, or files of another kind; or the command sets what a claim's
-            arms differ in, or a size that it does not have, or arms that are none.
+            arms differ in, or a size or an arm that it does not have, or names a value twice.
     """
     if "direction" in config.hydra.sweeper:
         search.check_search(config)
@@ -128,6 +128,9 @@ def begin(config: DictConfig) -> None:
         check_lists(config.task)
         check_arms(config.task.arms, config.hydra.overrides.task)
         full_size(config.task)
+    values = grid(config.hydra)
+    check_grid(values, config)
+    number = math.prod(map(len, values.values()))
     folder = Path(config.hydra.sweep.dir)
     settings = json.loads(json.dumps(OmegaConf.to_container(config.hydra.sweeper), default=str))
     wanted = {
@@ -142,7 +145,7 @@ def begin(config: DictConfig) -> None:
         if links := [path for path in folder.iterdir() if path.is_symlink()]:
             raise ValueError(f"{links[0]}: a link, which a sweep does not write through: remove it")
         statuses = [read_run(job)["status"] for job in jobs_of(folder)]
-        jobs = f"its {count_jobs(config.hydra) or ''} jobs".replace("  ", " ")
+        jobs = f"its {number} jobs" if values else "its jobs"
         print(f"sweep        goes on; {statuses.count('finished')} of {jobs} have finished")
     elif folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"hydra.sweep.dir={folder}: is no sweep's folder; name one of outputs/sweeps/, or a new one")
@@ -152,33 +155,48 @@ def begin(config: DictConfig) -> None:
             new_folders.append(folder)
         with atomic_writer(folder / SWEEP) as file:
             file.write(json.dumps(wanted, indent=2) + "\n")
-        if number := count_jobs(config.hydra):
+        if values and number:
             print(f"sweep        {number} jobs, numbered from 0")
     running.append(RunningSweep(folder, go_on))
 
 
-def count_jobs(hydra: DictConfig) -> int | None:
-    """The number of jobs of a sweep over a grid; None for a search, whose number is its own option.
+def grid(hydra: DictConfig) -> dict[str, list[str]]:
+    """The values of each option of a sweep over a grid, as its jobs get them; nothing of a search.
 
-    >>> overrides = {"task": ["++seed=range(0,4)", "data=mnist,kmnist", "model=glob(le*)", "++name=a"]}
-    >>> count_jobs(OmegaConf.create({"sweeper": {"params": {"++seed": "0,1"}}, "overrides": overrides}))
-    8
+    >>> overrides = {"task": ["++seed=range(0,3)", "model=glob(le*)", "++name=a"]}
+    >>> grid(OmegaConf.create({"sweeper": {"params": {"++seed": "0,1"}}, "overrides": overrides}))
+    {'++seed': ['0', '1', '2'], 'model': ['lenet'], '++name': ['a']}
     """
     if "direction" in hydra.sweeper:
-        return None
+        return {}
     params = [f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()]
     parsed = OverridesParser.create().parse_overrides([*params, *hydra.overrides.task])
-    return math.prod({override.get_key_element(): count_values(override) for override in parsed}.values())
+    return {override.get_key_element(): values_of(override) for override in parsed}
 
 
-def count_values(override: Override) -> int:
-    """How many jobs differ in what one override of a sweep sets."""
+def values_of(override: Override) -> list[str]:
+    """What one override of a sweep sets in its jobs."""
     if not override.is_discrete_sweep():
-        return 1
+        return [override.get_value_element_as_str()]
     value = override.value()
     if isinstance(value, Glob):
-        return len(value.filter([file.stem for file in (CONF / override.key_or_group).glob("*.yaml")]))
-    return sum(1 for _ in override.sweep_string_iterator())
+        return value.filter([file.stem for file in (CONF / override.key_or_group).glob("*.yaml")])
+    return list(override.sweep_string_iterator())
+
+
+def check_grid(values: Mapping[str, list[str]], config: DictConfig) -> None:
+    """Refuses a value that a sweep names twice, and an arm that a claim does not have.
+
+    Raises:
+        ValueError: names the option.
+    """
+    for key, texts in values.items():
+        if twice := [text for text in texts if texts.count(text) > 1]:
+            raise ValueError(f"{key.lstrip('+')}={','.join(texts)}: {twice[0]} is named twice")
+    arms = config.task.get("arms") or {}
+    for arm in values.get("++task.arm", []):
+        if arm not in arms:
+            raise ConfigError("task.arm", f"choose one of {', '.join(map(str, arms))}", arm)
 
 
 def shared_overrides(overrides: Iterable[str]) -> list[str]:

@@ -29,6 +29,7 @@ def test_claim_is_whole(name: str) -> None:
     """Every arm composes, differs from the others, can be gone on with, and is run with three seeds or more."""
     file = CONF / "experiment" / "claim" / f"{name}.yaml"
     node = OmegaConf.load(file)
+    assert name != "max_pool" or file.read_text() in (ROOT / "docs" / "extending.md").read_text()
     assert file.read_text().splitlines()[1].startswith(f"# python run.py experiment=claim/{name} ")
     params = {key.removeprefix("++"): str(value).split(",") for key, value in node.hydra.sweeper.params.items()}
     arms = OmegaConf.to_container(node.task.arms)
@@ -76,6 +77,21 @@ def test_what_a_claim_does_not_have_is_refused_in_one_line_before_the_first_job(
     assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
     assert any(key in mistake and key in outcome.err for key in ("task.size", "task.full", "task.arms"))
     assert not list(Path().rglob("*.json"))
+
+
+@pytest.mark.parametrize("mistake", ["task.arm=max,maximum", "task.arm=maximum", "seed=0,0,1"])
+def test_sweep_over_an_arm_that_is_none_or_a_seed_twice_is_refused_before_the_first_job(mistake: str) -> None:
+    outcome = run("experiment=claim/max_pool", mistake, "hydra.mode=MULTIRUN")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
+    assert mistake.split("=")[0] in outcome.err
+    assert not Path("outputs").exists() or not list(Path("outputs").rglob("*.*"))
+
+
+def test_expected_measure_that_no_function_returns_is_named_with_those_there_are() -> None:
+    misspelled = "task.expectations=[{measure:tset_error,arm:lenet_relu,above:0}]"
+    outcome = run("experiment=claim/relu", "task.arm=lenet_relu", "seed=0", "hydra.mode=RUN", *SMALL, misspelled)
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
+    assert all(name in outcome.err for name in ("tset_error", "test_error", "steps"))
 
 
 def test_figures_of_further_measurements_are_those_of_their_records() -> None:
@@ -209,6 +225,7 @@ def test_record_of_a_whole_claim_is_published_and_names_no_code(monkeypatch: pyt
     [
         ({"overrides": ["experiment=claim/lesion", "trainer.max_epochs=2"]}, "trainer.max_epochs=2"),
         ({"arm": "vgg"}, "arm vgg"),
+        ({"commit": "abc1234-dirty"}, "in no commit"),
         ({"seed": 1}, "seeds"),
     ],
 )
@@ -220,6 +237,7 @@ def test_claim_that_was_not_run_whole_is_not_published(
         Path(name).mkdir()
     whole = json.loads((ROOT / "published" / "claims" / "lesion.json").read_text())
     left = [run for run in whole["runs"] if all(run.get(key) != value for key, value in changes.items())]
+    left[0]["machine"] |= {key: value for key, value in changes.items() if key == "commit"}
     Path("sweep/claim.json").write_text(
         json.dumps(whole | {"runs": left} | {k: v for k, v in changes.items() if k in whole})
     )

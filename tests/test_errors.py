@@ -49,6 +49,8 @@ def assert_one_line(outcome: Outcome, *parts: str) -> None:
         ("trainer.max_epochs=0", ("trainer.max_epochs=0",)),
         ("trainer.limit_train_batches=0", ("trainer.limit_train_batches=0",)),
         ("seed=1.5", ("seed=1.5",)),
+        ("seed=0,1", ("seed=0,1", "-m")),
+        ("tags=[a=b]", ("tags=['a=b']",)),
         ("seed=null", ("seed=null",)),
         ("callbacks.checkpoint.filename='{epoch:999999999}'", ("callbacks.checkpoint.filename",)),
         ("model.optimizer.lr=-1", ("=-1",)),

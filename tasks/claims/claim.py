@@ -113,7 +113,7 @@ def claim(
         details: writes a part of the claim's page below the figure, Markdown, from the claim's record.
 
     Raises:
-        ValueError: a measure cannot be computed of this run.
+        ValueError: a measure cannot be computed of this run, or is expected and not among those computed.
     """
     check_expectations(expectations, arms)
     start = time.perf_counter()
@@ -132,6 +132,10 @@ def claim(
                 curves[name] = [(float(x), float(y)) for x, y in value]
             else:
                 numbers[name] = float(value)
+    expected = [row["measure"] for row in expectations if arm in (row["arm"], row.get("than"))]
+    for name in expected:
+        if name not in numbers:
+            raise ConfigError("task.expectations", f"choose measures of {', '.join(numbers) or 'none'}", name)
     if drawn in run.curves and drawn not in curves:
         curves[drawn] = thinned(run.curves[drawn])
     for name, number in numbers.items():

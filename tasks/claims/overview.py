@@ -53,6 +53,7 @@ def claims(cfg: DictConfig, folder: Path, add: list[LocalPath] | None = None) ->
     records = published_claims()
     if add is not None:
         for claim in records.values():
+            publish(claim)  # with the texts of its page
             write_page(claim)
         with atomic_writer(ROOT / DOCS / "claims.md") as file:
             file.write(overview(records))

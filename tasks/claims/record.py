@@ -14,7 +14,7 @@ from datamodules.contract import STRICT, Index, NonNegative
 from tasks.annotations import fault_of
 from tasks.claims.verdict import decide, outcome_row, overall
 from tasks.config import Name
-from tasks.machine import Line, Machine
+from tasks.machine import Line, Machine, fault_of_commit
 from tasks.results import MAX_BYTES, rounded
 from tasks.run_records import Record
 from tasks.tables import one_line
@@ -92,10 +92,13 @@ def check_complete(record: ClaimRecord, arms: Iterable[str]) -> None:
     """Refuses a record of which no verdict is published.
 
     Raises:
-        ValueError: the command changed the claim, or an arm has fewer than `LEAST_SEEDS` seeds.
+        ValueError: the command changed the claim, a run's code is in no commit, or an arm has fewer than `LEAST_SEEDS`
+            seeds.
     """
     if changes := changes_of(record["overrides"]):
         raise ValueError(f"the sweep changed the claim ({' '.join(changes)}), its verdict is of something else")
+    if faults := [fault for run in record["runs"] if (fault := fault_of_commit(run["machine"]))]:
+        raise ValueError(f"a run {faults[0]}")
     seeds = by_arm(record["runs"])
     for arm in arms:
         if len(seeds.get(arm, ())) < LEAST_SEEDS:

@@ -63,7 +63,10 @@ def measures_table(claim: Mapping[str, Any]) -> Table:
     def cell(arm: str, measure: str) -> str:
         values = values_of(claim, arm, measure)
         bound = "" if all(values_of(claim, arm, f"{measure}_reached")) else "at least "
-        return bound + format_mean(statistics.fmean(values), deviation(values), ".4g") if values else ""
+        if not values:
+            return ""
+        digits = ",.0f" if statistics.fmean(values) >= 1000 else ".4g"
+        return bound + format_mean(statistics.fmean(values), deviation(values), digits)
 
     arms, measures = arms_of(claim), measures_of(claim)
     rows: list[dict[str, Any]] = [{"arm": arm, "seeds": len(by_arm(claim["runs"])[arm])} for arm in arms]
@@ -115,7 +118,7 @@ def page(claim: Mapping[str, Any], task: DictConfig, image: str = "claim.png") -
         expectations_table(claim).to_markdown() + f"\n\n{RULE}",
         "The arms:\n\n" + "\n".join(f"- {arm}: `{' '.join(claim['arms'][arm]) or 'as it is'}`" for arm in arms),
         f"```\n{command(*claim['overrides'])}\n```",
-        f"{len(claim['runs'])} runs, {minutes:.0f} minutes {clock} on "
+        f"{len(claim['runs'])} runs, {minutes:.0f} minute{'s' * (round(minutes) != 1)} {clock} on "
         f"{escape_markdown('; '.join(machines(claim['runs'])))}. {claim['date']}.",
     ]
     return "\n\n".join(parts) + "\n"
