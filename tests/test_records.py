@@ -11,6 +11,7 @@ import torch
 from command_line import only_run, results_of, run, run_well
 from conftest import ROOT
 
+from tasks import machine as machine_module
 from tasks import published_runs, records
 from tasks.league import draw_plots, make_rows, page, tables
 from tasks.published_runs import compared, is_stale, published_groups
@@ -215,3 +216,19 @@ def test_page_says_what_the_records_say() -> None:
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: f"{group.experiment}-{group.data}")
 def test_published_command_still_composes_to_what_was_run(group: published_runs.Group) -> None:
     assert not is_stale(group)
+
+
+def test_commit_is_that_of_the_code_only_where_no_other_code_lies_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine_module, "CONF", tmp_path / "conf")
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "config.yaml").touch()
+    commit = ("-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "first")
+    for arguments in (("init", "-q"), ("add", "."), commit):
+        machine_module.git(*arguments)
+    clean = machine_module.machine()["commit"]
+    (tmp_path / "notes.txt").touch()
+    assert machine_module.machine()["commit"] == clean
+    (tmp_path / "conf" / "mine.yaml").touch()
+    assert machine_module.machine()["commit"] == f"{clean}-dirty"
