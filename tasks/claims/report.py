@@ -183,7 +183,7 @@ def draw_curves(axes: Any, claim: Mapping[str, Any], arms: Sequence[str]) -> Non
         style = ("-", "--", "-.", ":")[number % 4] + "o" * few
         axes.plot(shared, [statistics.fmean(values) for values in heights], style, label=arm, color=color, markersize=4)
         axes.fill_between(shared, list(map(min, heights)), list(map(max, heights)), color=color, alpha=0.2, linewidth=0)
-    axes.set(xlabel=claim["drawn_over"], ylabel=claim["drawn"].replace("_", " "))
+    axes.set(xlabel=claim["drawn_over"], ylabel=with_unit(claim["drawn"]))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
 
@@ -203,8 +203,18 @@ def draw_measure(axes: Any, claim: Mapping[str, Any], arms: Sequence[str], measu
     slanted = {"rotation": 30, "ha": "right"} if len(arms) > 3 else {}
     axes.set_xticks(range(len(arms)), arms, **slanted)
     axes.set_xlim(-0.5, len(arms) - 0.3)
-    axes.set_ylabel(measure.replace("_", " "))
+    axes.set_ylabel(with_unit(measure))
     axes.grid(alpha=0.3, axis="y")
+
+
+def with_unit(measure: str) -> str:
+    """What is written at the axis of a measure.
+
+    >>> with_unit("test_error"), with_unit("gap"), with_unit("modes")
+    ('test error, %', 'gap, points', 'modes')
+    """
+    unit = ", %" * ("error" in measure) or ", points" * (measure == "gap")
+    return measure.replace("_", " ") + unit
 
 
 def bounds_of(claim: Mapping[str, Any], arm: str, measure: str) -> list[float]:
