@@ -121,6 +121,7 @@ class PairwiseDistances:
         ValueError: a set is empty or not finite, or `neighbours` is below 1.
     """
 
+    @torch.no_grad()
     def __init__(self, real: Tensor, fake: Tensor, neighbours: int = 3, sigma: float | None = None) -> None:
         if neighbours < 1:
             raise ValueError(f"neighbours must be a positive integer, got {neighbours}")
@@ -134,9 +135,7 @@ class PairwiseDistances:
         self.fake_to_real = torch.full_like(fake_radii, math.inf)  # (M,) to the nearest
         self.in_fake_manifold = torch.zeros_like(real_radii, dtype=torch.bool)  # (N,)
         self.in_real_manifold = torch.zeros_like(fake_radii, dtype=torch.bool)  # (M,)
-        self.log_densities = torch.zeros_like(
-            real_radii if sigma is not None else real_radii[:0]
-        )  # (N,) but for a constant
+        self.log_densities = real.new_zeros(0 if sigma is None else len(real))  # (N,), but for a constant
         self.between_sum = real.new_zeros((), dtype=torch.double)  # of the kernel
         for start, chunk in squared_distances(real, fake):
             rows = slice(start, start + len(chunk))
