@@ -174,7 +174,7 @@ def draw_accuracy(rows: Sequence[Row]) -> Figure:
         axes.yaxis.set_minor_formatter("{x:.3g}")
         axes.set_title(SETS.get(data, data))
         axes.margins(x=0.2, y=0.2)
-        axes.set_xlim(left=0)
+        axes.set_xlim(0, 1.25 * axes.get_xlim()[1])
         axes.grid(alpha=0.3, which="both")
     return figure
 
