@@ -133,7 +133,10 @@ MORE_STOPS = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "number", "moment"), STOPS)
+@pytest.mark.parametrize(
+    ("arguments", "number", "moment"),
+    [*STOPS, *(pytest.param(*each.values, id=each.id, marks=pytest.mark.extended) for each in MORE_STOPS)],
+)
 def test_stopped_run_goes_on_to_the_same_weights(
     arguments: tuple[str, ...],
     number: signal.Signals,
@@ -150,17 +153,6 @@ def test_stopped_run_goes_on_to_the_same_weights(
     run_well(f"ckpt_path={last}")
     assert only_run() == folder
     assert_same_end(folder, uninterrupted(arguments))
-
-
-@pytest.mark.extended
-@pytest.mark.parametrize(("arguments", "number", "moment"), MORE_STOPS)
-def test_run_stopped_at_any_moment_goes_on_to_the_same_weights(
-    arguments: tuple[str, ...],
-    number: signal.Signals,
-    moment: Moment,
-    uninterrupted: Callable[[tuple[str, ...]], Path],
-) -> None:
-    test_stopped_run_goes_on_to_the_same_weights(arguments, number, moment, uninterrupted)
 
 
 @pytest.mark.extended

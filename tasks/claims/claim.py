@@ -132,10 +132,9 @@ def claim(
                 curves[name] = [(float(x), float(y)) for x, y in value]
             else:
                 numbers[name] = float(value)
-    expected = [row["measure"] for row in expectations if arm in (row["arm"], row.get("than"))]
-    for name in expected:
-        if name not in numbers:
-            raise ConfigError("task.expectations", f"choose measures of {', '.join(numbers) or 'none'}", name)
+    for row in expectations:
+        if arm in (row["arm"], row.get("than")) and row["measure"] not in numbers:
+            raise ConfigError("task.expectations", f"choose measures of {', '.join(numbers) or 'none'}", row["measure"])
     if drawn in run.curves and drawn not in curves:
         curves[drawn] = thinned(run.curves[drawn])
     for name, number in numbers.items():

@@ -10,7 +10,6 @@ from tasks.claims.record import arms_of, values_of
 from tasks.claims.verdict import half_width
 
 COSTS = {"parameters": "parameters", "million_macs": "multiply-adds of an image, millions"}
-
 MARKERS = "os^Dv"  # arms of the same cost lie at the same place
 
 

@@ -48,9 +48,8 @@ def claims(cfg: DictConfig, folder: Path, add: list[LocalPath] | None = None) ->
             draw_page(completed(record))
         except (ValueError, LookupError, ArithmeticError) as error:
             raise ValueError(f"{path}: {error if isinstance(error, ValueError) else f'lacks {error}'}") from error
-    for record in read.values():
-        publish(completed(record))
-    records = published_claims()
+    added = {record["name"]: completed(record) for record in read.values()}
+    records = dict(sorted((published_claims() | added).items()))
     if add is not None:
         for claim in records.values():
             publish(claim)  # with the texts of its page

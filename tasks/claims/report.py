@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig
 
 from tasks import folders
 from tasks.claims.record import CLAIM, arms_of, by_arm, changes_of, cost, make_record, to_json, usable_runs, values_of
-from tasks.claims.verdict import half_width
+from tasks.claims.verdict import bound_of, half_width
 from tasks.config import HYDRA_KEYS
 from tasks.machine import machines
 from tasks.messages import command
@@ -219,7 +219,5 @@ def with_unit(measure: str) -> str:
 
 def bounds_of(claim: Mapping[str, Any], arm: str, measure: str) -> list[float]:
     """The bounds of what is expected of an arm alone, without another."""
-    found = [
-        row for row in claim["expectations"] if (row["measure"], row["arm"]) == (measure, arm) and not row.get("than")
-    ]
-    return [row[side] for row in found for side in ("above", "below") if row.get(side) is not None]
+    alone = [row for row in claim["expectations"] if not row.get("than")]
+    return [bound_of(row)[0] for row in alone if (row["measure"], row["arm"]) == (measure, arm)]
