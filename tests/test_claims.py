@@ -1,21 +1,16 @@
-"""Claims: their files and records, and one claim from its command to its page, stopped and gone on with."""
+"""Claims: their files, and one claim from its command to its page, stopped and gone on with."""
 
 import json
 import math
-import statistics
 from pathlib import Path
-from typing import Any
 
 import pytest
 from command_line import PLAIN, run, run_well
 from conftest import CONF, ROOT, compose, compose_once
 from omegaconf import OmegaConf
 
-import tasks.claims.overview as overview_module
 from tasks.checkpoint import plain_config
 from tasks.claims import measures
-from tasks.claims.overview import claims, completed, draw_page, overview, published_claims
-from tasks.claims.record import ClaimRecord, ClaimRun, Machine, read_claim
 from tasks.claims.verdict import decide
 from tasks.prepare import prepare
 from tasks.untrusted import check_callbacks, check_untrusted
@@ -94,29 +89,6 @@ def test_expected_measure_that_no_function_returns_is_named_with_those_there_are
     assert all(name in outcome.err for name in ("tset_error", "test_error", "steps"))
 
 
-def test_figures_of_further_measurements_are_those_of_their_records() -> None:
-    """published/claims/further has the runs beside a claim's own that its remark speaks of."""
-    folder = ROOT / "published" / "claims" / "further"
-    assert {path.stem for path in folder.iterdir()} == {"occlude", "settle", "saturating"}
-
-    def values(name: str, measure: str) -> list[float]:
-        return [run["measures"][measure] for run in read_claim(folder / f"{name}.json")["runs"]]
-
-    on_object, elsewhere = (statistics.fmean(values("occlude", f"{part}_drop")) for part in ("object", "background"))
-    assert f"{on_object:.1f} points are lost over the object, {elsewhere:.2f} over" in remark_of("occlude")
-    order = values("settle", "order_correlation")
-    assert f"{statistics.fmean(order):.2f} +- {statistics.stdev(order):.2f}" in remark_of("settle")
-    curves = [run["curves"]["watch/discriminator_accuracy"] for run in read_claim(folder / "saturating.json")["runs"]]
-    for first, last, said in ((0, 60, "50 %"), (60, 200, "61 to 77 %"), (400, 800, "89 to 93 %")):
-        means = [100 * statistics.fmean(y for x, y in curve if first <= x <= last) for curve in curves]
-        assert said in (f"{min(means):.0f} %", f"{min(means):.0f} to {max(means):.0f} %")
-        assert said in remark_of("saturating")
-
-
-def remark_of(name: str) -> str:
-    return str(OmegaConf.load(CONF / "experiment" / "claim" / f"{name}.yaml").task.remark)
-
-
 SMALL = (*PLAIN, "trainer.max_epochs=1")
 CLAIM = ("experiment=claim/relu", "task.arm=lenet_relu,lenet_tanh", "seed=0,1", *SMALL, "trainer.log_every_n_steps=1")
 
@@ -159,103 +131,6 @@ def test_a_claim_ends_with_its_page_and_goes_on_where_it_was_stopped() -> None:
     again = json.loads((folder / "claim.json").read_text())
     found = [[run["measures"] for run in record["runs"]] for record in (claim, again)]
     assert found[0] == found[1]
-
-
-WRONG: tuple[object, ...] = (None, "text\n<b>`", -1, math.nan, [], [[]], {}, {"x": "nan"})
-
-
-def damaged_records() -> list[tuple[str, object]]:
-    """A published record with each of its keys, each of its first run and of that run's machine of a wrong type."""
-    whole = json.loads((ROOT / "published" / "claims" / "lesion.json").read_text())
-    first, *others = whole["runs"]
-
-    def with_first(**changes: object) -> dict[str, object]:
-        return {"runs": [first | changes, *others]}
-
-    tops = [(key, wrong, {key: wrong}) for key in ClaimRecord.__annotations__ for wrong in WRONG]
-    runs = [(f"runs.{key}", wrong, with_first(**{key: wrong})) for key in ClaimRun.__annotations__ for wrong in WRONG]
-    machines = [
-        (f"machine.{key}", wrong, with_first(machine=first["machine"] | {key: wrong}))
-        for key in Machine.__annotations__
-        for wrong in WRONG
-    ]
-    found = [(f"{key}={wrong}", whole | changes) for key, wrong, changes in (*tops, *runs, *machines)]
-    return [(name, record) for name, record in found if name not in HARMLESS]
-
-
-HARMLESS = {  # nothing was typed or measured, or is known of the machine
-    "overrides=[]",
-    *(f"runs.{key}={{}}" for key in ("measures", "curves")),
-    *(f"machine.{key}=None" for key in ("gpu", "commit")),
-}
-
-
-def test_damaged_record_is_refused_and_nothing_of_it_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overview_module, "ROOT", Path.cwd())
-    for name in ("docs", "published", "sweep"):
-        Path(name).mkdir()
-    for name, record in damaged_records():
-        Path("sweep/claim.json").write_text(json.dumps(record))
-        with pytest.raises(ValueError, match="claim") as refusal:  # which run.py prints in one line
-            claims(OmegaConf.create(), Path(), ["sweep"])
-        assert "\n" not in str(refusal.value), name
-        assert not [*Path("docs").iterdir(), *Path("published").iterdir()], name
-    outcome = run("task=claims", "task.add=[sweep]")
-    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
-
-
-def test_record_of_a_whole_claim_is_published_and_names_no_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overview_module, "ROOT", Path.cwd())
-    for name in ("docs", "published", "sweep"):
-        Path(name).mkdir()
-    whole = json.loads((ROOT / "published" / "claims" / "lesion.json").read_text())
-    node = {"_target_": "os.mkdir", "path": "made"}
-    Path("sweep/claim.json").write_text(json.dumps(whole | {"figure": node, "details": node, "remark": "made"}))
-    assert "lesion" in run_well("task=claims", "task.add=[sweep]").out
-    assert not Path("made").exists()
-    assert Path("docs/claims/lesion.png").stat().st_size > 10_000
-    for page in ("claims.md", "claims/lesion.md"):
-        text = (ROOT / "docs" / page).read_text()
-        assert page == "claims.md" or Path("docs", page).read_text() == text
-    assert "claims/lesion.md" in Path("docs/claims.md").read_text()
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"overrides": ["experiment=claim/lesion", "trainer.max_epochs=2"]}, "trainer.max_epochs=2"),
-        ({"arm": "vgg"}, "arm vgg"),
-        ({"commit": "abc1234-dirty"}, "in no commit"),
-        ({"seed": 1}, "seeds"),
-    ],
-)
-def test_claim_that_was_not_run_whole_is_not_published(
-    changes: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(overview_module, "ROOT", Path.cwd())
-    for name in ("docs", "published", "sweep"):
-        Path(name).mkdir()
-    whole = json.loads((ROOT / "published" / "claims" / "lesion.json").read_text())
-    left = [run for run in whole["runs"] if all(run.get(key) != value for key, value in changes.items())]
-    left[0]["machine"] |= {key: value for key, value in changes.items() if key == "commit"}
-    Path("sweep/claim.json").write_text(
-        json.dumps(whole | {"runs": left} | {k: v for k, v in changes.items() if k in whole})
-    )
-    outcome = run("task=claims", "task.add=[sweep]")
-    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
-    assert said in outcome.err
-    assert not list(Path("published").iterdir())
-
-
-def test_record_gives_numbers_and_the_yaml_texts_and_verdict() -> None:
-    whole = json.loads((ROOT / "published" / "claims" / "lesion.json").read_text())
-    path = Path("claim.json")
-    path.write_text(json.dumps(whole | {"sentence": "[x](y)", "verdict": "holds", "outcomes": [], "arms": {}}))
-    claim = completed(read_claim(path))
-    assert claim == published_claims()["lesion"]
-    whole["runs"][0]["machine"]["processor"] = "<script>"
-    path.write_text(json.dumps(whole))
-    assert "<script>" not in draw_page(completed(read_claim(path)))[0]
 
 
 @pytest.mark.parametrize(
@@ -329,33 +204,3 @@ def test_mistake_in_a_claim_is_one_line(changes: list[str], said: str) -> None:
     assert outcome.status != 0
     assert said in outcome.err
     assert "Traceback" not in outcome.err
-
-
-@pytest.mark.extended
-def test_docs_are_what_their_records_say() -> None:
-    records = published_claims()
-    assert records
-    for name, claim in records.items():
-        assert (ROOT / "docs" / "claims" / f"{name}.md").read_text() == draw_page(claim)[0]
-        assert (ROOT / "docs" / "claims" / f"{name}.png").is_file()
-        composed = OmegaConf.load(CONF / "experiment" / "claim" / f"{name}.yaml").task
-        for key in ("sentence", "paper", "arms", "expectations"):  # what was run is what the file says
-            assert claim[key] == OmegaConf.to_container(composed)[key]  # type: ignore[index,call-overload]
-    assert (ROOT / "docs" / "claims.md").read_text() == overview(records)
-
-
-def test_claims_are_listed() -> None:
-    said = run_well("task=claims").out
-    assert [name for name in CLAIMS if name not in said] == []
-    assert not list(Path("outputs").rglob("*.json"))
-
-
-@pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"name": "relu"}', "[" * 100_000])
-def test_what_is_no_record_of_a_claim_is_one_line(content: str | None) -> None:
-    Path("sweep").mkdir()
-    if content is not None:
-        Path("sweep/claim.json").write_text(content)
-    outcome = run("task=claims", "task.add=[sweep]")
-    assert outcome.status == 2
-    assert "claim.json" in outcome.err
-    assert len(outcome.err.splitlines()) == 1
