@@ -74,7 +74,8 @@ def check_lists(task: DictConfig) -> None:
         ConfigError: says what is not.
     """
     for key, kind in {"arms": dict[Name, list[str]], "full": list[str]}.items():
-        value = OmegaConf.to_container(task[key]) if OmegaConf.is_config(task[key]) else task[key]
+        value = task.get(key)
+        value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
         if (fault := fault_of(value, kind)) is not None:
             raise ConfigError(f"task.{key}", fault, value)
 
@@ -85,7 +86,7 @@ def full_size(task: DictConfig) -> list[str]:
     Raises:
         ConfigError: the claim has no such size.
     """
-    sizes = {"small": []} | ({"full": list(task.full)} if task.full else {})
+    sizes = {"small": []} | ({"full": list(task.full)} if task.get("full") else {})
     if task.size not in sizes:
         raise ConfigError("task.size", f"choose one of {', '.join(sizes)}", task.size)
     return sizes[task.size]

@@ -22,7 +22,7 @@ from tasks import cross_validation, folders, search
 from tasks.config import CONF, ConfigError
 from tasks.leaderboard import describe_unfinished, make_rows, unfinished, write_table
 from tasks.messages import command, report
-from tasks.prepare import check_arms, check_lists, full_size, typed
+from tasks.prepare import check_arms, check_lists, full_size, task_name, typed
 from tasks.results import atomic_writer
 from tasks.run_records import SWEEP, Record, collect, read_run, read_sweep
 from tasks.tables import Row, one_line
@@ -124,8 +124,11 @@ def begin(config: DictConfig) -> None:
     """
     if "direction" in config.hydra.sweeper:
         search.check_search(config)
-    if "arms" in config.task:
+    if task_name(config) == "claim" and not OmegaConf.is_missing(config.task, "sentence"):
+        from tasks.claims.verdict import check_expectations  # with scipy, which other sweeps need not wait for
+
         check_lists(config.task)
+        check_expectations(config.task.get("expectations"), config.task.arms)
         check_arms(config.task.arms, config.hydra.overrides.task)
         full_size(config.task)
     values = grid(config.hydra)
@@ -156,7 +159,7 @@ def begin(config: DictConfig) -> None:
         with atomic_writer(folder / SWEEP) as file:
             file.write(json.dumps(wanted, indent=2) + "\n")
         if values and number:
-            print(f"sweep        {number} jobs, numbered from 0")
+            print(f"sweep        {number} job{'s' * (number > 1)}, numbered from 0")
     running.append(RunningSweep(folder, go_on))
 
 
@@ -176,8 +179,10 @@ def grid(hydra: DictConfig) -> dict[str, list[str]]:
 
 def values_of(override: Override) -> list[str]:
     """What one override of a sweep sets in its jobs."""
-    if not override.is_discrete_sweep():
+    if not override.is_sweep_override():
         return [override.get_value_element_as_str()]
+    if not override.is_discrete_sweep():
+        raise ConfigError(override.key_or_group, "an interval is for a search, hydra/sweeper=optuna; write a range")
     value = override.value()
     if isinstance(value, Glob):
         return value.filter([file.stem for file in (CONF / override.key_or_group).glob("*.yaml")])
@@ -190,11 +195,13 @@ def check_grid(values: Mapping[str, list[str]], config: DictConfig) -> None:
     Raises:
         ValueError: names the option.
     """
+    if (most := config.hydra.sweeper.get("max_batch_size")) is not None and most < 1:
+        raise ConfigError("hydra.sweeper.max_batch_size", "should be at least 1", most)
     for key, texts in values.items():
         if twice := [text for text in texts if texts.count(text) > 1]:
             raise ValueError(f"{key.lstrip('+')}={','.join(texts)}: {twice[0]} is named twice")
     arms = config.task.get("arms") or {}
-    for arm in values.get("++task.arm", []):
+    for arm in (text.strip("'\"") for text in values.get("++task.arm", [])):
         if arm not in arms:
             raise ConfigError("task.arm", f"choose one of {', '.join(map(str, arms))}", arm)
 

@@ -62,7 +62,9 @@ def test_full_size_is_one_word_and_what_is_typed_counts() -> None:
     [
         *("task.size=full", "task.size=big", "task.size=null", "task.size=[1]"),
         *("task.full=5", "task.full=abc", "task.full=null", "task.full=[1]", "task.full={a:[b]}"),
-        *("task.arms=5", "task.arms=[gan]", "task.arms=null", "task.arms.gan=5", "task.arms={gan:[1]}"),
+        *("task.arms=5", "task.arms=[gan]", "task.arms=null", "task.arms.gan=5", "task.arms={gan:[1]}", "~task.arms"),
+        *("task.expectations=3", "task.expectations=null", "task.expectations=[a]"),
+        "task.expectations=[{measure:gap,arm:nobody,above:0}]",
     ],
 )
 def test_what_a_claim_does_not_have_is_refused_in_one_line_before_the_first_job(
@@ -70,11 +72,18 @@ def test_what_a_claim_does_not_have_is_refused_in_one_line_before_the_first_job(
 ) -> None:
     outcome = run("experiment=claim/disjoint", mistake, *one_job)  # which has one size
     assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
-    assert any(key in mistake and key in outcome.err for key in ("task.size", "task.full", "task.arms"))
+    keys = ("task.size", "task.full", "task.arms", "task.expectations")
+    assert any(key in mistake and key in outcome.err for key in keys)
     assert not list(Path().rglob("*.json"))
 
 
-@pytest.mark.parametrize("mistake", ["task.arm=max,maximum", "task.arm=maximum", "seed=0,0,1"])
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        *("task.arm=max,maximum", "task.arm=maximum", "seed=0,0,1", "seed=interval(0,3)"),
+        "hydra.sweeper.max_batch_size=0",
+    ],
+)
 def test_sweep_over_an_arm_that_is_none_or_a_seed_twice_is_refused_before_the_first_job(mistake: str) -> None:
     outcome = run("experiment=claim/max_pool", mistake, "hydra.mode=MULTIRUN")
     assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome

@@ -100,3 +100,8 @@ def test_fold_that_cannot_be_is_one_line(mistake: str) -> None:
     outcome = run("model=lenet", *PLAIN, *mistake.split())
     assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome.err
     assert mistake.split()[-1].split("=")[0] in outcome.err
+
+
+@pytest.mark.extended
+def test_folds_that_are_named_are_those_of_the_sweep() -> None:
+    assert "2 jobs" in run_well(*SWEEP, "data.fold=0,2").out

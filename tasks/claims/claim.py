@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +16,7 @@ from pydantic import Field
 from datamodules.in_memory import InMemoryData
 from tasks.build import build_model, build_part
 from tasks.checkpoint import load
-from tasks.claims.verdict import Expectation, bound_of
+from tasks.claims.verdict import Expectation, check_expectations
 from tasks.config import ConfigError, Name
 from tasks.runs_compare import Curve, read_curves
 from tasks.train import train
@@ -151,19 +151,6 @@ def train_first(cfg: DictConfig, folder: Path, changes: Mapping[str, Any]) -> st
         raise ConfigError("task.start_from", "needs checkpoints, which this trainer does not write")
     seed_everything(cfg.seed, workers=True, verbose=False)
     return str(results["best_checkpoint"])
-
-
-def check_expectations(expectations: Sequence[Expectation], arms: Container[str]) -> None:
-    """Refuses, before anything is trained, what no verdict could be made of.
-
-    Raises:
-        ConfigError: an expectation has no bound, or two, or is about an arm that the claim does not have.
-    """
-    for expectation in expectations:
-        bound_of(expectation)
-        for key in ("arm", "than"):
-            if (arm := expectation.get(key)) is not None and arm not in arms:
-                raise ConfigError(f"task.expectations.{key}", "is no arm of the claim", arm)
 
 
 def as_function(node: Any) -> Measure:

@@ -2,11 +2,15 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, NotRequired
 
+from omegaconf import OmegaConf
 from scipy.stats import t as student
 from typing_extensions import TypedDict
+
+from tasks.annotations import fault_of
+from tasks.config import ConfigError
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold here", "undecided"
 CONFIDENCE = 0.95
@@ -86,6 +90,22 @@ def bound_of(expectation: Expectation) -> tuple[float, int]:
     if len(given) != 1:
         raise ValueError(f"task.expectations: {expectation['measure']} needs `above` or `below`")
     return (expectation["above"], 1) if given == ["above"] else (expectation["below"], -1)
+
+
+def check_expectations(expectations: Any, arms: Collection[str]) -> None:
+    """Refuses, before anything is trained, what no verdict could be made of.
+
+    Raises:
+        ConfigError: they are no expectations; one has no bound, or two, or is about an arm that is none.
+    """
+    expectations = OmegaConf.to_container(expectations) if OmegaConf.is_config(expectations) else expectations
+    if (fault := fault_of(expectations, list[Expectation])) is not None:
+        raise ConfigError("task.expectations", fault, expectations)
+    for expectation in expectations:
+        bound_of(expectation)
+        for key in ("arm", "than"):
+            if (arm := expectation.get(key)) is not None and arm not in arms:
+                raise ConfigError(f"task.expectations.{key}", f"choose one of {', '.join(map(str, arms))}", arm)
 
 
 def effects_of(expectation: Expectation, measures: Measures) -> list[float]:
