@@ -12,6 +12,7 @@ from tasks.machine import machines
 from tasks.messages import command
 from tasks.published_runs import Group, is_stale
 from tasks.tables import Column, Row, Table, escape_markdown, mean
+from tasks.tries import Tries, tries_table
 
 LEAGUE = "ten_minutes/"  # experiments of the same budget
 SETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
@@ -122,7 +123,7 @@ def print_tables(rows: Iterable[Row]) -> None:
         print("No run has been published yet: task.add=[outputs/sweeps/DATE]")
 
 
-def page(groups: Sequence[Group], rows: Sequence[Row]) -> str:
+def page(groups: Sequence[Group], rows: Sequence[Row], tries: Sequence[Tries] = ()) -> str:
     """The page in Markdown."""
     runs = [run for group in groups for run in group.runs]
     parts = [HEAD.format(count=count(rows), machines=escape_markdown("; ".join(machines(runs))))]
@@ -136,6 +137,10 @@ def page(groups: Sequence[Group], rows: Sequence[Row]) -> str:
         parts.append(PLOTS["accuracy"])
     if any(map(has_fid_curve, groups)):
         parts.append(PLOTS["fid"])
+    if tries:
+        table = tries_table(tries)
+        commands = "\n".join(line for row in table.rows for line in row["commands"])
+        parts.append(f"{TRIED}\n\n{table.to_markdown()}\n\n```bash\n{commands}\n```")
     return "\n\n".join(parts) + "\n"
 
 
@@ -201,6 +206,10 @@ PLOTS = {
     "accuracy": "![Test error of each net over the seconds of its training](league_accuracy.png)",
     "fid": "![FID of each GAN over the seconds of its training, a line per seed](league_fid.png)",
 }
+TRIED = """## What was tried
+
+Before the runs above, on validation images only: no run of this table was tested. What the best one changed is in its
+recipe, on both data sets."""
 HEAD = """# The ten-minute league
 
 What each net reaches in at most ten minutes of one processor core, its validation and tests not counted. This page is

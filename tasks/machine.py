@@ -70,11 +70,12 @@ def fault_of_commit(machine: Machine) -> str | None:
 
 
 def machines(runs: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A text for each machine, version and commit that runs were computed with."""
-
-    def text(machine: Mapping[str, Any]) -> str:
+    """A text for each machine and version that runs were computed with, and the commits that they were of."""
+    commits: dict[str, list[str]] = {}
+    for run in runs:
+        machine = run["machine"]
         threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''} a run"
         on = machine["gpu"] or f"{machine['processor']} ({machine['capability']}), {threads}"
-        return f"{on}, torch {machine['torch']}, commit {machine['commit'] or 'unknown'}"
-
-    return list(dict.fromkeys(text(run["machine"]) for run in runs))
+        commits.setdefault(f"{on}, torch {machine['torch']}", []).append(machine["commit"] or "unknown")
+    names = {on: list(dict.fromkeys(found)) for on, found in commits.items()}
+    return [f"{on}, commit{'s' * (len(found) > 1)} {', '.join(found)}" for on, found in names.items()]

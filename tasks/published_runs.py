@@ -18,6 +18,7 @@ from tasks.publish import without_paths
 from tasks.results import MAX_BYTES, RESULTS, atomic_writer, rounded
 from tasks.run_records import COUNTS, Record, collect, is_number, read_run
 from tasks.runs_compare import Curve, read_curves
+from tasks.tries import Try, as_try
 
 RECORDS = Path("published", "runs")  # EXPERIMENT/DATA/seed-N/
 CONFIG, CURVES = "config.json", "curves.csv"
@@ -69,10 +70,7 @@ def check_publishable(records: Iterable[Record], root: Path) -> None:
         check_facts(record)
         if not any(key.startswith("test/") for key in record):
             raise ValueError(f"{where}: nothing was measured on test images, of which {record['data']} has none")
-        checkpoint = checkpoint_of(record)
-        lost = {*checkpoint["overrides"]} - {*without_paths(checkpoint)}
-        if files := [text for text in lost if not is_ignored(text)]:
-            raise ValueError(f"{where}: {files[0]} is a file of this machine, which no reader has")
+        checkpoint = checkpoint_without_files(record)
         target = place(record, root).parent
         for path in sorted(target.glob("seed-*")) if target not in same else ():
             config = read_config(path / CONFIG)
@@ -97,6 +95,22 @@ def check_facts(record: Record) -> None:
         raise ValueError(f"{where}: {fault}")
 
 
+def tries_of(records: Iterable[Record]) -> dict[tuple[str, str], list[Try]]:
+    """Runs that were not tested, as tries by experiment and data set.
+
+    Raises:
+        ValueError: says what a reader could not tell of one of them.
+    """
+    found: dict[tuple[str, str], list[Try]] = {}
+    for record in records:
+        check_facts(record)
+        checkpoint_without_files(record)
+        overrides = [text for text in shared(record) if not text.startswith("trainer.accelerator=")]
+        key = str(record["experiment"]), str(record["data"])
+        found.setdefault(key, []).append(as_try(record, overrides))
+    return found
+
+
 def place(record: Record, root: Path) -> Path:
     """Where a run's record belongs."""
     return root / RECORDS / record["experiment"] / record["data"] / f"seed-{record['seed']}"
@@ -119,6 +133,19 @@ def without_seed(overrides: Iterable[str]) -> list[str]:
     ['experiment=lenet_mnist', 'data.seed=1']
     """
     return [text for text in overrides if not text.startswith(("seed=", "trainer.accelerator="))]
+
+
+def checkpoint_without_files(record: Record) -> dict[str, Any]:
+    """The last checkpoint of a run that anyone can repeat.
+
+    Raises:
+        ValueError: there is none that can be used, or the run has read a file that nobody else has.
+    """
+    checkpoint = checkpoint_of(record)
+    lost = {*checkpoint["overrides"]} - {*without_paths(checkpoint)}
+    if files := [text for text in lost if not is_ignored(text)]:
+        raise ValueError(f"{record['folder']}: {files[0]} is a file of this machine, which no reader has")
+    return checkpoint
 
 
 def checkpoint_of(record: Record) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from datamodules.contract import LocalPath
 from tasks.config import CONF
 from tasks.league import draw_plots, make_rows, page, print_tables
 from tasks.plots import save_plot
-from tasks.published_runs import RECORDS, check_publishable, publish, published_groups, runs_of
+from tasks.published_runs import RECORDS, check_publishable, publish, published_groups, runs_of, tries_of
 from tasks.results import atomic_writer
+from tasks.tries import add_tries, is_try, published_tries
 
 ROOT = CONF.parent
 PAGE = Path("docs", "league.md")
@@ -22,26 +23,31 @@ def records(cfg: DictConfig, folder: Path, add: list[LocalPath] | None = None) -
     Args:
         cfg: the config of the task.
         folder: the task's own; nothing is written there.
-        add: folders with runs of experiments; those that have finished become records in published/runs, and the page
-            of docs/ is made anew from all that are there, also with an empty list.
+        add: folders with runs of experiments; those that have finished become records in published/runs, those that
+            were not tested (trainer.limit_test_batches=0) tries of their recipe, and the page of docs/ is made anew
+            from all that are there, also with an empty list.
 
     Raises:
         ValueError: a folder has no such run, one cannot be published, or this is not a checkout with docs/.
     """
     if add is not None and not (ROOT / "docs").is_dir():
         raise ValueError("task.add: there is no docs/ beside run.py, pages are made in a checkout of the project")
-    found = [record for path in add or () for record in runs_of(path)]
+    runs = [record for path in add or () for record in runs_of(path)]
+    found = [record for record in runs if not is_try(record)]
     check_publishable(found, ROOT)
+    tries = tries_of(record for record in runs if is_try(record))
     for record in found:
         publish(record, ROOT)
+    for (experiment, data), made in tries.items():
+        add_tries(ROOT / RECORDS / experiment / data, made)
     groups = published_groups(ROOT)
     rows = make_rows(groups)
     print_tables(rows)
-    if found:
-        print(f"added        {len(found)} {'run' if len(found) == 1 else 'runs'} to {RECORDS}")
+    if runs:
+        print(f"added        {len(runs)} {'run' if len(runs) == 1 else 'runs'} to {RECORDS}")
     if add is not None:
         with atomic_writer(ROOT / PAGE) as file:
-            file.write(page(groups, rows))
+            file.write(page(groups, rows, published_tries(ROOT / RECORDS)))
         for name, figure in draw_plots(groups, rows).items():
             save_plot(figure, ROOT / PAGE.with_name(name))
         print(f"written      {PAGE}, and its plots beside it")

@@ -14,7 +14,8 @@ from conftest import ROOT
 from tasks import machine as machine_module
 from tasks import published_runs, records
 from tasks.league import draw_plots, make_rows, page, tables
-from tasks.published_runs import compared, is_stale, published_groups
+from tasks.published_runs import RECORDS, compared, is_stale, published_groups
+from tasks.tries import TRIES, published_tries, tries_table
 
 COMMAND = ("experiment=lenet_fast", "data.train_images_per_class=10", "trainer.max_epochs=2", "trainer.accelerator=cpu")
 LARGE = ("data.batch_size=20", "~callbacks.plots")
@@ -51,8 +52,11 @@ def published(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def change(folder: Path, **changes: Any) -> None:
-    results = json.loads((folder / "results.json").read_text())
-    (folder / "results.json").write_text(json.dumps(results | changes))
+    """Changes values of a run's results.json; None takes one away."""
+    results = json.loads((folder / "results.json").read_text()) | changes
+    (folder / "results.json").write_text(
+        json.dumps({key: value for key, value in results.items() if value is not None})
+    )
 
 
 @pytest.mark.extended
@@ -97,7 +101,7 @@ def test_seeds_share_a_row_and_a_repeated_run_takes_its_place(checkout: Path) ->
         {"experiment": "claim/../lenet_fast"},
         {"data": "../x"},
         {"overrides": ["a\nb"]},
-        {"test/accuracy": None},
+        {"test/accuracy": None, "test/loss": None},
         {"status": "failed"},
         {"seed": -1},
         {"seed": 0.5},
@@ -165,6 +169,50 @@ def test_record_holds_nothing_but_what_is_known_of_a_run(checkout: Path) -> None
     assert json.loads(text)["val/x"] == 0.5
 
 
+def as_tries(values: dict[str, float]) -> None:
+    """Makes of runs/one a run for each changed override that was not tested, with its accuracy on validation images."""
+    overrides = results_of(Path("runs/one"))["overrides"]
+    for override, value in values.items():
+        folder = Path("runs", override)
+        shutil.copytree("runs/one", folder)
+        untested = {"test/accuracy": None, "test/loss": None, "val/accuracy": value}
+        change(folder, overrides=[*overrides, override, "trainer.limit_test_batches=0"], **untested)
+    shutil.rmtree("runs/one")
+
+
+@pytest.mark.extended
+def test_runs_that_were_not_tested_are_tries_on_the_page_with_the_best_named(checkout: Path) -> None:
+    as_tries({"model.optimizer.lr=0.1": 0.5, "model.optimizer.lr=0.2": 0.75})
+    for _ in range(2):  # those that are made again take their own place
+        run_well("task=records", "task.add=[runs]")
+    assert [path.name for path in checkout.iterdir()] == [TRIES]
+    [row] = tries_table(published_tries(Path(RECORDS))).rows
+    assert (row["best"], row["tried"]) == ("lr=0.2", "lr=0.1: 50.00 %; lr=0.2: 75.00 %")
+    [line] = row["commands"]
+    assert line.startswith("python run.py -m experiment=lenet_fast")
+    assert line.endswith("model.optimizer.lr=0.1,0.2")
+    assert row["tried"] in Path("docs/league.md").read_text()
+    assert line in Path("docs/league.md").read_text()
+
+
+def test_try_that_was_tested_is_refused_in_one_line(checkout: Path) -> None:
+    as_tries({"model.optimizer.lr=0.1": 0.5})
+    change(Path("runs", "model.optimizer.lr=0.1"), **{"test/accuracy": 0.5})
+    outcome = run("task=records", "task.add=[runs]")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
+    assert not Path("published").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "[1]", "[" * 100_000, "null", "\0", '[{"seed": 0}]'])
+def test_damaged_tries_are_one_line(content: str) -> None:
+    file = RECORDS / "lenet_fast" / "mnist" / TRIES
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    with pytest.raises(ValueError, match=TRIES) as refusal:
+        published_tries(RECORDS)
+    assert "\n" not in str(refusal.value)
+
+
 def test_record_that_lies_in_another_folder_is_one_line(checkout: Path) -> None:
     run_well("task=records", "task.add=[runs]")
     (checkout / "seed-0").rename(checkout / "seed-7")
@@ -209,7 +257,7 @@ ROWS = make_rows(GROUPS)
 
 
 def test_page_says_what_the_records_say() -> None:
-    assert (ROOT / "docs" / "league.md").read_text() == page(GROUPS, ROWS)
+    assert (ROOT / "docs" / "league.md").read_text() == page(GROUPS, ROWS, published_tries(ROOT / RECORDS))
     assert all((ROOT / "docs" / name).is_file() for name in draw_plots(GROUPS, ROWS))
 
 
