@@ -6,6 +6,8 @@ python run.py task=test ckpt_path=outputs/.../best.ckpt      # no model= or data
 """
 
 import argparse
+import atexit
+import gc
 import os
 import re
 import signal
@@ -93,6 +95,7 @@ def of_sweep(function: str) -> Any:
 
 def main() -> None:
     """The command line: status 0 for success, 1 for a failure, 2 for a user's mistake, 130 or 143 when stopped."""
+    atexit.register(gc.freeze)  # Python would search all modules for garbage before it ends
     argparse.ArgumentParser.error = refuse_option  # type: ignore[method-assign,assignment]
     before = {number: signal.signal(number, stop_at_once) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -48,6 +48,7 @@ def assert_one_line(outcome: Outcome, *parts: str) -> None:
         ("trainer.max_epochs=abc", ("trainer.max_epochs=abc",)),
         ("trainer.max_epochs=0", ("trainer.max_epochs=0",)),
         ("trainer.limit_train_batches=0", ("trainer.limit_train_batches=0",)),
+        ("hydra.sweeper.params={seed:'0,1'}", ("hydra.sweeper.params.seed",)),
         ("seed=1.5", ("seed=1.5",)),
         ("seed=0,1", ("seed=0,1", "-m")),
         ("tags=[a=b]", ("tags=['a=b']",)),

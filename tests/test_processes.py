@@ -1,5 +1,6 @@
 """What only processes of their own show: how fast run.py answers, two devices, a compiled net."""
 
+import gc
 import itertools
 import json
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import PLAIN, checkpoint_of, finish, only_run, results_of, run_well, start
+from command_line import PLAIN, checkpoint_of, finish, only_run, results_of, run, run_well, start
 from conftest import MODELS, ROOT, flat, models_of, quick
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
@@ -175,3 +176,10 @@ def test_command_stopped_during_its_imports_ends_at_once_in_one_line(
     else:
         assert outcome.err == "Stopped before the task began.\n"
         assert not list(Path().rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("trainer", ["trainer.limit_train_batches=1", "trainer.nonsense=1"])
+def test_garbage_is_collected_again_once_the_imports_are_done(trainer: str) -> None:
+    run("model=lenet", *PLAIN, "trainer.max_epochs=1", trainer)
+    assert gc.isenabled()
+    assert gc.get_freeze_count()
