@@ -83,8 +83,9 @@ def read_tries(file: Path) -> list[Try]:
         fault = fault_of(tries, list[Try])
     except (OSError, ValueError, RecursionError) as error:
         fault = " ".join(str(error).split())
-    if fault or not tries or any(one["metric"] not in SCORES for one in tries):
-        raise ValueError(f"{file}: holds no tries ({fault or 'their metric is unknown'})")
+    metrics = set() if fault else {one["metric"] for one in tries}
+    if len(metrics) != 1 or not metrics <= SCORES.keys():
+        raise ValueError(f"{file}: holds no tries ({fault or 'by one score of validation images'})")
     return tries
 
 

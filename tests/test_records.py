@@ -1,6 +1,7 @@
 """Published runs: what becomes a record and what is refused, and that docs/league.md says what the records say."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -203,7 +204,21 @@ def test_try_that_was_tested_is_refused_in_one_line(checkout: Path) -> None:
     assert not Path("published").exists()
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", "[1]", "[" * 100_000, "null", "\0", '[{"seed": 0}]'])
+GOOD_TRY = next(file.read_text() for file in sorted((ROOT / RECORDS).rglob(TRIES)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[]", "{", "[1]", "[" * 100_000, "null", "\0", '[{"seed": 0}]'),
+        re.sub(r'"value": [\d.]+', '"value": NaN', GOOD_TRY),
+        re.sub(r'"cpu_seconds": [\d.]+', '"cpu_seconds": Infinity', GOOD_TRY),
+        GOOD_TRY.replace("val/accuracy", "val/loss"),
+        GOOD_TRY.replace("val/accuracy", "val/fid", 1),
+        GOOD_TRY.replace("seed=0", "a`b"),
+    ],
+    ids=range(13),
+)
 def test_damaged_tries_are_one_line(content: str) -> None:
     file = RECORDS / "lenet_fast" / "mnist" / TRIES
     file.parent.mkdir(parents=True)
