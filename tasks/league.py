@@ -138,7 +138,7 @@ def page(groups: Sequence[Group], rows: Sequence[Row], tries: Sequence[Tries] = 
     if any(map(has_fid_curve, groups)):
         parts.append(PLOTS["fid"])
     if tries:
-        table = tries_table(tries)
+        table = tries_table(tries, SETS)
         commands = "\n".join(line for row in table.rows for line in row["commands"])
         parts.append(f"{TRIED}\n\n{table.to_markdown()}\n\n```bash\n{commands}\n```")
     return "\n\n".join(parts) + "\n"

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired
 
@@ -98,8 +98,12 @@ def published_tries(records: Path) -> list[Tries]:
     return found
 
 
-def tries_table(tries: Iterable[Tries]) -> Table:
-    """A row for each recipe: what the best try changed, the score of each, and the commands that repeat them."""
+def tries_table(tries: Iterable[Tries], titles: Mapping[str, str]) -> Table:
+    """A row for each recipe: what the best try changed, the score of each, and the commands that repeat them.
+
+    Args:
+        titles: of the data sets that readers know by another name.
+    """
     rows = []
     for one in tries:
         shared = [part for part in one.runs[0]["overrides"] if all(part in run["overrides"] for run in one.runs)]
@@ -109,7 +113,7 @@ def tries_table(tries: Iterable[Tries]) -> Table:
         values = [run["value"] for run in one.runs]
         row = {
             "net": one.experiment.split("/")[-1],
-            "data": one.data,
+            "data": titles.get(one.data, one.data),
             "best": names[values.index(best(values))],
             "tried": "; ".join(f"{name}: {text(value)}" for name, value in zip(names, values, strict=True)),
             "seconds": round(sum(run.get("cpu_seconds", 0.0) for run in one.runs)),

@@ -187,7 +187,7 @@ def test_runs_that_were_not_tested_are_tries_on_the_page_with_the_best_named(che
     for _ in range(2):  # those that are made again take their own place
         run_well("task=records", "task.add=[runs]")
     assert [path.name for path in checkout.iterdir()] == [TRIES]
-    [row] = tries_table(published_tries(Path(RECORDS))).rows
+    [row] = tries_table(published_tries(RECORDS), {}).rows
     assert (row["best"], row["tried"]) == ("lr=0.2", "lr=0.1: 50.00 %; lr=0.2: 75.00 %")
     [line] = row["commands"]
     assert line.startswith("python run.py -m experiment=lenet_fast")
