@@ -17,6 +17,8 @@ from datamodules.in_memory import Split
 
 AUGMENTATIONS = sorted(file.stem for file in (CONF / "data" / "augment").glob("*.yaml"))
 
+FEW = {"none": 1, "flip": 2}  # all that can become of an image
+
 
 def one_digit_only(data: ImageData) -> None:
     assert data.train_split
@@ -32,7 +34,8 @@ def test_augmentation_is_for_training_only_and_differs_from_image_to_image(name:
     for images, _ in batches.val:
         torch.testing.assert_close(images, plain)
     different = {image.numpy().tobytes() for epoch in (0, 1) for image in batches.images(epoch)}
-    assert len(different) == 1 if name == "none" else len(different) > 15  # of 40, in six batches
+    few = FEW.get(name)
+    assert len(different) == few if few else len(different) > 15  # of 40, in six batches
     for images, _ in batches.train[0]:
         assert images.dtype == torch.float32
         assert images.shape[1:] == (1, 28, 28)
@@ -80,9 +83,8 @@ def test_augmentation_draws_for_each_image_and_keeps_pixels_in_range(name: str) 
     assert images.shape == (64, 1, 28, 28)
     assert images.min() >= -1
     assert images.max() <= 1
-    assert len(images.unique(dim=0)) > 16
-    if name != "crop":
-        assert len(images.unique(dim=0)) > 25  # the 25 places of a window alone
+    fewest = {"flip": 2, "crop": 17}.get(name, 26)  # more than the 25 places of a window alone
+    assert len(images.unique(dim=0)) >= fewest
 
 
 @pytest.mark.parametrize(
