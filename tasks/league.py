@@ -208,8 +208,8 @@ PLOTS = {
 }
 TRIED = """## What was tried
 
-Before the runs above, on validation images only: no run of this table was tested. What the best one changed is in its
-recipe, on both data sets."""
+Before the runs above, on validation images only: no run of this table was tested. A recipe has the best of them, or
+says in its first lines why not; where a data set has none, it has what was best on the other."""
 HEAD = """# The ten-minute league
 
 What each net reaches in at most ten minutes of one processor core, its validation and tests not counted. This page is

@@ -1,7 +1,6 @@
 """What was tried for a recipe: short runs that never saw test images, by what they reached on validation images."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired
@@ -108,7 +107,7 @@ def tries_table(tries: Iterable[Tries], titles: Mapping[str, str]) -> Table:
     for one in tries:
         shared = [part for part in one.runs[0]["overrides"] if all(part in run["overrides"] for run in one.runs)]
         changed = [[part for part in run["overrides"] if part not in shared] for run in one.runs]
-        names = [", ".join(re.sub(r"^[^=]*\.", "", part) for part in parts) or "as it is" for parts in changed]
+        names = [", ".join(map(short, parts)) or "as it is" for parts in changed]
         best, text = SCORES[one.runs[0]["metric"]]
         values = [run["value"] for run in one.runs]
         row = {
@@ -123,18 +122,35 @@ def tries_table(tries: Iterable[Tries], titles: Mapping[str, str]) -> Table:
     return Table(COLUMNS, rows)
 
 
-def commands(shared: Sequence[str], changed: Sequence[Sequence[str]]) -> list[str]:
-    """One command of a sweep where one key was changed, or one for each try.
+def short(override: str) -> str:
+    """What a reader of a table needs of an override.
 
-    >>> commands(["model=vgg"], [["seed=0"], ["seed=1"]])
-    ['python run.py -m model=vgg seed=0,1']
+    >>> short("model.optimizer.lr=0.1"), short("data/augment=flip")
+    ('lr=0.1', 'flip')
     """
-    keys = {part.partition("=")[0] for parts in changed for part in parts}
-    if len(changed) > 1 and len(keys) == 1 and all(changed):
-        [key] = keys
-        values = ",".join(part.partition("=")[2] for [part] in changed)
-        return [command(*shared, f"{key}={values}", multirun=True)]
-    return [command(*shared, *parts) for parts in changed]
+    key, _, value = override.partition("=")
+    return value if "/" in key else f"{key.split('.')[-1]}={value}"
+
+
+def commands(shared: Sequence[str], changed: Sequence[Sequence[str]]) -> list[str]:
+    """The commands that repeat tries: a sweep over the key that has most values, for each of what else was changed.
+
+    >>> commands(["model=vgg"], [["tags=[a]", "seed=0"], ["tags=[a]", "seed=1"], ["tags=[b]", "seed=2"]])
+    ["python run.py -m model=vgg 'tags=[a]' seed=0,1", "python run.py model=vgg 'tags=[b]' seed=2"]
+    """
+    values: dict[str, list[str]] = {}
+    for part in dict.fromkeys(part for parts in changed for part in parts):
+        values.setdefault(part.partition("=")[0], []).append(part)
+    swept = max(values.values(), key=len, default=[])
+    lines: dict[tuple[str, ...], list[str]] = {}
+    for parts in changed:
+        rest = tuple(part for part in parts if part not in swept)
+        lines.setdefault(rest, []).extend(part for part in parts if part in swept)
+    made = []
+    for rest, found in lines.items():
+        one = [f"{found[0].partition('=')[0]}={','.join(part.partition('=')[2] for part in found)}"] if found else []
+        made.append(command(*shared, *rest, *one, multirun=len(found) > 1))
+    return made
 
 
 COLUMNS = (
