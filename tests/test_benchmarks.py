@@ -69,17 +69,24 @@ def test_seconds_to_an_accuracy_are_medians_over_the_seeds(capsys: pytest.Captur
     assert time_to_accuracy.seconds_to(costs, 0.98) == (2.0, 12.0)
     never = measure.Cost(1.0, 2.0, 3, {"curve": [(1.0, 2.0, 0.5)], "test": 0.5})
     assert time_to_accuracy.seconds_to([*costs[:2], never], 0.99) == (4.0, 20.0)  # an infinite time is the largest
-    time_to_accuracy.show({time_to_accuracy.COMMANDS[0]: costs, rivals.EXAMPLE: costs}, (0.98, 0.994))
+    time_to_accuracy.show({time_to_accuracy.COMMANDS["mnist"][0]: costs, rivals.EXAMPLE: costs}, (0.98, 0.994))
     out = capsys.readouterr().out
     assert "2.0 (12.0)" in out  # of a command also the time since its start
     assert measure.machine() in out
 
 
 @pytest.mark.slow
-def test_time_to_accuracy_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    time_to_accuracy.main(["--seeds", "0", "--epochs", "1", "--batches", "2"])
+@pytest.mark.parametrize("data", time_to_accuracy.COMMANDS)
+def test_time_to_accuracy_runs(data: str, capsys: pytest.CaptureFixture[str]) -> None:
+    time_to_accuracy.main(["--data", data, "--seeds", "0", "--epochs", "1", "--batches", "2"])
     out = capsys.readouterr().out
-    assert all(name in out for name in (*time_to_accuracy.COMMANDS, *rivals.RIVALS))
+    assert all(name in out for name in (*time_to_accuracy.COMMANDS[data], *rivals.RIVALS))
+
+
+def test_contender_that_is_none_is_refused_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        time_to_accuracy.main(["--data", "fashion_mnist", "--only", "experiment=lenet_fast"])
+    assert "experiment=vgg_fast data/augment=flip" in capsys.readouterr().err
 
 
 @pytest.mark.slow
