@@ -18,6 +18,7 @@ from tasks.tables import Column, Table
 
 TRIES = "tries.json"  # in published/runs/EXPERIMENT/DATA
 UNTESTED = "trainer.limit_test_batches=0"  # what makes a run a try
+FIXED = ("experiment=", "data=", "seed=", UNTESTED)  # no news in a try that is alone
 SCORES = {
     "val/accuracy": (max, lambda value: f"{100 * value:.2f} %"),
     "val/fid": (min, lambda value: f"FID {value:.3g}"),
@@ -105,7 +106,11 @@ def tries_table(tries: Iterable[Tries], titles: Mapping[str, str]) -> Table:
     """
     rows = []
     for one in tries:
-        shared = [part for part in one.runs[0]["overrides"] if all(part in run["overrides"] for run in one.runs)]
+        first = one.runs[0]["overrides"]
+        common = FIXED if len(one.runs) == 1 else ""
+        shared = [
+            part for part in first if part.startswith(common) and all(part in run["overrides"] for run in one.runs)
+        ]
         changed = [[part for part in run["overrides"] if part not in shared] for run in one.runs]
         names = [", ".join(map(short, parts)) or "as it is" for parts in changed]
         best, text = SCORES[one.runs[0]["metric"]]
@@ -125,10 +130,12 @@ def tries_table(tries: Iterable[Tries], titles: Mapping[str, str]) -> Table:
 def short(override: str) -> str:
     """What a reader of a table needs of an override.
 
-    >>> short("model.optimizer.lr=0.1"), short("data/augment=flip")
-    ('lr=0.1', 'flip')
+    >>> short("model.optimizer.lr=0.1"), short("data/augment=flip"), short("~data.augment.crop")
+    ('lr=0.1', 'flip', '~data.augment.crop')
     """
-    key, _, value = override.partition("=")
+    key, is_set, value = override.partition("=")
+    if not is_set:
+        return override
     return value if "/" in key else f"{key.split('.')[-1]}={value}"
 
 
