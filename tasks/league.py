@@ -47,11 +47,11 @@ def describe_net(group: Group) -> str:
     """The model, and its arguments in the recipe that readers compare nets by."""
     config = group.runs[0]["config"]
     model = config["model"]
-    shown = {key: model[key] for key in ("depth", "cell", "units", "width", "middle") if model.get(key) is not None}
+    shown = {key: model[key] for key in ("depth", "units", "width", "middle") if model.get(key) is not None}
     if (network := model.get("network")) and network.get("width") is not None:
         shown["width"] = network["width"]
     form = " as published" if str(model.get("_target_", "")).endswith(".published") else ""
-    name = str(group.runs[0]["model"]).removeprefix("published/")
+    name = model.get("cell") or str(group.runs[0]["model"]).removeprefix("published/")
     return f"{name}{form}" + (f" ({', '.join(f'{key} {value}' for key, value in shown.items())})" if shown else "")
 
 
@@ -164,16 +164,22 @@ def in_order(sets: Iterable[str]) -> list[str]:
     return sorted({*sets}, key=lambda data: ([*SETS].index(data) if data in SETS else len(SETS), data))
 
 
+def short_name(row: Row) -> str:
+    """The net of a row without its arguments."""
+    return str(row["net"].split(" (")[0])
+
+
 def draw_accuracy(rows: Sequence[Row]) -> Figure:
     """Test error of each net with its deviation over the seconds of training, a panel per data set."""
     sets = in_order(row["data"] for row in rows)
+    colors = {name: f"C{number % 10}" for number, name in enumerate(dict.fromkeys(map(short_name, rows)))}
     figure = Figure(figsize=(6.5 * len(sets), 5), layout="constrained")
     for axes, data in zip(figure.subplots(1, len(sets), squeeze=False).flat, sets, strict=True):
-        for number, row in enumerate(row for row in rows if row["data"] == data):
+        for row in (row for row in rows if row["data"] == data):
             error, spread = 100 * (1 - row["accuracy"]), 100 * (row["accuracy_sd"] or 0.0)
             x = row["cpu_seconds"] or row["seconds"]
-            axes.errorbar(x, error, spread, marker="o", capsize=3, color=f"C{number % 10}")
-            axes.annotate(row["net"].split(" (")[0], (x, error), (6, 3), textcoords="offset points", fontsize=8)
+            axes.errorbar(x, error, spread, marker="o", capsize=3, color=colors[short_name(row)])
+            axes.annotate(short_name(row), (x, error), (6, 3), textcoords="offset points", fontsize=8)
         axes.set(yscale="log", xlabel="core seconds of training", ylabel="test error (%)")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:.3g}")
