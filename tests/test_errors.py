@@ -30,7 +30,7 @@ def assert_one_line(outcome: Outcome, *parts: str) -> None:
         ("task=tets", ("task=tets", "task=test")),
         ("experiment=none", ("experiment=none",)),
         ("model/optimizer=sdg", ("model/optimizer=sdg", "model/optimizer=sgd")),
-        ("data/augment=flip", ("data/augment=flip", "crop_flip")),
+        ("data/augment=flipp", ("data/augment=flipp", "data/augment=flip")),
         # keys
         ("seeed=1", ("seeed", "seed")),
         ("modle=lenet", ("modle", "model")),
