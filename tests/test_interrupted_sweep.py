@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from command_line import PLAIN, Outcome, finish, results_of, run, run_well, start
-from test_resume import LENET, STATUS, assert_same_end, stop, training_step
+from stopping import LENET, STATUS, assert_same_end, stop, training_step
 
 from classic_cnn.lenet import LeNet5
 from tasks.sweeps import sweep_folder
