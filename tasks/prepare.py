@@ -57,14 +57,32 @@ def compose_arm(cfg: DictConfig, hydra: DictConfig) -> tuple[DictConfig, DictCon
     arms, arm = cfg.task.get("arms") or {}, cfg.task.arm
     if not arms:
         raise ConfigError("task.arm", "is an option of a claim, experiment=claim/NAME")
-    if arm not in arms:
-        raise ConfigError("task.arm", f"choose one of {', '.join(map(str, arms))}", arm)
+    check_arm(arm, arms)
     changes, full = list(arms[arm]), full_size(cfg.task)
     check_arms({arm: changes}, hydra.overrides.task)
     composed = compose([*map(as_override, full), *hydra.overrides.task, *map(as_override, changes)])
     with open_dict(composed):
         own = composed.pop("hydra")
     return composed, own, full, changes
+
+
+def check_jobs_of_claim(sweep: DictConfig, arms: Iterable[str]) -> None:
+    """Refuses a sweep over a claim for what each of its jobs, or its verdict at the end, would be refused for.
+
+    Args:
+        arms: those that the command line names, perhaps in quotes.
+
+    Raises:
+        ConfigError: says what is wrong.
+    """
+    from tasks.claims.verdict import check_expectations  # with scipy, which other commands need not wait for
+
+    check_lists(sweep.task)
+    check_expectations(sweep.task.get("expectations"), sweep.task.arms)
+    check_arms(sweep.task.arms, sweep.hydra.overrides.task)
+    full_size(sweep.task)
+    for arm in arms:
+        check_arm(arm.strip("'\""), sweep.task.arms)
 
 
 def check_lists(task: DictConfig) -> None:
@@ -90,6 +108,15 @@ def full_size(task: DictConfig) -> list[str]:
     if task.size not in sizes:
         raise ConfigError("task.size", f"choose one of {', '.join(sizes)}", task.size)
     return sizes[task.size]
+
+
+def check_arm(arm: Any, arms: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        ConfigError: the claim has no such arm.
+    """
+    if arm not in arms:
+        raise ConfigError("task.arm", f"choose one of {', '.join(map(str, arms))}", arm)
 
 
 def check_arms(arms: Mapping[str, Iterable[str]], overrides: Iterable[str]) -> None:

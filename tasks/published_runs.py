@@ -18,7 +18,6 @@ from tasks.publish import without_paths
 from tasks.results import MAX_BYTES, RESULTS, atomic_writer, rounded
 from tasks.run_records import COUNTS, Record, collect, is_number, read_run
 from tasks.runs_compare import Curve, read_curves
-from tasks.tries import Try, as_try
 
 RECORDS = Path("published", "runs")  # EXPERIMENT/DATA/seed-N/
 CONFIG, CURVES = "config.json", "curves.csv"
@@ -45,16 +44,19 @@ class Group(NamedTuple):
 
 
 def runs_of(path: str) -> list[Record]:
-    """The finished runs of experiments below a folder.
+    """The finished runs of experiments below a folder; says how many others are there.
 
     Raises:
         ValueError: there is none.
     """
     if not Path(path).is_dir():
         raise ValueError(f"task.add={path}: no such folder")
-    found = [run for run in collect(Path(path)) if run["status"] == "finished" and run.get("experiment")]
+    runs = collect(Path(path))
+    found = [run for run in runs if run["status"] == "finished" and run.get("experiment")]
     if not found:
         raise ValueError(f"task.add={path}: no finished run of an experiment is there")
+    if left := len(runs) - len(found):
+        print(f"left out     {left} of {len(runs)} runs in {path}: not finished, damaged, or of no experiment")
     return found
 
 
@@ -93,22 +95,6 @@ def check_facts(record: Record) -> None:
             raise ValueError(f"{where}: {group}={name} is no option of conf/{group}")
     if fault := fault_of_commit(record["machine"]):
         raise ValueError(f"{where}: {fault}")
-
-
-def tries_of(records: Iterable[Record]) -> dict[tuple[str, str], list[Try]]:
-    """Runs that were not tested, as tries by experiment and data set.
-
-    Raises:
-        ValueError: says what a reader could not tell of one of them.
-    """
-    found: dict[tuple[str, str], list[Try]] = {}
-    for record in records:
-        check_facts(record)
-        checkpoint_without_files(record)
-        overrides = [text for text in shared(record) if not text.startswith("trainer.accelerator=")]
-        key = str(record["experiment"]), str(record["data"])
-        found.setdefault(key, []).append(as_try(record, overrides))
-    return found
 
 
 def place(record: Record, root: Path) -> Path:

@@ -9,9 +9,9 @@ from datamodules.contract import LocalPath
 from tasks.config import CONF
 from tasks.league import draw_plots, make_rows, page, print_tables
 from tasks.plots import save_plot
-from tasks.published_runs import RECORDS, check_publishable, publish, published_groups, runs_of, tries_of
+from tasks.published_runs import RECORDS, check_publishable, publish, published_groups, runs_of
 from tasks.results import atomic_writer
-from tasks.tries import add_tries, is_try, published_tries
+from tasks.tries import is_try, merged_tries, published_tries, write_tries
 
 ROOT = CONF.parent
 PAGE = Path("docs", "league.md")
@@ -32,14 +32,14 @@ def records(cfg: DictConfig, folder: Path, add: list[LocalPath] | None = None) -
     """
     if add is not None and not (ROOT / "docs").is_dir():
         raise ValueError("task.add: there is no docs/ beside run.py, pages are made in a checkout of the project")
-    runs = [record for path in add or () for record in runs_of(path)]
+    runs = [record for place in add or () for record in runs_of(place)]
     found = [record for record in runs if not is_try(record)]
     check_publishable(found, ROOT)
-    tries = tries_of(record for record in runs if is_try(record))
+    tries = merged_tries((record for record in runs if is_try(record)), ROOT)
     for record in found:
         publish(record, ROOT)
-    for (experiment, data), made in tries.items():
-        add_tries(ROOT / RECORDS / experiment / data, made)
+    for path, made in tries.items():
+        write_tries(path, made)
     groups = published_groups(ROOT)
     rows = make_rows(groups)
     print_tables(rows)

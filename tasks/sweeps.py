@@ -22,7 +22,7 @@ from tasks import cross_validation, folders, search
 from tasks.config import CONF, ConfigError
 from tasks.leaderboard import describe_unfinished, make_rows, unfinished, write_table
 from tasks.messages import command, report
-from tasks.prepare import check_arms, check_lists, full_size, task_name, typed
+from tasks.prepare import check_jobs_of_claim, task_name, typed
 from tasks.results import atomic_writer
 from tasks.run_records import SWEEP, Record, collect, read_run, read_sweep
 from tasks.tables import Row, one_line
@@ -124,15 +124,10 @@ def begin(config: DictConfig) -> None:
     """
     if "direction" in config.hydra.sweeper:
         search.check_search(config)
-    if task_name(config) == "claim" and not OmegaConf.is_missing(config.task, "sentence"):
-        from tasks.claims.verdict import check_expectations  # with scipy, which other sweeps need not wait for
-
-        check_lists(config.task)
-        check_expectations(config.task.get("expectations"), config.task.arms)
-        check_arms(config.task.arms, config.hydra.overrides.task)
-        full_size(config.task)
     values = grid(config.hydra)
     check_grid(values, config)
+    if task_name(config) == "claim" and not OmegaConf.is_missing(config.task, "sentence"):
+        check_jobs_of_claim(config, values.get("++task.arm", []))
     number = math.prod(map(len, values.values()))
     folder = Path(config.hydra.sweep.dir)
     settings = json.loads(json.dumps(OmegaConf.to_container(config.hydra.sweeper), default=str))
@@ -200,10 +195,6 @@ def check_grid(values: Mapping[str, list[str]], config: DictConfig) -> None:
     for key, texts in values.items():
         if twice := [text for text in texts if texts.count(text) > 1]:
             raise ValueError(f"{key.lstrip('+')}={','.join(texts)}: {twice[0]} is named twice")
-    arms = config.task.get("arms") or {}
-    for arm in (text.strip("'\"") for text in values.get("++task.arm", [])):
-        if arm not in arms:
-            raise ConfigError("task.arm", f"choose one of {', '.join(map(str, arms))}", arm)
 
 
 def shared_overrides(overrides: Iterable[str]) -> list[str]:

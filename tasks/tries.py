@@ -12,13 +12,14 @@ from datamodules.contract import STRICT, Index, Positive
 from tasks.annotations import fault_of
 from tasks.machine import Line, Machine
 from tasks.messages import command
+from tasks.published_runs import check_facts, checkpoint_without_files, place, shared
 from tasks.results import MAX_BYTES, atomic_writer, rounded
 from tasks.run_records import Record
 from tasks.tables import Column, Table
 
 TRIES = "tries.json"  # in published/runs/EXPERIMENT/DATA
 UNTESTED = "trainer.limit_test_batches=0"  # what makes a run a try
-FIXED = ("experiment=", "data=", "seed=", UNTESTED)  # no news in a try that is alone
+FIXED = ("experiment=", "data=", "seed=", UNTESTED)  # what says nothing of how a net was trained
 SCORES = {
     "val/accuracy": (max, lambda value: f"{100 * value:.2f} %"),
     "val/fid": (min, lambda value: f"FID {value:.3g}"),
@@ -50,27 +51,48 @@ def is_try(record: Record) -> bool:
     return UNTESTED in record["overrides"]
 
 
-def as_try(record: Record, overrides: list[str]) -> Try:
-    """What is kept of a run that has `overrides`.
+def merged_tries(records: Iterable[Record], root: Path) -> dict[Path, list[Try]]:
+    """What the files of tries below `root` hold with these runs added; one that is made again takes its place.
 
     Raises:
-        ValueError: it has no score on validation images, or has seen test images.
+        ValueError: says what a reader could not tell of a run, or which file that is there is damaged.
+    """
+    files: dict[Path, list[Try]] = {}
+    for record in records:
+        check_facts(record)
+        checkpoint_without_files(record)
+        if any(key.startswith("test/") for key in record):
+            raise ValueError(f"{record['folder']}: was told not to be tested, and has a score of test images")
+        file = place(record, root).with_name(TRIES)
+        if file not in files:
+            files[file] = read_tries(file) if file.exists() else []
+        made = as_try(record)
+        same = [made["overrides"], made["seed"]]
+        files[file] = [one for one in files[file] if [one["overrides"], one["seed"]] != same] + [made]
+        check_tries(files[file], record["folder"])
+    return files
+
+
+def as_try(record: Record) -> Try:
+    """What is kept of a run.
+
+    Raises:
+        ValueError: it has no score of validation images.
     """
     metric = next((name for name in SCORES if name in record), None)
-    if metric is None or any(key.startswith("test/") for key in record):
-        raise ValueError(f"{record['folder']}: a try needs one of {', '.join(SCORES)} and no score of test images")
+    if metric is None:
+        raise ValueError(f"{record['folder']}: a try needs one of {', '.join(SCORES)}")
     kept = {key: record[key] for key in ("seed", "cpu_seconds", "machine") if key in record}
-    made: Any = {"overrides": overrides, "metric": metric, "value": record[metric], **kept}
+    overrides = [text for text in shared(record) if not text.startswith("trainer.accelerator=")]
+    made: Any = rounded({"overrides": overrides, "metric": metric, "value": record[metric], **kept})
     return made
 
 
-def add_tries(folder: Path, tries: Iterable[Try]) -> None:
-    """Puts tries beside those of their recipe in `folder`; one that is made again takes its place."""
-    file = folder / TRIES
-    same = {(*one["overrides"], one["seed"]): one for one in [*(read_tries(file) if file.exists() else ()), *tries]}
-    folder.mkdir(parents=True, exist_ok=True)
+def write_tries(file: Path, tries: Sequence[Try]) -> None:
+    """Writes the tries of a recipe on a data set."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_writer(file) as stream:
-        stream.write(json.dumps([rounded(dict(one)) for one in same.values()], indent=1) + "\n")
+        stream.write(json.dumps(tries, indent=1) + "\n")
 
 
 def read_tries(file: Path) -> list[Try]:
@@ -80,13 +102,21 @@ def read_tries(file: Path) -> list[Try]:
     """
     try:
         tries: list[Try] = json.loads(file.read_bytes()[:MAX_BYTES])
-        fault = fault_of(tries, list[Try])
     except (OSError, ValueError, RecursionError) as error:
-        fault = " ".join(str(error).split())
+        raise ValueError(f"{file}: cannot be read ({' '.join(str(error).split())})") from error
+    check_tries(tries, str(file))
+    return tries
+
+
+def check_tries(tries: Sequence[Try], where: str) -> None:
+    """
+    Raises:
+        ValueError: these are no tries, or none, or their scores do not compare.
+    """
+    fault = fault_of(tries, list[Try])
     metrics = set() if fault else {one["metric"] for one in tries}
     if len(metrics) != 1 or not metrics <= SCORES.keys():
-        raise ValueError(f"{file}: holds no tries ({fault or 'by one score of validation images'})")
-    return tries
+        raise ValueError(f"{where}: holds no tries ({fault or 'by one score of validation images'})")
 
 
 def published_tries(records: Path) -> list[Tries]:
@@ -106,13 +136,8 @@ def tries_table(tries: Iterable[Tries], titles: Mapping[str, str]) -> Table:
     """
     rows = []
     for one in tries:
-        first = one.runs[0]["overrides"]
-        common = FIXED if len(one.runs) == 1 else ""
-        shared = [
-            part for part in first if part.startswith(common) and all(part in run["overrides"] for run in one.runs)
-        ]
-        changed = [[part for part in run["overrides"] if part not in shared] for run in one.runs]
-        names = [", ".join(map(short, parts)) or "as it is" for parts in changed]
+        common, changed = split(one.runs)
+        names = [", ".join(map(in_short, parts)) or "as it is" for parts in changed]
         best, text = SCORES[one.runs[0]["metric"]]
         values = [run["value"] for run in one.runs]
         row = {
@@ -121,16 +146,24 @@ def tries_table(tries: Iterable[Tries], titles: Mapping[str, str]) -> Table:
             "best": names[values.index(best(values))],
             "tried": "; ".join(f"{name}: {text(value)}" for name, value in zip(names, values, strict=True)),
             "seconds": round(sum(run.get("cpu_seconds", 0.0) for run in one.runs)),
-            "commands": commands(shared, changed),
+            "commands": commands(common, changed),
         }
         rows.append(row)
     return Table(COLUMNS, rows)
 
 
-def short(override: str) -> str:
+def split(tries: Sequence[Try]) -> tuple[list[str], list[list[str]]]:
+    """What all tries have in common, and what each changed; one alone changed all that says how it was trained."""
+    common = [part for part in tries[0]["overrides"] if all(part in one["overrides"] for one in tries)]
+    if len(tries) == 1:
+        common = [part for part in common if part.startswith(FIXED)]
+    return common, [[part for part in one["overrides"] if part not in common] for one in tries]
+
+
+def in_short(override: str) -> str:
     """What a reader of a table needs of an override.
 
-    >>> short("model.optimizer.lr=0.1"), short("data/augment=flip"), short("~data.augment.crop")
+    >>> in_short("model.optimizer.lr=0.1"), in_short("data/augment=flip"), in_short("~data.augment.crop")
     ('lr=0.1', 'flip', '~data.augment.crop')
     """
     key, is_set, value = override.partition("=")
@@ -139,7 +172,7 @@ def short(override: str) -> str:
     return value if "/" in key else f"{key.split('.')[-1]}={value}"
 
 
-def commands(shared: Sequence[str], changed: Sequence[Sequence[str]]) -> list[str]:
+def commands(common: Sequence[str], changed: Sequence[Sequence[str]]) -> list[str]:
     """The commands that repeat tries: a sweep over the key that has most values, for each of what else was changed.
 
     >>> commands(["model=vgg"], [["tags=[a]", "seed=0"], ["tags=[a]", "seed=1"], ["tags=[b]", "seed=2"]])
@@ -156,7 +189,7 @@ def commands(shared: Sequence[str], changed: Sequence[Sequence[str]]) -> list[st
     made = []
     for rest, found in lines.items():
         one = [f"{found[0].partition('=')[0]}={','.join(part.partition('=')[2] for part in found)}"] if found else []
-        made.append(command(*shared, *rest, *one, multirun=len(found) > 1))
+        made.append(command(*common, *rest, *one, multirun=len(found) > 1))
     return made
 
 

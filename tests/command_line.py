@@ -84,5 +84,10 @@ def results_of(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "results.json").read_text())
 
 
+def change(folder: Path, **changes: Any) -> None:
+    """Changes values of a run's results.json."""
+    (folder / "results.json").write_text(json.dumps(results_of(folder) | changes))
+
+
 def checkpoint_of(folder: Path, name: str = "last") -> dict[str, Any]:
     return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import run
 from datamodules.images import ImageData
 from datamodules.in_memory import InMemoryData, first_of_each_class
 from datamodules.mnist import MNIST, MNIST5k
+from tasks import records
 from tasks.build import build
 from tasks.prepare import prepare
 from tasks.process import configure_process
@@ -103,6 +105,28 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         budget = ("data.batch_size=50", "trainer.max_epochs=3", "trainer.log_every_n_steps=16")
         run_well("model=lenet", "data=mnist_5k", "trainer.accelerator=cpu", *budget)
         return only_run()
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of an experiment on MNIST's official files, as of a commit."""
+    from command_line import change, only_run, results_of, run_well
+
+    small = ("data.train_images_per_class=10", "trainer.max_epochs=2", "trainer.accelerator=cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("finished"))
+        run_well("experiment=lenet_fast", *small, "data.batch_size=20", "~callbacks.plots")
+        change(only_run(), machine=results_of(only_run())["machine"] | {"commit": "1234567"})
+        return only_run()
+
+
+@pytest.fixture
+def checkout(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty checkout, with the run of `finished` in runs/one; the folder of its records, which is not there yet."""
+    monkeypatch.setattr(records, "ROOT", Path.cwd())
+    Path("docs").mkdir()
+    shutil.copytree(finished, "runs/one")
+    return Path("published/runs/lenet_fast/mnist")
 
 
 def flat(net: nn.Module) -> Tensor:

@@ -1,7 +1,6 @@
 """Published runs: what becomes a record and what is refused, and that docs/league.md says what the records say."""
 
 import json
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,55 +8,25 @@ from typing import Any
 
 import pytest
 import torch
-from command_line import only_run, results_of, run, run_well
+from command_line import change, results_of, run, run_well
 from conftest import ROOT
 
 from tasks import machine as machine_module
 from tasks import published_runs, records
 from tasks.league import draw_plots, make_rows, page, tables
 from tasks.published_runs import RECORDS, compared, is_stale, published_groups
-from tasks.tries import TRIES, published_tries, tries_table
-
-COMMAND = ("experiment=lenet_fast", "data.train_images_per_class=10", "trainer.max_epochs=2", "trainer.accelerator=cpu")
-LARGE = ("data.batch_size=20", "~callbacks.plots")
+from tasks.tries import published_tries
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of an experiment on MNIST's official files, as of a commit."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("whole"))
-        run_well(*COMMAND, *LARGE)
-        change(only_run(), machine=results_of(only_run())["machine"] | {"commit": "1234567"})
-        return only_run().absolute()
-
-
-@pytest.fixture
-def checkout(whole: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty checkout, with the run of `whole` in runs/."""
-    monkeypatch.setattr(records, "ROOT", Path.cwd())
-    Path("docs").mkdir()
-    shutil.copytree(whole, "runs/one")
-    return Path("published/runs/lenet_fast/mnist")
-
-
-@pytest.fixture(scope="module")
-def published(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout with the record of `whole`."""
+def published(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with the record of `finished`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("published"))
         patch.setattr(records, "ROOT", Path.cwd())
         Path("docs").mkdir()
-        run_well("task=records", f"task.add=[{whole}]")
+        run_well("task=records", f"task.add=[{finished}]")
         return Path.cwd()
-
-
-def change(folder: Path, **changes: Any) -> None:
-    """Changes values of a run's results.json; None takes one away."""
-    results = json.loads((folder / "results.json").read_text()) | changes
-    (folder / "results.json").write_text(
-        json.dumps({key: value for key, value in results.items() if value is not None})
-    )
 
 
 @pytest.mark.extended
@@ -102,7 +71,7 @@ def test_seeds_share_a_row_and_a_repeated_run_takes_its_place(checkout: Path) ->
         {"experiment": "claim/../lenet_fast"},
         {"data": "../x"},
         {"overrides": ["a\nb"]},
-        {"test/accuracy": None, "test/loss": None},
+        {"test/accuracy": None},
         {"status": "failed"},
         {"seed": -1},
         {"seed": 0.5},
@@ -168,64 +137,6 @@ def test_record_holds_nothing_but_what_is_known_of_a_run(checkout: Path) -> None
     assert "secret" not in text
     assert "<script>" not in text
     assert json.loads(text)["val/x"] == 0.5
-
-
-def as_tries(values: dict[str, float]) -> None:
-    """Makes of runs/one a run for each changed override that was not tested, with its accuracy on validation images."""
-    overrides = results_of(Path("runs/one"))["overrides"]
-    for override, value in values.items():
-        folder = Path("runs", override)
-        shutil.copytree("runs/one", folder)
-        untested = {"test/accuracy": None, "test/loss": None, "val/accuracy": value}
-        change(folder, overrides=[*overrides, override, "trainer.limit_test_batches=0"], **untested)
-    shutil.rmtree("runs/one")
-
-
-@pytest.mark.extended
-def test_runs_that_were_not_tested_are_tries_on_the_page_with_the_best_named(checkout: Path) -> None:
-    as_tries({"model.optimizer.lr=0.1": 0.5, "model.optimizer.lr=0.2": 0.75})
-    for _ in range(2):  # those that are made again take their own place
-        run_well("task=records", "task.add=[runs]")
-    assert [path.name for path in checkout.iterdir()] == [TRIES]
-    [row] = tries_table(published_tries(RECORDS), {}).rows
-    assert (row["best"], row["tried"]) == ("lr=0.2", "lr=0.1: 50.00 %; lr=0.2: 75.00 %")
-    [line] = row["commands"]
-    assert line.startswith("python run.py -m experiment=lenet_fast")
-    assert line.endswith("model.optimizer.lr=0.1,0.2")
-    assert row["tried"] in Path("docs/league.md").read_text()
-    assert line in Path("docs/league.md").read_text()
-
-
-def test_try_that_was_tested_is_refused_in_one_line(checkout: Path) -> None:
-    as_tries({"model.optimizer.lr=0.1": 0.5})
-    change(Path("runs", "model.optimizer.lr=0.1"), **{"test/accuracy": 0.5})
-    outcome = run("task=records", "task.add=[runs]")
-    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
-    assert not Path("published").exists()
-
-
-GOOD_TRY = next(file.read_text() for file in sorted((ROOT / RECORDS).rglob(TRIES)))
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        *("", "[]", "{", "[1]", "[" * 100_000, "null", "\0", '[{"seed": 0}]'),
-        re.sub(r'"value": [\d.]+', '"value": NaN', GOOD_TRY),
-        re.sub(r'"cpu_seconds": [\d.]+', '"cpu_seconds": Infinity', GOOD_TRY),
-        GOOD_TRY.replace("val/accuracy", "val/loss"),
-        GOOD_TRY.replace("val/accuracy", "val/fid", 1),
-        GOOD_TRY.replace("seed=0", "a`b"),
-    ],
-    ids=range(13),
-)
-def test_damaged_tries_are_one_line(content: str) -> None:
-    file = RECORDS / "lenet_fast" / "mnist" / TRIES
-    file.parent.mkdir(parents=True)
-    file.write_text(content)
-    with pytest.raises(ValueError, match=TRIES) as refusal:
-        published_tries(RECORDS)
-    assert "\n" not in str(refusal.value)
 
 
 def test_record_that_lies_in_another_folder_is_one_line(checkout: Path) -> None:
