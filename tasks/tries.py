@@ -19,7 +19,7 @@ from tasks.tables import Column, Table
 
 TRIES = "tries.json"  # in published/runs/EXPERIMENT/DATA
 UNTESTED = "trainer.limit_test_batches=0"  # what makes a run a try
-FIXED = ("experiment=", "data=", "seed=", UNTESTED)  # what says nothing of how a net was trained
+FIXED = ("experiment=", "data=", UNTESTED)  # what the row of a table says anyway
 SCORES = {
     "val/accuracy": (max, lambda value: f"{100 * value:.2f} %"),
     "val/fid": (min, lambda value: f"FID {value:.3g}"),
@@ -137,7 +137,8 @@ def tries_table(tries: Iterable[Tries], titles: Mapping[str, str]) -> Table:
     rows = []
     for one in tries:
         common, changed = split(one.runs)
-        names = [", ".join(map(in_short, parts)) or "as it is" for parts in changed]
+        shown = [[in_short(part) for part in parts if not part.startswith(FIXED)] for parts in changed]
+        names = [", ".join(parts) or "as it is" for parts in shown]
         best, text = SCORES[one.runs[0]["metric"]]
         values = [run["value"] for run in one.runs]
         row = {
