@@ -22,15 +22,19 @@ LARGEST_IMAGE = 1024  # pixels; no net needs larger images
 
 
 def overruns_memory(layer: nn.Module) -> bool:
-    """Whether a layer ends the process with channels_last: torch 2.14.1 (oneDNN, on AVX2) writes beyond its memory in
-    1x1 convolutions with a stride that read fewer than 8 channels.
+    """Whether a layer writes beyond its memory with channels_last, which ends the process or gives wrong gradients.
 
-    >>> overruns_memory(nn.Conv2d(4, 8, 1, stride=2)), overruns_memory(nn.Conv2d(8, 8, 1, stride=2))
+    oneDNN's 1x1 convolutions with a stride do so where they read fewer channels than a register of the processor holds:
+    8, or 16 with AVX512 (github.com/uxlfoundation/oneDNN/issues/6035; seen here with torch 2.14.1 on AVX2).
+
+    >>> overruns_memory(nn.Conv2d(4, 8, 1, stride=2)), overruns_memory(nn.Conv2d(16, 8, 1, stride=2))
     (True, False)
     """
-    if not isinstance(layer, nn.Conv2d) or layer.in_channels // layer.groups >= 8:
+    if not isinstance(layer, nn.Conv2d):
         return False
-    return layer.kernel_size == (1, 1) and layer.stride != (1, 1)
+    register = 16 if torch.backends.cpu.get_cpu_capability().startswith(("AVX512", "AVX10")) else 8
+    too_few = layer.in_channels // layer.groups < register
+    return too_few and layer.kernel_size == (1, 1) and layer.stride != (1, 1)
 
 
 class Recipe(TypedDict, total=False):
