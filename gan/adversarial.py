@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from datamodules.contract import CheckedArguments, Count, Share
 from datamodules.in_memory import InMemoryData
-from gan.averaged_generator import AveragedGenerator
+from gan.averaged_generator import CALIBRATION_BATCHES, AveragedGenerator
 from gan.divergence import DivergenceMonitor
 from gan.networks import NetworkPair
 
@@ -114,21 +114,32 @@ class GAN(CheckedArguments, LightningModule):
         return self.generate(self.latents(count), labels.to(self.device))
 
     def fixed_samples(self, averaged: bool = True) -> Tensor:
-        """The samples to watch over time, 8 per row; a conditional GAN makes 8 of each class, from the same latents."""
+        """The samples to watch over time, 8 per row; a conditional GAN makes 8 of each class, from the same latents.
+
+        The averaged generator's statistics of the batches come from fewer latents here, where one looks often.
+        """
         labels = [] if self.num_classes is None else [torch.arange(self.num_classes, device=self.device)]
-        return self.generate(self.fixed_latents, *(part.repeat_interleave(8) for part in labels), averaged=averaged)
+        labels = [part.repeat_interleave(8) for part in labels]
+        return self.generate(self.fixed_latents, *labels, averaged=averaged, calibration_batches=1)
 
     @torch.no_grad()
-    def generate(self, latents: Tensor, *labels: Tensor, averaged: bool = True) -> Tensor:
+    def generate(
+        self,
+        latents: Tensor,
+        *labels: Tensor,
+        averaged: bool = True,
+        calibration_batches: int = CALIBRATION_BATCHES,
+    ) -> Tensor:
         """Samples (N, ...) from latents (N, latent_dim), by the net in eval mode.
 
         Args:
             averaged: use the averaged generator where there is one; else the weights in training.
+            calibration_batches: see `AveragedGenerator.recalibrate_batch_norm`.
         """
         net = self.generator
         if averaged and self.averaged_generator is not None:
             net = self.averaged_generator
-            net.recalibrate_batch_norm(self.latents)
+            net.recalibrate_batch_norm(self.latents, calibration_batches)
         training = net.training
         net.eval()
         try:

@@ -49,10 +49,10 @@ class AveragedGenerator(AveragedModel):
     def __init__(self, generator: nn.Module, decay: float) -> None:
         super().__init__(generator, multi_avg_fn=WarmUpAverage(decay))
         self.requires_grad_(False)
-        self.calibrated_at = -1  # the number of updates after which the batch statistics were computed
+        self.calibrated = (-1, 0)  # after how many updates the batch statistics were computed, from how many batches
         self.register_load_state_dict_post_hook(_forget_calibration)
 
-    def recalibrate_batch_norm(self, latents: Callable[[int], Tensor]) -> None:
+    def recalibrate_batch_norm(self, latents: Callable[[int], Tensor], batches: int = CALIBRATION_BATCHES) -> None:
         """Computes the statistics of batch normalization for the averaged weights, once per average.
 
         The copied ones belong to the last weights (P. Izmailov et al., "Averaging Weights Leads to Wider Optima", 2018,
@@ -60,17 +60,18 @@ class AveragedGenerator(AveragedModel):
 
         Args:
             latents: draws that many latents.
+            batches: of 500 latents that the statistics come from, at least.
         """
         updates = int(self.n_averaged)
-        if updates == self.calibrated_at:
+        if self.calibrated[0] == updates and self.calibrated[1] >= batches:
             return
         with isolate_rng():
             torch.manual_seed(0)
             # a conditional net takes the classes in turn
-            update_bn((latents(CALIBRATION_BATCH) for _ in range(CALIBRATION_BATCHES)), self)
-        self.calibrated_at = updates
+            update_bn((latents(CALIBRATION_BATCH) for _ in range(batches)), self)
+        self.calibrated = updates, batches
 
 
 def _forget_calibration(model: AveragedGenerator, _: Any) -> None:
     """The loaded weights may have come without their statistics."""
-    model.calibrated_at = -1
+    model.calibrated = -1, 0
