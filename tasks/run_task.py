@@ -45,7 +45,7 @@ def run_task(cfg: DictConfig, hydra: DictConfig | None = None) -> float | None:
         task = get_method(cfg.task._target_)  # with its imports, which an interrupt can leave half done
     with stoppable():
         resumed = folders.run_of_checkpoint(cfg.ckpt_path) if cfg.ckpt_path and task_name(cfg) in TRAINING else None
-        folder = resumed or folder_of(cfg)
+        folder = folder_of(cfg, hydra, resumed)
         return record_task(cfg, task, folder.absolute(), resumed is not None)
 
 
@@ -98,13 +98,28 @@ def check_strategy(trainer: DictConfig) -> None:
         raise ConfigError("trainer.strategy", "cannot be used in a sweep: use ddp_spawn or ddp_fork there", "ddp")
 
 
-def folder_of(cfg: DictConfig) -> Path:
-    """A new folder outputs/<model>/<data>/<date_time>[_<task>][_<experiment>][_<name>], or a helper's parent's.
+def folder_of(cfg: DictConfig, hydra: DictConfig | None, resumed: Path | None) -> Path:
+    """That of the run that goes on; else a new outputs/<model>/<data>/<date_time>[_<task>][_<experiment>][_<name>].
 
-    That of a task without a model is outputs/<task>/<date_time>[_<name>].
+    That of a task without a model is outputs/<task>/<date_time>[_<name>], a helper's its parent's; `hydra.run.dir`
+    names any other new or empty one.
+
+    Raises:
+        ValueError: `hydra.run.dir` has files, or is not the folder of the run that goes on.
     """
     if (folder := os.environ.get(FOLDER_VARIABLE)) and is_helper_process():
         return Path(folder)
+    if hydra is not None and hydra.run.dir != ".":
+        named = Path(hydra.runtime.output_dir)  # Hydra has made it
+        if resumed is not None and named.resolve() != resumed.resolve():
+            raise ValueError(
+                f"hydra.run.dir={hydra.run.dir}: the run of ckpt_path goes on in its own folder, leave it out"
+            )
+        if resumed is None and any(named.iterdir()):
+            raise ValueError(f"hydra.run.dir={hydra.run.dir}: there are files already, name a new folder")
+        return named
+    if resumed is not None:
+        return resumed
     if task_name(cfg) in WITHOUT_MODEL:
         return folders.new_folder(Path("outputs", task_name(cfg)), cfg.name)
     names = [str(cfg.choices.get(part) or "own") for part in ("model", "data")]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import PLAIN, checkpoint_of, only_run, results_of, run_well
+from command_line import PLAIN, checkpoint_of, only_run, results_of, run, run_well
 from conftest import compose
 from omegaconf import OmegaConf
 from PIL import Image
@@ -118,6 +118,23 @@ def test_columns_of_hyperparameters_have_plain_names_and_those_that_differ_in_a_
     expected: dict[str, Any] = {"model": "cgan", "data": "mnist_5k", "optimizer": "Adam", "lr": 2e-4, "seed": 3}
     assert values == expected | {"batch_size": 128, "epochs": 10, "network": "dcgan", "width": 0.25}
     assert first == {"model", "network", "seed"}
+
+
+def test_run_goes_to_the_folder_that_the_command_names_and_never_among_files() -> None:
+    named = "hydra.run.dir=outputs/mine"
+    run_well("experiment=debug", named)
+    assert only_run() == Path("outputs", "mine").absolute()
+    last = Path("outputs", "mine", "checkpoints", "last.ckpt")
+    before = last.read_bytes()
+    for again in (("experiment=debug", named), (f"ckpt_path={last}", "hydra.run.dir=outputs/other")):
+        outcome = run(*again)
+        assert outcome.status == 2
+        assert outcome.err.startswith(f"Error: {again[1]}: ")
+        assert outcome.err.count("\n") == 1
+    assert last.read_bytes() == before
+    assert only_run() == Path("outputs", "mine").absolute()
+    run_well(f"ckpt_path={last}", "trainer.max_epochs=2", named)
+    assert only_run() == Path("outputs", "mine").absolute()
 
 
 def test_runs_of_the_same_second_get_folders_of_their_own() -> None:
