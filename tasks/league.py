@@ -4,12 +4,14 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tasks.leaderboard import fid, metric, nearest_neighbour, short_count
 from tasks.leaderboard_rows import summarize, values
 from tasks.machine import machines
 from tasks.messages import command
+from tasks.plots import label_points
 from tasks.published_runs import Group, is_stale
 from tasks.tables import Column, Row, Table, escape_markdown, mean
 from tasks.tries import Tries, tries_table
@@ -174,12 +176,13 @@ def draw_accuracy(rows: Sequence[Row]) -> Figure:
     sets = in_order(row["data"] for row in rows)
     colors = {name: f"C{number % 10}" for number, name in enumerate(dict.fromkeys(map(short_name, rows)))}
     figure = Figure(figsize=(6.5 * len(sets), 5), layout="constrained")
+    points: dict[Axes, list[tuple[tuple[float, float], str]]] = {}
     for axes, data in zip(figure.subplots(1, len(sets), squeeze=False).flat, sets, strict=True):
         for row in (row for row in rows if row["data"] == data):
             error, spread = 100 * (1 - row["accuracy"]), 100 * (row["accuracy_sd"] or 0.0)
             x = row["cpu_seconds"] or row["seconds"]
             axes.errorbar(x, error, spread, marker="o", capsize=3, color=colors[short_name(row)])
-            axes.annotate(short_name(row), (x, error), (6, 3), textcoords="offset points", fontsize=8)
+            points.setdefault(axes, []).append(((x, error), short_name(row)))
         axes.set(yscale="log", xlabel="core seconds of training", ylabel="test error (%)")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:.3g}")
@@ -187,6 +190,9 @@ def draw_accuracy(rows: Sequence[Row]) -> Figure:
         axes.margins(x=0.2, y=0.2)
         axes.set_xlim(0, 1.25 * axes.get_xlim()[1])
         axes.grid(alpha=0.3, which="both")
+    figure.draw_without_rendering()
+    for axes, labelled in points.items():
+        label_points(axes, *zip(*labelled, strict=True))
     return figure
 
 

@@ -187,6 +187,14 @@ def test_page_says_what_the_records_say() -> None:
     assert all((ROOT / "docs" / name).is_file() for name in draw_plots(GROUPS, ROWS))
 
 
+def test_labels_of_the_plot_do_not_lie_on_each_other() -> None:
+    figure = draw_plots(GROUPS, ROWS)["league_accuracy.png"]
+    for axes in figure.axes:
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert len(boxes) > 5
+        assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[:number])
+
+
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: f"{group.experiment}-{group.data}")
 def test_published_command_still_composes_to_what_was_run(group: published_runs.Group) -> None:
     assert not is_stale(group)
