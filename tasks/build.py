@@ -72,7 +72,8 @@ def build_model(node: DictConfig, datamodule: LightningDataModule) -> LightningM
 
 def build_trainer(cfg: DictConfig, folder: Path, model: LightningModule) -> Trainer:
     """A Trainer whose checkpoints, logs and other files lie in `folder`."""
-    callbacks = [build_callback(name, node, folder) for name, node in cfg.callbacks.items() if node is not None]
+    named = {str(name): build_callback(name, node, folder) for name, node in cfg.callbacks.items() if node is not None}
+    check_states(named)
     loggers = build_loggers(cfg.trainer.get("logger"), folder)
     without: tuple[type[Callback], ...] = () if loggers else (LearningRateMonitor,)  # which has nowhere to write
     if cfg.trainer.get("enable_checkpointing") is False:
@@ -82,7 +83,7 @@ def build_trainer(cfg: DictConfig, folder: Path, model: LightningModule) -> Trai
     trainer: Trainer = build_part(
         "trainer",
         DictConfig({**cfg.trainer, "logger": None}),
-        callbacks=[callback for callback in callbacks if not isinstance(callback, without)] or None,
+        callbacks=[callback for callback in named.values() if not isinstance(callback, without)] or None,
         logger=loggers or False,
         default_root_dir=str(folder),
         plugins=[WholeCheckpoints()],
@@ -99,6 +100,23 @@ def build_callback(name: str, node: DictConfig, folder: Path) -> Callback:
     check_package(f"callbacks={name}", node._target_)
     is_checkpoint = issubclass(get_class(node._target_), ModelCheckpoint)
     return build_part(f"callbacks.{name}", node, **({"dirpath": str(folder / "checkpoints")} if is_checkpoint else {}))
+
+
+def check_states(callbacks: Mapping[str, Callback]) -> None:
+    """Refuses two callbacks whose states would overwrite each other in a checkpoint.
+
+    Raises:
+        ConfigError: names them.
+    """
+    seen: dict[str, str] = {}
+    for name, callback in callbacks.items():
+        if type(callback).state_dict is not Callback.state_dict:
+            other = seen.setdefault(callback.state_key, name)
+            if other != name:
+                reason = (
+                    f"is saved under the same name as callbacks.{name}: they have to differ, in monitor or mode say"
+                )
+                raise ConfigError(f"callbacks.{other}", reason)
 
 
 def build_loggers(node: Any, folder: Path) -> list[Logger]:

@@ -97,6 +97,10 @@ def test_all_options_together_end_well(model: tuple[str, ...]) -> None:
         (("callbacks=early_stopping", "callbacks.early_stopping.monitor=val/acc"), "val/accuracy"),
         (("callbacks=early_stopping", "model=gan"), "callbacks.early_stopping.monitor"),
         (("callbacks.early_stopping.patience=3",), "callbacks=early_stopping"),
+        (
+            ("callbacks.checkpoint.monitor=null", "callbacks.checkpoint.mode=min"),
+            "Error: callbacks.checkpoint: is saved",
+        ),
     ],
 )
 def test_mistake_is_one_line(mistake: tuple[str, ...], part: str) -> None:
