@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -174,7 +175,8 @@ def short_name(row: Row) -> str:
 def draw_accuracy(rows: Sequence[Row]) -> Figure:
     """Test error of each net with its deviation over the seconds of training, a panel per data set."""
     sets = in_order(row["data"] for row in rows)
-    colors = {name: f"C{number % 10}" for number, name in enumerate(dict.fromkeys(map(short_name, rows)))}
+    names = dict.fromkeys(map(short_name, rows))
+    colors = {name: colormaps["tab20"](number % 20) for number, name in enumerate(names)}
     figure = Figure(figsize=(6.5 * len(sets), 5), layout="constrained")
     points: dict[Axes, list[tuple[tuple[float, float], str]]] = {}
     for axes, data in zip(figure.subplots(1, len(sets), squeeze=False).flat, sets, strict=True):
