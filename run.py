@@ -96,7 +96,8 @@ def of_sweep(function: str) -> Any:
 def main() -> None:
     """The command line: status 0 for success, 1 for a failure, 2 for a user's mistake, 130 or 143 when stopped."""
     atexit.register(gc.freeze)  # Python would search all modules for garbage before it ends
-    refuse, argparse.ArgumentParser.error = argparse.ArgumentParser.error, refuse_option  # type: ignore[method-assign,assignment]
+    parser: Any = argparse.ArgumentParser  # Hydra makes one itself, which it cannot be given
+    usual_error, parser.error = parser.error, refuse_option
     before = {number: signal.signal(number, stop_at_once) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if any(text.startswith("hydra/launcher=submitit") for text in sys.argv):  # whose jobs have to find this project
@@ -116,7 +117,7 @@ def main() -> None:
         raise
     finally:
         of_sweep("clean_up")
-        argparse.ArgumentParser.error = refuse  # type: ignore[method-assign]
+        parser.error = usual_error
         for number, handler in before.items():
             signal.signal(number, handler)
 

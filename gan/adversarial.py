@@ -118,8 +118,8 @@ class GAN(CheckedArguments, LightningModule):
 
         The averaged generator's statistics of the batches come from fewer latents here, where one looks often.
         """
-        labels = [] if self.num_classes is None else [torch.arange(self.num_classes, device=self.device)]
-        labels = [part.repeat_interleave(8) for part in labels]
+        classes = self.num_classes
+        labels = [] if classes is None else [torch.arange(classes, device=self.device).repeat_interleave(8)]
         return self.generate(self.fixed_latents, *labels, averaged=averaged, calibration_batches=1)
 
     @torch.no_grad()

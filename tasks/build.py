@@ -73,17 +73,18 @@ def build_model(node: DictConfig, datamodule: LightningDataModule) -> LightningM
 def build_trainer(cfg: DictConfig, folder: Path, model: LightningModule) -> Trainer:
     """A Trainer whose checkpoints, logs and other files lie in `folder`."""
     named = {str(name): build_callback(name, node, folder) for name, node in cfg.callbacks.items() if node is not None}
-    check_states(named)
     loggers = build_loggers(cfg.trainer.get("logger"), folder)
     without: tuple[type[Callback], ...] = () if loggers else (LearningRateMonitor,)  # which has nowhere to write
     if cfg.trainer.get("enable_checkpointing") is False:
         without += (ModelCheckpoint,)
     if cfg.trainer.get("enable_progress_bar") is False:
         without += (ProgressBar,)
+    kept = {name: callback for name, callback in named.items() if not isinstance(callback, without)}
+    check_states(kept)
     trainer: Trainer = build_part(
         "trainer",
         DictConfig({**cfg.trainer, "logger": None}),
-        callbacks=[callback for callback in named.values() if not isinstance(callback, without)] or None,
+        callbacks=[*kept.values()] or None,
         logger=loggers or False,
         default_root_dir=str(folder),
         plugins=[WholeCheckpoints()],
@@ -113,9 +114,7 @@ def check_states(callbacks: Mapping[str, Callback]) -> None:
         if type(callback).state_dict is not Callback.state_dict:
             other = seen.setdefault(callback.state_key, name)
             if other != name:
-                reason = (
-                    f"is saved under the same name as callbacks.{name}: they have to differ, in monitor or mode say"
-                )
+                reason = f"keeps its state under the same name as callbacks.{name}: give it another monitor or mode"
                 raise ConfigError(f"callbacks.{other}", reason)
 
 

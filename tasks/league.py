@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tasks.leaderboard import fid, metric, nearest_neighbour, short_count
@@ -178,13 +177,10 @@ def draw_accuracy(rows: Sequence[Row]) -> Figure:
     names = dict.fromkeys(map(short_name, rows))
     colors = {name: colormaps["tab20"](number % 20) for number, name in enumerate(names)}
     figure = Figure(figsize=(6.5 * len(sets), 5), layout="constrained")
-    points: dict[Axes, list[tuple[tuple[float, float], str]]] = {}
     for axes, data in zip(figure.subplots(1, len(sets), squeeze=False).flat, sets, strict=True):
         for row in (row for row in rows if row["data"] == data):
-            error, spread = 100 * (1 - row["accuracy"]), 100 * (row["accuracy_sd"] or 0.0)
-            x = row["cpu_seconds"] or row["seconds"]
-            axes.errorbar(x, error, spread, marker="o", capsize=3, color=colors[short_name(row)])
-            points.setdefault(axes, []).append(((x, error), short_name(row)))
+            spread = 100 * (row["accuracy_sd"] or 0.0)
+            axes.errorbar(*cost_and_error(row), spread, marker="o", capsize=3, color=colors[short_name(row)])
         axes.set(yscale="log", xlabel="core seconds of training", ylabel="test error (%)")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:.3g}")
@@ -193,9 +189,15 @@ def draw_accuracy(rows: Sequence[Row]) -> Figure:
         axes.set_xlim(0, 1.25 * axes.get_xlim()[1])
         axes.grid(alpha=0.3, which="both")
     figure.draw_without_rendering()
-    for axes, labelled in points.items():
-        label_points(axes, *zip(*labelled, strict=True))
+    for axes, data in zip(figure.axes, sets, strict=True):
+        shown = [row for row in rows if row["data"] == data]
+        label_points(axes, [*map(cost_and_error, shown)], [*map(short_name, shown)])
     return figure
+
+
+def cost_and_error(row: Row) -> tuple[float, float]:
+    """Core seconds of training and test error in percent, where a row lies in the plot."""
+    return row["cpu_seconds"] or row["seconds"], 100 * (1 - row["accuracy"])
 
 
 def draw_fid(groups: Sequence[Group]) -> Figure:

@@ -10,6 +10,8 @@ from matplotlib.transforms import Bbox
 
 from tasks.results import atomic_writer
 
+SIDES = ((7, 0), (-7, 0), (6, 8), (6, -8), (-6, 8), (-6, -8))  # of a point, in printer's points
+
 
 def save_plot(figure: Figure, path: Path, dpi: int = 120) -> None:
     """Writes a PNG, whole or not at all.
@@ -25,21 +27,15 @@ def save_plot(figure: Figure, path: Path, dpi: int = 120) -> None:
 def label_points(axes: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
     """Writes a text beside each point, on the first of six sides where it covers neither points nor earlier texts.
 
-    The limits and the layout of the figure have to be what they will be. Where all sides are taken the first is used.
+    The limits and the layout of the figure have to be what they will be. Where all sides are taken the last is used.
     """
-    pixels = axes.transData.transform(points)
-    taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in pixels]
-    sides = [(7, 0), (-7, 0), (6, 8), (6, -8), (-6, 8), (-6, -8)]  # in printer's points
+    taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in axes.transData.transform(points)]
     for point, text in zip(points, texts, strict=True):
-        labels = [
-            axes.annotate(text, point, side, textcoords="offset points", fontsize=8, va="center") for side in sides
-        ]
-        for label, (x, _) in zip(labels, sides, strict=True):
-            label.set_horizontalalignment("left" if x > 0 else "right")
-        boxes = [label.get_window_extent() for label in labels]
-        free = [not any(box.overlaps(other) for other in taken) for box in boxes]
-        chosen = free.index(True) if any(free) else 0
-        taken.append(boxes[chosen])
-        for number, label in enumerate(labels):
-            if number != chosen:
-                label.remove()
+        for side in SIDES:
+            alignment = "left" if side[0] > 0 else "right"
+            label = axes.annotate(text, point, side, textcoords="offset points", fontsize=8, ha=alignment, va="center")
+            box = label.get_window_extent()
+            if side == SIDES[-1] or not any(map(box.overlaps, taken)):
+                taken.append(box)
+                break
+            label.remove()

@@ -99,7 +99,7 @@ def test_all_options_together_end_well(model: tuple[str, ...]) -> None:
         (("callbacks.early_stopping.patience=3",), "callbacks=early_stopping"),
         (
             ("callbacks.checkpoint.monitor=null", "callbacks.checkpoint.mode=min"),
-            "Error: callbacks.checkpoint: is saved",
+            "Error: callbacks.checkpoint: keeps its state",
         ),
     ],
 )
