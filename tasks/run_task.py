@@ -115,6 +115,8 @@ def folder_of(cfg: DictConfig, hydra: DictConfig | None, resumed: Path | None) -
             raise ValueError(
                 f"hydra.run.dir={hydra.run.dir}: the run of ckpt_path goes on in its own folder, leave it out"
             )
+        if os.path.expandvars(named) != str(named):
+            raise ValueError(f"hydra.run.dir={hydra.run.dir}: loggers would put a value in place of $, leave it out")
         if resumed is None and any(named.iterdir()):
             raise ValueError(f"hydra.run.dir={hydra.run.dir}: there are files already, name a new folder")
         return named

@@ -126,10 +126,14 @@ def test_run_goes_to_the_folder_that_the_command_names_and_never_among_files() -
     assert only_run() == Path("outputs", "mine").absolute()
     last = Path("outputs", "mine", "checkpoints", "last.ckpt")
     before = last.read_bytes()
-    for again in (("experiment=debug", named), (f"ckpt_path={last}", "hydra.run.dir=outputs/other")):
+    for again in (
+        ("experiment=debug", named),
+        ("experiment=debug", "hydra.run.dir='$PWD'"),
+        (f"ckpt_path={last}", "hydra.run.dir=outputs/other"),
+    ):
         outcome = run(*again)
         assert outcome.status == 2
-        assert outcome.err.startswith(f"Error: {again[1]}: ")
+        assert outcome.err.startswith(f"Error: {again[1]}: ".replace("'", ""))
         assert outcome.err.count("\n") == 1
     assert last.read_bytes() == before
     assert only_run() == Path("outputs", "mine").absolute()
