@@ -1,25 +1,31 @@
-"""docs/league.md: what the published runs of the same budget reached, in tables and plots made from their records."""
+"""docs/league.md: what the published runs of the same budget reached, in tables made from their records."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from matplotlib import colormaps
-from matplotlib.figure import Figure
-
 from tasks.leaderboard import fid, metric, nearest_neighbour, short_count
 from tasks.leaderboard_rows import summarize, values
 from tasks.machine import machines
 from tasks.messages import command
-from tasks.plots import label_points
 from tasks.published_runs import Group, is_stale
 from tasks.tables import Column, Row, Table, escape_markdown, mean
 from tasks.tries import Tries, tries_table
 
 LEAGUE = "ten_minutes/"  # experiments of the same budget
-SETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
+SETS = {
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "ring": "a ring of Gaussians",
+    "stacked_mnist": "Stacked MNIST",
+}
 TEST_IMAGES = 10_000
 SCORES = ("inception_score", "mode_score", "mmd", "precision", "recall")  # of generated images, beside the main ones
+SHARES = {
+    "gan_test_accuracy": "GAN-test (%)",
+    "gan_train_accuracy": "GAN-train (%)",
+    "high_quality": "high quality (%)",
+}
 
 
 def make_rows(groups: Iterable[Group]) -> list[Row]:
@@ -34,7 +40,7 @@ def make_row(group: Group) -> dict[str, Any]:
     row = summarize((str(first["model"]), group.data, "", "", str(first.get("device") or "")), runs)
     accuracy = row["accuracy"]
     seeds = [f"{run['seed']:.0f}" for run in runs]
-    row |= {name: mean(values(runs, f"test/{name}", f"val/{name}")) for name in SCORES}
+    row |= {name: mean(values(runs, f"test/{name}", f"val/{name}")) for name in (*SCORES, *SHARES)}
     return row | {
         "experiment": group.experiment,
         "net": describe_net(group),
@@ -98,22 +104,38 @@ FID = (
     Column("fid_relative", "relative FID", metric("fid_relative", ".2g"), right=True),
     *(Column(name, name.replace("_", " "), significant(name)) for name in SCORES),
     Column("nearest_neighbour_accuracy", "1-NN (real, generated)", nearest_neighbour),
+    *(Column(name, title, percent(name), right=True) for name, title in SHARES.items()),
     *COST,
 )
+MODES = (
+    Column("experiment"),
+    *NET,
+    Column("modes", text=metric("modes", ".4g"), right=True),
+    Column("modes_kl", "KL", metric("modes_kl", ".2f"), right=True),
+    Column("high_quality", SHARES["high_quality"], percent("high_quality"), right=True),
+    *COST,
+)
+KINDS = {"accuracy": ACCURACY, "fid": FID, "conditional": FID, "modes": MODES}  # of tables
 
 
 def tables(rows: Iterable[Row]) -> dict[tuple[str, str, str], Table]:
-    """The tables of the page by budget, kind and data set: "league" or "others", "accuracy" or "fid"."""
+    """The tables of the page by budget, kind and data set: "league" or "others", one of KINDS."""
     kinds: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
-        kind = "fid" if row["fid"] is not None else "accuracy"
         budget = "league" if row["experiment"].startswith(LEAGUE) else "others"
-        kinds.setdefault((budget, kind, row["data"]), []).append(row)
+        kinds.setdefault((budget, kind_of(row), row["data"]), []).append(row)
     made = {}
-    for key in sorted(kinds, key=lambda key: (key[0] != "league", key[1], key[2] != "mnist")):
-        ranked = sorted(kinds[key], key=lambda row: (-(row["accuracy"] or 0.0), row["fid"] or 0.0))
-        made[key] = Table(FID if key[1] == "fid" else ACCURACY, ranked).without_empty_columns()
+    for key in sorted(kinds, key=lambda key: (key[0] != "league", [*KINDS].index(key[1]), key[2] != "mnist")):
+        ranked = sorted(kinds[key], key=lambda row: (-(row["accuracy"] or row["modes"] or 0.0), row["fid"] or 0.0))
+        made[key] = Table(KINDS[key[1]], ranked).without_empty_columns()
     return made
+
+
+def kind_of(row: Row) -> str:
+    """The table that a row belongs to, one of KINDS."""
+    if row["fid"] is not None:
+        return "fid" if row["gan_test_accuracy"] is None else "conditional"
+    return "accuracy" if row["modes"] is None else "modes"
 
 
 def print_tables(rows: Iterable[Row]) -> None:
@@ -129,12 +151,13 @@ def page(groups: Sequence[Group], rows: Sequence[Row], tries: Sequence[Tries] = 
     """The page in Markdown."""
     runs = [run for group in groups for run in group.runs]
     parts = [HEAD.format(count=count(rows), machines=escape_markdown("; ".join(machines(runs))))]
-    titles = {("league", "accuracy"): "Classifiers", ("league", "fid"): "GANs", ("others", "accuracy"): "Other recipes"}
     made = tables(rows)
     for key, table in made.items():
-        title = titles.get(key[:2], "Other recipes of GANs")
+        title = TITLES.get(key[:2], "Other recipes of GANs")
         commands = "\n".join(row["command"] for row in table.rows)
-        parts.append(f"## {title}, {SETS.get(key[2], key[2])}\n\n{table.to_markdown()}\n\n```bash\n{commands}\n```")
+        text = f"{MEASURED[key[2]]}\n\n" if key[2] in MEASURED else ""
+        heading = f"## {title}, {SETS.get(key[2], key[2])}"
+        parts.append(f"{heading}\n\n{text}{table.to_markdown()}\n\n```bash\n{commands}\n```")
     if any(key[1] == "accuracy" for key in made):
         parts.append(PLOTS["accuracy"])
     if any(map(has_fid_curve, groups)):
@@ -151,73 +174,20 @@ def count(rows: Sequence[Row]) -> str:
     return f"{nets} {'net has' if nets == 1 else 'nets have'} been run"
 
 
-def draw_plots(groups: Sequence[Group], rows: Sequence[Row]) -> dict[str, Figure]:
-    """The plots of the page, by their files' names."""
-    figures = {}
-    if classifiers := [row for row in rows if row["accuracy"] is not None]:
-        figures["league_accuracy.png"] = draw_accuracy(classifiers)
-    if curves := [group for group in groups if has_fid_curve(group)]:
-        figures["league_fid.png"] = draw_fid(curves)
-    return figures
-
-
-def in_order(sets: Iterable[str]) -> list[str]:
-    """The different data sets, the official ones first."""
-    return sorted({*sets}, key=lambda data: ([*SETS].index(data) if data in SETS else len(SETS), data))
-
-
-def short_name(row: Row) -> str:
-    """The net of a row without its arguments."""
-    return str(row["net"].split(" (")[0])
-
-
-def draw_accuracy(rows: Sequence[Row]) -> Figure:
-    """Test error of each net with its deviation over the seconds of training, a panel per data set."""
-    sets = in_order(row["data"] for row in rows)
-    names = dict.fromkeys(map(short_name, rows))
-    colors = {name: colormaps["tab20"](number % 20) for number, name in enumerate(names)}
-    figure = Figure(figsize=(6.5 * len(sets), 5), layout="constrained")
-    for axes, data in zip(figure.subplots(1, len(sets), squeeze=False).flat, sets, strict=True):
-        for row in (row for row in rows if row["data"] == data):
-            spread = 100 * (row["accuracy_sd"] or 0.0)
-            axes.errorbar(*cost_and_error(row), spread, marker="o", capsize=3, color=colors[short_name(row)])
-        axes.set(yscale="log", xlabel="core seconds of training", ylabel="test error (%)")
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:.3g}")
-        axes.set_title(SETS.get(data, data))
-        axes.margins(x=0.2, y=0.2)
-        axes.set_xlim(0, 1.25 * axes.get_xlim()[1])
-        axes.grid(alpha=0.3, which="both")
-    figure.draw_without_rendering()
-    for axes, data in zip(figure.axes, sets, strict=True):
-        shown = [row for row in rows if row["data"] == data]
-        label_points(axes, [*map(cost_and_error, shown)], [*map(short_name, shown)])
-    return figure
-
-
-def cost_and_error(row: Row) -> tuple[float, float]:
-    """Core seconds of training and test error in percent, where a row lies in the plot."""
-    return row["cpu_seconds"] or row["seconds"], 100 * (1 - row["accuracy"])
-
-
-def draw_fid(groups: Sequence[Group]) -> Figure:
-    """FID on validation images over the seconds of training: a line per GAN and seed, a panel per data set."""
-    sets = in_order(group.data for group in groups)
-    figure = Figure(figsize=(6.5 * len(sets), 5), layout="constrained")
-    for axes, data in zip(figure.subplots(1, len(sets), squeeze=False).flat, sets, strict=True):
-        for number, group in enumerate(group for group in groups if group.data == data):
-            for run in group.runs:
-                curve, total = run["curves"]["val/fid"], run.get("cpu_seconds") or run["seconds"]
-                times = [total * step / curve[-1][0] for step, _ in curve]
-                label = str(run["model"]) if run is group.runs[0] else None
-                axes.plot(times, [value for _, value in curve], color=f"C{number % 10}", label=label, linewidth=1.2)
-        axes.set(yscale="log", xlabel="core seconds of training", ylabel="FID, validation images")
-        axes.set_title(SETS.get(data, data))
-        axes.grid(alpha=0.3, which="both")
-        axes.legend(fontsize=8, frameon=False)
-    return figure
-
-
+TITLES = {
+    ("league", "accuracy"): "Classifiers",
+    ("league", "fid"): "GANs",
+    ("league", "conditional"): "GANs that are told the class",
+    ("others", "accuracy"): "Other recipes",
+    ("others", "modes"): "Modes that GANs find",
+}
+MEASURED = {
+    "ring": """How many of 8 Gaussians a generator finds: those within three standard deviations of which at least 20 of
+2,500 samples lie. The share of all samples that lie so near to one is the high quality, KL the divergence of their
+frequencies from equal ones. The first lines of an experiment say which rates its two nets have.""",
+    "stacked_mnist": """How many of the 1,000 triples of digits the scoring net sees in 26,000 samples, and KL, the
+divergence of their frequencies from equal ones.""",
+}
 PLOTS = {
     "accuracy": "![Test error of each net over the seconds of its training](league_accuracy.png)",
     "fid": "![FID of each GAN over the seconds of its training, a line per seed](league_fid.png)",

@@ -19,7 +19,7 @@ from tasks.results import MAX_BYTES, RESULTS, atomic_writer, rounded
 from tasks.run_records import COUNTS, Record, collect, is_number, read_run
 from tasks.runs_compare import Curve, read_curves
 
-RECORDS = Path("published", "runs")  # EXPERIMENT/DATA/seed-N/
+RECORDS = Path("published", "runs")  # EXPERIMENT/DATA/seed-N/, or EXPERIMENT/MODEL/DATA/seed-N/
 CONFIG, CURVES = "config.json", "curves.csv"
 HEADER = ("curve", "step", "value")
 FACTS = ("status", "task", "model", "data", "experiment", "seed", "device", "precision", "machine", *COUNTS)
@@ -98,8 +98,9 @@ def check_facts(record: Record) -> None:
 
 
 def place(record: Record, root: Path) -> Path:
-    """Where a run's record belongs."""
-    return root / RECORDS / record["experiment"] / record["data"] / f"seed-{record['seed']}"
+    """Where a run's record belongs; an experiment that was run with a model of the command's has a folder for each."""
+    chosen = record["model"] if f"model={record['model']}" in record["overrides"] else ""
+    return root / RECORDS / record["experiment"] / chosen / record["data"] / f"seed-{record['seed']}"
 
 
 def is_ignored(text: str) -> bool:
@@ -165,22 +166,22 @@ def publish(record: Record, root: Path) -> None:
 
 
 def published_groups(root: Path) -> list[Group]:
-    """All published runs below `root`, by experiment and data set.
+    """All published runs below `root`, by experiment, model and data set.
 
     Raises:
         ValueError: a record is damaged.
     """
-    groups: dict[tuple[str, str], Group] = {}
+    groups: dict[Path, Group] = {}
     for path in sorted((root / RECORDS).rglob(RESULTS)):
         record = read_run(path.parent)
         if record["status"] != "finished":
             raise ValueError(f"{path}: {record.get('reason', record['status'])}")
         check_facts(record)
         if place(record, root) != path.parent:
-            raise ValueError(f"{path}: is of another experiment, data set or seed than its folder says")
+            raise ValueError(f"{path}: is of another experiment, model, data set or seed than its folder says")
         record |= {"config": read_config(path.with_name(CONFIG)), "curves": read_published_curves(path.parent)}
-        key = str(record["experiment"]), str(record["data"])
-        groups.setdefault(key, Group(*key, [])).runs.append(record)
+        group = Group(str(record["experiment"]), str(record["data"]), [])
+        groups.setdefault(path.parent.parent, group).runs.append(record)
     return list(groups.values())
 
 

@@ -13,7 +13,8 @@ from conftest import ROOT
 
 from tasks import machine as machine_module
 from tasks import published_runs, records
-from tasks.league import draw_plots, make_rows, page, tables
+from tasks.league import make_rows, page, tables
+from tasks.league_plot import draw_plots
 from tasks.published_runs import RECORDS, compared, is_stale, published_groups
 from tasks.tries import published_tries
 
