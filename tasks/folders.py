@@ -40,6 +40,22 @@ def folder_name(*parts: str | None) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", text)[:LONGEST_NAME]
 
 
+def check_literal(folder: Path) -> None:
+    """Refuses a folder whose name TensorBoard's logger would change: it would write elsewhere.
+
+    >>> check_literal(Path("/runs/$HOME"))
+    Traceback (most recent call last):
+    ValueError: /runs/$HOME: loggers would put a value in place of $HOME, name another folder
+
+    Raises:
+        ValueError: its name has a variable of the shell.
+    """
+    path = str(folder.absolute())
+    if os.path.expandvars(path) != path:
+        [name, *_] = (text for text in re.findall(r"\$\w+|\$\{[^}]*\}", path) if os.path.expandvars(text) != text)
+        raise ValueError(f"{folder}: loggers would put a value in place of {name}, name another folder")
+
+
 def run_of_checkpoint(path: str | Path) -> Path | None:
     """The folder of the run that a checkpoint lies in, None for one that lies elsewhere.
 

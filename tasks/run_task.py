@@ -105,7 +105,7 @@ def folder_of(cfg: DictConfig, hydra: DictConfig | None, resumed: Path | None) -
     names any other new or empty one.
 
     Raises:
-        ValueError: `hydra.run.dir` has files, or is not the folder of the run that goes on.
+        ValueError: `hydra.run.dir` has files, or is not the folder of the run that goes on; or its name has a variable.
     """
     if (folder := os.environ.get(FOLDER_VARIABLE)) and is_helper_process():
         return Path(folder)
@@ -115,11 +115,11 @@ def folder_of(cfg: DictConfig, hydra: DictConfig | None, resumed: Path | None) -
             raise ValueError(
                 f"hydra.run.dir={hydra.run.dir}: the run of ckpt_path goes on in its own folder, leave it out"
             )
-        if os.path.expandvars(named) != str(named):
-            raise ValueError(f"hydra.run.dir={hydra.run.dir}: loggers would put a value in place of $, leave it out")
+        folders.check_literal(named)
         if resumed is None and any(named.iterdir()):
             raise ValueError(f"hydra.run.dir={hydra.run.dir}: there are files already, name a new folder")
         return named
+    folders.check_literal(resumed or Path.cwd())
     if resumed is not None:
         return resumed
     if task_name(cfg) in WITHOUT_MODEL:

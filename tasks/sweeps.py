@@ -130,6 +130,7 @@ def begin(config: DictConfig) -> None:
         check_jobs_of_claim(config, values.get("++task.arm", []))
     number = math.prod(map(len, values.values()))
     folder = Path(config.hydra.sweep.dir)
+    folders.check_literal(folder)
     settings = json.loads(json.dumps(OmegaConf.to_container(config.hydra.sweeper), default=str))
     wanted = {
         "overrides": typed(config.hydra),

@@ -128,17 +128,32 @@ def test_run_goes_to_the_folder_that_the_command_names_and_never_among_files() -
     before = last.read_bytes()
     for again in (
         ("experiment=debug", named),
-        ("experiment=debug", "hydra.run.dir='$PWD'"),
         (f"ckpt_path={last}", "hydra.run.dir=outputs/other"),
     ):
         outcome = run(*again)
         assert outcome.status == 2
-        assert outcome.err.startswith(f"Error: {again[1]}: ".replace("'", ""))
+        assert outcome.err.startswith(f"Error: {again[1]}: ")
         assert outcome.err.count("\n") == 1
     assert last.read_bytes() == before
     assert only_run() == Path("outputs", "mine").absolute()
     run_well(f"ckpt_path={last}", "trainer.max_epochs=2", named)
     assert only_run() == Path("outputs", "mine").absolute()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("hydra.run.dir='a$HOME'",), ("-m", "seed=0,1", "hydra.sweep.dir='a$HOME'"), ("name=b",)], ids=str
+)
+def test_folder_whose_name_a_logger_would_change_is_refused(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if arguments == ("name=b",):
+        Path("$HOME").mkdir()
+        monkeypatch.chdir("$HOME")
+    outcome = run(*arguments, "experiment=debug")
+    assert outcome.status == 2
+    assert "in place of $" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not [path for path in Path.cwd().rglob("*") if path.is_file()]
 
 
 def test_runs_of_the_same_second_get_folders_of_their_own() -> None:
