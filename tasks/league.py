@@ -8,7 +8,7 @@ from tasks.leaderboard import fid, metric, nearest_neighbour, short_count
 from tasks.leaderboard_rows import summarize, values
 from tasks.machine import machines
 from tasks.messages import command
-from tasks.published_runs import Group, is_stale
+from tasks.published_runs import Group
 from tasks.tables import Column, Row, Table, escape_markdown, mean
 from tasks.tries import Tries, tries_table
 
@@ -47,7 +47,7 @@ def make_row(group: Group) -> dict[str, Any]:
         "augment": ", ".join((first["config"]["data"].get("augment") or {}).keys()) or "none",
         "sampling": None if accuracy is None else math.sqrt(accuracy * (1 - accuracy) / TEST_IMAGES),
         "command": command(*group.overrides, f"seed={','.join(seeds)}", multirun=len(seeds) > 1),
-        "stale": is_stale(group),
+        "stale": group.is_stale,
     }
 
 

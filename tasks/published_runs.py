@@ -3,29 +3,26 @@
 import csv
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from datamodules.contract import Index
 from tasks.annotations import fault_of
 from tasks.checkpoint import plain_config, read_checkpoint
-from tasks.config import CONF, as_override, compose
+from tasks.config import CONF
 from tasks.folders import short
 from tasks.machine import Line, Machine, fault_of_commit
-from tasks.prepare import prepare
 from tasks.publish import without_paths
 from tasks.results import MAX_BYTES, RESULTS, atomic_writer, rounded
 from tasks.run_records import COUNTS, Record, collect, is_number, read_run
 from tasks.runs_compare import Curve, read_curves
+from tasks.stale import compared, composed
 
 RECORDS = Path("published", "runs")  # EXPERIMENT/DATA/seed-N/, or EXPERIMENT/MODEL/DATA/seed-N/
 CONFIG, CURVES = "config.json", "curves.csv"
 HEADER = ("curve", "step", "value")
 FACTS = ("status", "task", "model", "data", "experiment", "seed", "device", "precision", "machine", *COUNTS)
-SHOWN = ("progress_bar", "learning_rate", "plots")  # callbacks that compute nothing of a run
-NOT_COMPARED = ("trainer", "callbacks", "choices", "seed", "name", "tags", "description", "compile")
-BUDGET = ("max_epochs", "max_steps", "max_time", "limit_train_batches", "accumulate_grad_batches", "gradient_clip_val")
 MAX_POINTS = 400  # of a curve
 KEPT = ("val/", "train/loss")  # curves
 
@@ -41,6 +38,12 @@ class Group(NamedTuple):
     def overrides(self) -> list[str]:
         """What the command changes, without the seed and the kind of processor."""
         return without_seed(self.runs[0]["overrides"])
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the command composes to other values now than those that one of the runs had."""
+        now = compared(plain_config(composed(self.runs[0]["overrides"])))
+        return any(compared(run["config"]) != now for run in self.runs)
 
 
 def runs_of(path: str) -> list[Record]:
@@ -219,21 +222,3 @@ def read_published_curves(folder: Path) -> dict[str, Curve]:
     except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"{folder / CURVES}: cannot be read ({error})") from error
     return curves
-
-
-def is_stale(group: Group) -> bool:
-    """Whether the command of a group composes to other values now than those that one of its runs had."""
-    cfg = prepare(compose([*map(as_override, group.runs[0]["overrides"])]))
-    now = compared(plain_config(cfg))
-    return any(compared(run["config"]) != now for run in group.runs)
-
-
-def compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a config that decides what is computed, but for the seed."""
-    parts: dict[str, Any] = {key: value for key, value in config.items() if key not in NOT_COMPARED}
-    parts["data"] = {key: value for key, value in parts["data"].items() if key != "seed"}
-    callbacks, trainer = (config.get(part) or {} for part in ("callbacks", "trainer"))
-    parts["callbacks"] = {key: value for key, value in callbacks.items() if key not in SHOWN and value is not None}
-    parts["trainer"] = {key: trainer.get(key) for key in ("precision", *BUDGET)}
-    content: dict[str, Any] = json.loads(json.dumps(parts))  # a tuple is a list there
-    return content

@@ -15,6 +15,7 @@ from tasks.messages import command
 from tasks.published_runs import check_facts, checkpoint_without_files, place, shared
 from tasks.results import MAX_BYTES, atomic_writer, rounded
 from tasks.run_records import Record
+from tasks.stale import changes_of_recipe
 from tasks.tables import Column, Table
 
 TRIES = "tries.json"  # in published/runs/EXPERIMENT/DATA
@@ -60,30 +61,31 @@ def merged_tries(records: Iterable[Record], root: Path) -> dict[Path, list[Try]]
     files: dict[Path, list[Try]] = {}
     for record in records:
         check_facts(record)
-        checkpoint_without_files(record)
+        checkpoint = checkpoint_without_files(record)
         if any(key.startswith("test/") for key in record):
             raise ValueError(f"{record['folder']}: was told not to be tested, and has a score of test images")
         file = place(record, root).with_name(TRIES)
         if file not in files:
             files[file] = read_tries(file) if file.exists() else []
-        made = as_try(record)
+        made = as_try(record, checkpoint["config"])
         same = [made["overrides"], made["seed"]]
         files[file] = [one for one in files[file] if [one["overrides"], one["seed"]] != same] + [made]
         check_tries(files[file], record["folder"])
     return files
 
 
-def as_try(record: Record) -> Try:
-    """What is kept of a run.
+def as_try(record: Record, config: Mapping[str, Any]) -> Try:
+    """What is kept of a run with this config; its command says what its recipe no longer has.
 
     Raises:
-        ValueError: it has no score of validation images.
+        ValueError: it has no score of validation images, or no command composes to its config now.
     """
     metric = next((name for name in SCORES if name in record), None)
     if metric is None:
         raise ValueError(f"{record['folder']}: a try needs one of {', '.join(SCORES)}")
     kept = {key: record[key] for key in ("seed", "cpu_seconds", "machine") if key in record}
     overrides = [text for text in shared(record) if not text.startswith("trainer.accelerator=")]
+    overrides += changes_of_recipe(overrides, config)
     made: Any = rounded({"overrides": overrides, "metric": metric, "value": record[metric], **kept})
     return made
 

@@ -15,7 +15,8 @@ from tasks import machine as machine_module
 from tasks import published_runs, records
 from tasks.league import make_rows, page, tables
 from tasks.league_plot import draw_plots
-from tasks.published_runs import RECORDS, compared, is_stale, published_groups
+from tasks.published_runs import RECORDS, published_groups
+from tasks.stale import compared
 from tasks.tries import published_tries
 
 
@@ -166,13 +167,13 @@ def test_damaged_record_is_one_line(name: str, content: str, published: Path) ->
 def test_record_is_stale_when_its_command_composes_to_other_values(checkout: Path) -> None:
     run_well("task=records", "task.add=[runs]")
     [group] = published_groups(Path.cwd())
-    assert not is_stale(group)
+    assert not group.is_stale
     file = checkout / "seed-0" / "config.json"
     config = json.loads(file.read_text())
     config["model"]["label_smoothing"] = 0.3
     file.write_text(json.dumps(config))
     [group] = published_groups(Path.cwd())
-    assert is_stale(group)
+    assert group.is_stale
     assert "earlier recipe" in page([group], make_rows([group]))
     assert compared(config) == compared(config | {"seed": 5, "data": config["data"] | {"seed": 5}})
     ema = {"_target_": "classic_cnn.callbacks.weight_ema.WeightEMA"}
@@ -198,7 +199,7 @@ def test_labels_of_the_plot_do_not_lie_on_each_other() -> None:
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: f"{group.experiment}-{group.data}")
 def test_published_command_still_composes_to_what_was_run(group: published_runs.Group) -> None:
-    assert not is_stale(group)
+    assert not group.is_stale
 
 
 def test_commit_is_that_of_the_code_only_where_no_other_code_lies_beside_it(

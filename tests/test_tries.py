@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from command_line import change, results_of, run, run_well
 from conftest import ROOT
 
@@ -48,6 +49,32 @@ def test_try_that_is_alone_says_what_it_changed(checkout: Path) -> None:
     run_well("task=records", "task.add=[runs]")
     [row] = tries_table(published_tries(RECORDS), {}).rows
     assert row["best"].endswith(", lr=0.1")
+
+
+def test_command_of_a_try_says_what_its_recipe_no_longer_has(checkout: Path) -> None:
+    as_tries({f"{RATE}=0.1": 0.5})
+    change_config(Path("runs", f"{RATE}=0.1"), "model", label_smoothing=0.3)
+    run_well("task=records", "task.add=[runs]")
+    [row] = tries_table(published_tries(RECORDS), {}).rows
+    assert row["best"].endswith(", lr=0.1, label_smoothing=0.3")
+    assert f" {RATE}=0.1 model.label_smoothing=0.3" in row["commands"][0]
+
+
+def test_try_of_a_recipe_that_has_other_keys_now_is_refused_in_one_line(checkout: Path) -> None:
+    as_tries({f"{RATE}=0.1": 0.5})
+    change_config(Path("runs", f"{RATE}=0.1"), "model", sharpness=0.3)
+    outcome = run("task=records", "task.add=[runs]")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
+    assert "model.sharpness" in outcome.err
+    assert not checkout.exists()
+
+
+def change_config(folder: Path, part: str, **values: Any) -> None:
+    """Changes a value of the config in a run's last checkpoint."""
+    file = folder / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(file, weights_only=True)
+    checkpoint["config"][part] |= values
+    torch.save(checkpoint, file)
 
 
 def test_run_that_cannot_be_a_try_is_counted_where_others_are_added(checkout: Path) -> None:
