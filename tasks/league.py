@@ -56,7 +56,7 @@ def describe_net(group: Group) -> str:
     config = group.runs[0]["config"]
     model = config["model"]
     shown = {key: model[key] for key in ("depth", "units", "width", "middle") if model.get(key) is not None}
-    if (network := model.get("network")) and network.get("width") is not None:
+    if (network := model.get("network")) and network.get("width") not in (None, 1):
         shown["width"] = network["width"]
     form = " as published" if str(model.get("_target_", "")).endswith(".published") else ""
     name = model.get("cell") or str(group.runs[0]["model"]).removeprefix("published/")

@@ -141,6 +141,22 @@ def test_record_holds_nothing_but_what_is_known_of_a_run(checkout: Path) -> None
     assert json.loads(text)["val/x"] == 0.5
 
 
+def test_models_of_one_experiment_have_folders_and_rows_of_their_own(checkout: Path) -> None:
+    small = ("data.epoch_size=512", "trainer.max_epochs=1", "trainer.accelerator=cpu", "~callbacks.plots")
+    shutil.rmtree("runs/one")
+    run("-m", "experiment=ring", "model=gan,dragan", *small, "hydra.sweep.dir=runs")
+    for folder in Path("runs").glob("00*"):
+        change(folder, machine=results_of(folder)["machine"] | {"commit": "1234567"})
+    run_well("task=records", "task.add=[runs]")
+    assert {path.name for path in (checkout.parents[1] / "ring").iterdir()} == {"gan", "dragan"}
+    [(key, table)] = tables(make_rows(published_groups(Path.cwd()))).items()
+    assert key == ("others", "modes", "ring")
+    assert {row["net"] for row in table.rows} == {"gan", "dragan"}
+    text = Path("docs/league.md").read_text()
+    assert "## Modes that GANs find, a ring of Gaussians" in text
+    assert "python run.py experiment=ring model=dragan" in text
+
+
 def test_record_that_lies_in_another_folder_is_one_line(checkout: Path) -> None:
     run_well("task=records", "task.add=[runs]")
     (checkout / "seed-0").rename(checkout / "seed-7")
