@@ -40,8 +40,8 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "LeNet-5, augmented": ("model=lenet", *SMALL, "trainer.max_epochs=12", "data/augment=crop"),
     "LeNet-5, max_steps": ("model=lenet", *SMALL, "trainer.max_epochs=30", "trainer.max_steps=333"),
     "ResNet-20, moving average": (
-        "experiment=resnet_ema",
         "model=resnet",
+        "callbacks=ema",
         "model.width=0.25",
         *SMALL,
         "trainer.max_epochs=4",

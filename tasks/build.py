@@ -10,7 +10,13 @@ from typing import Any
 import torch
 from hydra.utils import get_class, instantiate
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import (
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ProgressBar,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig
@@ -81,6 +87,7 @@ def build_trainer(cfg: DictConfig, folder: Path, model: LightningModule) -> Trai
         without += (ProgressBar,)
     kept = {name: callback for name, callback in named.items() if not isinstance(callback, without)}
     check_states(kept)
+    check_average(kept, model)
     trainer: Trainer = build_part(
         "trainer",
         DictConfig({**cfg.trainer, "logger": None}),
@@ -134,6 +141,18 @@ def build_loggers(node: Any, folder: Path) -> list[Logger]:
         given = own_place(get_class(part["_target_"]), folder)
         loggers.append(build_part(f"trainer.logger.{name}".rstrip("."), part, **given))
     return sorted(loggers, key=lambda logger: not isinstance(logger, TensorBoardLogger))
+
+
+def check_average(callbacks: Mapping[str, Callback], model: LightningModule) -> None:
+    """Refuses an average of weights that no optimizer of Lightning's moves.
+
+    Raises:
+        ConfigError: names the callback.
+    """
+    for name, callback in callbacks.items():
+        if isinstance(callback, WeightAveraging | StochasticWeightAveraging) and not model.automatic_optimization:
+            reason = "averages the weights of classifiers that are trained in steps; a GAN has model.ema_decay"
+            raise ConfigError(f"callbacks.{name}", reason)
 
 
 def check_package(option: str, target: str) -> None:

@@ -17,7 +17,6 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from datamodules.images import ImageData
 from gan.adversarial import GAN
-from gan.averaged_generator import WarmUpAverage
 from gan.callbacks.collapse_watch import CollapseWatch, batch_statistics, collapse_metrics, deviation
 from gan.callbacks.sample_plots import SamplePlots, animate, arc, nearest
 from gan.cgan import CGAN
@@ -122,17 +121,6 @@ def test_looking_at_an_averaged_generator_is_cheap_and_changes_no_sample() -> No
     rows.clear()
     looked.fixed_samples()
     assert sum(rows) == 64  # the better statistics are there
-
-
-def test_average_forgets_the_first_weights_after_a_few_updates() -> None:
-    """After 100 updates with a constant decay of 0.999 the first weights would still have a share of 90 %."""
-    average = [torch.zeros(1)]
-    for updates in range(1, 101):
-        WarmUpAverage(0.999)(average, [torch.ones(1)], torch.tensor(updates))
-    assert 1 - average[0].item() < 1e-6
-    constant = [torch.zeros(1)]
-    WarmUpAverage(0.1)(constant, [torch.ones(1)], 1)  # below the warm-up's 2 / 11
-    assert constant[0].item() == pytest.approx(0.9)
 
 
 def test_learning_rates_of_both_nets_follow_the_schedule() -> None:

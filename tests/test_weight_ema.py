@@ -7,13 +7,13 @@ import torch
 from conftest import small_run
 from lightning import Trainer
 
-from classic_cnn.callbacks.weight_ema import WeightEMA
+from classic_cnn.callbacks.weight_ema import WarmUpAverage, WeightEMA
 from classic_cnn.lenet import LeNet5
 from datamodules.contract import ArgumentError
 
 EMA_RUN = (
     *("model=vgg", "model.depth=11", "model.width=0.05", "~callbacks.plots", "model.label_smoothing=0.1"),
-    *("+callbacks.ema._target_=classic_cnn.callbacks.weight_ema.WeightEMA", "+callbacks.ema.decay=0.5"),
+    *("callbacks=ema", "callbacks.ema.decay=0.5"),
     *("callbacks.checkpoint.monitor=val/loss", "callbacks.checkpoint.mode=min", "model/lr_scheduler=none"),
 )
 
@@ -57,3 +57,28 @@ def test_integers_are_not_averaged() -> None:
     assert all(torch.equal(buffer, net.get_buffer(name)) for name, buffer in pairs.items())
     with pytest.raises(ArgumentError, match="decay"):
         WeightEMA(decay=1.5)
+
+
+def test_average_forgets_the_first_weights_after_a_few_updates() -> None:
+    """After 100 updates with a constant decay of 0.999 the first weights would still have a share of 90 %."""
+    average = [torch.zeros(1)]
+    for updates in range(1, 101):
+        WarmUpAverage(0.999)(average, [torch.ones(1)], torch.tensor(updates))
+    assert 1 - average[0].item() < 1e-6
+    constant = [torch.zeros(1)]
+    WarmUpAverage(0.1)(constant, [torch.ones(1)], 1)  # below the warm-up's 2 / 11
+    assert constant[0].item() == pytest.approx(0.9)
+
+
+def test_average_of_a_classifier_forgets_its_first_weights_too() -> None:
+    net = LeNet5()
+    ema = WeightEMA(decay=0.999)
+    ema.setup(Trainer(logger=False, barebones=True), net, "fit")
+    assert ema._average_model is not None
+    first = net.classifier[-1].weight.detach().clone()
+    ema._average_model.update_parameters(net)
+    with torch.no_grad():
+        net.classifier[-1].weight.add_(1)
+    for _ in range(100):
+        ema._average_model.update_parameters(net)
+    assert torch.allclose(ema._average_model.module.classifier[-1].weight, first + 1, atol=1e-4)
