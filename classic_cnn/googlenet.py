@@ -72,12 +72,13 @@ class GoogLeNet(ImageClassifier):
     """GoogLeNet for small gray images, (N, 1, 28, 28) in [-1, 1] -> (N, 10).
 
     The default is the native form. Deviations from the paper: 3/8 of all channels (width 0.375), batch normalization
-    instead of local response normalization, a 3x3 stem with stride 1 and one pooling, He's initialization.
+    instead of local response normalization, a 3x3 stem with stride 1 and one pooling, auxiliary classifiers behind a
+    3x3 pooling with stride 2, He's initialization.
 
     `GoogLeNet.published()` is the paper's net, (N, 3, 224, 224) -> (N, 1000); without the auxiliary classifiers it has
     6,998,552 parameters, 5,977,530 for gray images and 10 classes. Deviations from the paper: He's initialization, for
-    it names none; local response normalization with AlexNet's constants. (torchvision has 3x3 instead of 5x5
-    convolutions and batch normalization.)
+    it names none; local response normalization with AlexNet's constants; no Polyak average of the weights (section 6).
+    (torchvision has 3x3 instead of 5x5 convolutions and batch normalization.)
 
     Args:
         width: factor of the channels of all layers.

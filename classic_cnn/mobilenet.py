@@ -43,7 +43,8 @@ class MobileNet(ImageClassifier):
 
     `MobileNet.published()` is the paper's net, (N, 3, 224, 224) -> (N, 1000), with 4,231,976 parameters. Deviations
     from the paper: the last depthwise convolution has stride 1, which is what the sizes in Table 1 need though it
-    prints s2; He's initialization, for the paper names none; SGD instead of RMSprop, of which it gives no settings.
+    prints s2; He's initialization, for the paper names none; SGD instead of RMSprop, of which it says
+    only that it is Inception V3's.
 
     Args:
         width: the multiplier alpha of section 3.3, a factor of the channels of every layer: 1, 0.75, 0.5 or 0.25 in

@@ -3,7 +3,7 @@
 Y. Yazici et al., "The Unusual Effectiveness of Averaging in GAN Training", 2019.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,9 +11,34 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from classic_cnn.callbacks.weight_ema import WarmUpAverage
-
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 10, 500
+
+
+class WarmUpAverage:
+    """Averages with decay min(d, (1 + n) / (10 + n)) after n updates.
+
+    Without the warm-up, as of `tf.train.ExponentialMovingAverage`, the first weights, which are random, would stay in
+    the average for about 1 / (1 - d) updates.
+
+    >>> average = [torch.zeros(1)]
+    >>> for updates in (1, 2):
+    ...     WarmUpAverage(0.999)(average, [torch.ones(1)], torch.tensor(updates))
+    >>> average  # 1 - 2/11 * 3/12
+    [tensor([0.9545])]
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+
+    @torch.no_grad()
+    def __call__(self, averages: Sequence[Tensor], weights: Sequence[Tensor], updates: Tensor | int) -> None:
+        count = torch.as_tensor(updates, dtype=torch.float32)
+        share = 1 - ((1 + count) / (10 + count)).clamp(max=self.decay)  # on the device, so that nothing waits
+        for average, weight in zip(averages, weights, strict=True):
+            if average.is_floating_point():
+                average.lerp_(weight, share.to(average))
+            else:  # counts and indices
+                average.copy_(weight)
 
 
 class AveragedGenerator(AveragedModel):

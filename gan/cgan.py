@@ -14,8 +14,8 @@ class CGAN(GAN):
     `MLP` is the paper's pair (section 4.1); `DCGAN` has a class-conditional form too. Deviations from the paper: pixels
     are in [-1, 1], latents are Gaussian, not uniform in [0, 1]; the paper has dropout 0.5 in both nets and does not say
     where: here the generator has none, the discriminator 0.2 on the pixels and 0.5 before both later layers, and the
-    weights start as in the first GAN; the default recipe is Adam's, not gradient descent from lr 0.1 with momentum 0.5
-    to 0.7.
+    weights start as in the first GAN, but for the discriminator's units of the label, from U(-0.05, 0.05); the default
+    recipe is Adam's, not gradient descent from lr 0.1 with momentum 0.5 to 0.7.
 
     >>> import torch
     >>> net = CGAN()

@@ -33,7 +33,8 @@ class EBGAN(GAN):
 
     Equations 1 and 2: D(x) + [m - D(G(z))]+ for the discriminator, D(G(z)) for the generator, and the pulling-away term
     (section 2.4). The encoder is the pair's discriminator without its last layer and without dropout, the decoder one
-    linear layer, as in the paper's grid search on MNIST (appendix B). No deviations from the paper.
+    linear layer, as in the grid search on MNIST (section 4.1). Deviations from the paper: the nets are the pair's, by
+    default the first GAN's with maxout units, without batch normalization and with its initialization.
 
     >>> import torch
     >>> net = EBGAN()
@@ -80,7 +81,7 @@ class EBGAN(GAN):
 
 
 def pulling_away_term(codes: Tensor) -> Tensor:
-    """The mean squared cosine between the codes (N, size) of different images (equation 4); 0 for a single one.
+    """The mean squared cosine between the codes (N, size) of different images (equation 14); 0 for a single one.
 
     >>> import torch
     >>> pulling_away_term(torch.tensor([[1.0, 0.0], [0.0, 2.0]])).item(), pulling_away_term(torch.ones(3, 4)).item()

@@ -21,11 +21,12 @@ class UnrolledGAN(GAN):
     """The generator looks ahead K steps of the discriminator: latents (N, 100) -> images (N, 1, 28, 28) in [-1, 1].
 
     Its loss is that of a discriminator after K steps from the present one, and its gradient goes through these steps
-    (equations 4 to 8); the discriminator itself then takes one step. Where `saturating`, that loss is the whole of the
-    first paper's equation 1, real images included: through the steps their logits depend on the generator. The
-    discriminator has no dropout, so that all K steps are of one function, and batch normalization only in the paper's
-    own pair, `Stacked`. No deviations from the paper. As in the authors' demo, the discriminator's
-    rate is a tenth of the generator's.
+    (equations 6 to 11); the discriminator itself then takes one step. Where `saturating`, that loss is the whole of the
+    first paper's equation 1, real images included, as in the paper and the authors' demo: through the steps their
+    logits depend on the generator. The discriminator has no dropout, so that all K steps are of one function, and batch
+    normalization only in the paper's own pair, `Stacked`. Deviations from the paper: the default minimizes
+    -log D(G(z)), and its nets are the first GAN's. As in the authors' demo, the discriminator's rate is a tenth of the
+    generator's.
 
     >>> import torch
     >>> net = UnrolledGAN()
@@ -35,7 +36,7 @@ class UnrolledGAN(GAN):
     Args:
         network: the pair of nets.
         unrolled_steps: K; 0 is the first paper's GAN.
-        unrolled_lr: eta, the learning rate of gradient descent for the K steps (equation 5). None: they are the steps
+        unrolled_lr: eta, the learning rate of gradient descent for the K steps (equation 7). None: they are the steps
             that the discriminator's Adam would take next, as in the authors' code.
 
     Raises:
@@ -86,7 +87,7 @@ class UnrolledGAN(GAN):
 
 
 class UnrolledSGD(NamedTuple):
-    """Plain gradient descent, equation 5."""
+    """Plain gradient descent, equation 7."""
 
     lr: float
 

@@ -1,4 +1,4 @@
-"""GAN on MNIST: I. Goodfellow et al., "Generative Adversarial Nets", 2014, section 5, with its published settings."""
+"""GAN on MNIST: I. Goodfellow et al., "Generative Adversarial Nets", 2014, section 5."""
 
 from typing import Unpack
 
@@ -13,8 +13,9 @@ class VanillaGAN(GAN):
 
     Generator 100-1200-1200-784 with ReLU (2,503,984 parameters), discriminator of two maxout layers of 240 units with 5
     pieces and dropout (1,231,441). Deviations from the paper: pixels in [-1, 1] are 2 sigmoid - 1, latents are
-    Gaussian, and the default recipe is Adam's; the generator's loss is the non-saturating one of its section 3. The
-    authors' code starts the biases of the generator's last layer from the mean of each pixel; here they start at 0.
+    Gaussian, and the default recipe is Adam's, not gradient descent from lr 0.1 with momentum 0.5 to 0.7; the
+    generator's loss is the non-saturating one of its section 3. The authors' code starts the biases of the generator's
+    last layer from the mean of each pixel; here they start at 0.
 
     >>> import torch
     >>> net = VanillaGAN()

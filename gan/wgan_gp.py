@@ -18,7 +18,8 @@ class WGANGP(GAN):
     Algorithm 1: E D(G(z)) - E D(x) + lambda E (|grad D(x^)| - 1)^2, with x^ a random interpolate of a real and a
     generated image. train/wasserstein_estimate is the critic's, without the penalty. The critic has neither batch
     normalization nor dropout: the penalty is on the gradient at single images. Deviations from the authors' code for
-    MNIST: the nets are the pair's, whose generator has batch normalization, and there are 100 latents, not 128.
+    MNIST: the nets are the pair's, whose generator has batch normalization, there are 100 latents, not 128, and pixels
+    are in [-1, 1], not [0, 1], so that the penalty asks for a slope of 1 over twice the range.
 
     >>> import torch
     >>> net = WGANGP()

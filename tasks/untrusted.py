@@ -23,7 +23,8 @@ from tasks.config import HYDRA_KEYS
 TRUSTED_NAMES = re.compile(
     r"(classic_cnn|rnn|gan|datamodules|tasks\.claims)(\.\w+)+|"
     r"torch\.optim(\.lr_scheduler)?\.\w+|kornia\.augmentation\.\w+|"
-    r"tasks\.(progress\.ProgressLine|gradient_norm\.GradientNorm)|lightning\.Trainer|lightning\.pytorch\.callbacks\.\w+"
+    r"tasks\.(progress\.ProgressLine|gradient_norm\.GradientNorm|weight_ema\.WeightEMA)|"
+    r"lightning\.Trainer|lightning\.pytorch\.callbacks\.\w+"
 )
 TRUSTED_TYPES = (LightningModule, LightningDataModule, CheckedArguments, nn.Module, Optimizer, LRScheduler)
 TRUSTED_CALLBACKS = {

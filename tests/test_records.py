@@ -192,7 +192,7 @@ def test_record_is_stale_when_its_command_composes_to_other_values(checkout: Pat
     assert group.is_stale
     assert "earlier recipe" in page([group], make_rows([group]))
     assert compared(config) == compared(config | {"seed": 5, "data": config["data"] | {"seed": 5}})
-    ema = {"_target_": "classic_cnn.callbacks.weight_ema.WeightEMA"}
+    ema = {"_target_": "tasks.weight_ema.WeightEMA"}
     assert compared(config) != compared(config | {"callbacks": config["callbacks"] | {"ema": ema}})
 
 

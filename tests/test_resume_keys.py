@@ -84,7 +84,7 @@ REFUSED = (
     "trainer.devices=2",
     "callbacks.swa={_target_:lightning.pytorch.callbacks.StochasticWeightAveraging,swa_lrs:0.1}",
     "callbacks.mine={_target_:lightning.pytorch.callbacks.GradientAccumulationScheduler,scheduling:{0:2}}",
-    "callbacks.mine={_target_:classic_cnn.callbacks.weight_ema.WeightEMA}",
+    "callbacks.mine={_target_:tasks.weight_ema.WeightEMA}",
     "~model",
     "~data",
     "~callbacks",

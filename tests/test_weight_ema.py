@@ -7,9 +7,10 @@ import torch
 from conftest import small_run
 from lightning import Trainer
 
-from classic_cnn.callbacks.weight_ema import WarmUpAverage, WeightEMA
 from classic_cnn.lenet import LeNet5
 from datamodules.contract import ArgumentError
+from gan.averaged_generator import WarmUpAverage
+from tasks.weight_ema import WeightEMA
 
 EMA_RUN = (
     *("model=vgg", "model.depth=11", "model.width=0.05", "~callbacks.plots", "model.label_smoothing=0.1"),

@@ -84,7 +84,8 @@ def normal_init(net: nn.Sequential) -> nn.Sequential:
 def he_init(net: nn.Sequential) -> nn.Sequential:
     """Draws the weights as K. He et al. 2015, equation 15, for LeakyReLU 0.2.
 
-    The code of Gulrajani et al. 2017 does so: without batch normalization nothing else sets the scale of the features.
+    Without batch normalization nothing else sets the scale of the features; the code of Gulrajani et al. 2017 has a
+    similar start for its convolutions.
     """
     return initialize(net, (nn.Linear, nn.Conv2d), lambda weight: nn.init.kaiming_normal_(weight, a=0.2))
 

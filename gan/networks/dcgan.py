@@ -9,7 +9,7 @@ from gan.networks.pair import NetworkPair
 
 
 class DCGAN(NetworkPair):
-    """The guidelines of the paper's section 3 at 28x28: latents -> images (N, 1, 28, 28) in [-1, 1].
+    """The net of the authors' code for MNIST, with 4x4 filters for 5x5: latents -> images (N, 1, 28, 28) in [-1, 1].
 
     The generator has two linear layers and two transposed convolutions with batch normalization; its head is the
     transposed convolutions. The discriminator has two convolutions and a linear layer with LeakyReLU 0.2 and, except
