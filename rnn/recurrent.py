@@ -23,7 +23,8 @@ class Recurrent(SequenceClassifier):
     """A plain recurrent layer that reads an image as a sequence, (N, 1, 28, 28) in [-1, 1] -> (N, 10).
 
     A linear layer classifies by the last state. Deviations from the papers: torch's cells have two biases per unit, its
-    LSTM has the forget gate of Gers et al. 2000, its GRU resets behind the recurrent product.
+    LSTM has the forget gate of Gers et al. 2000, its GRU resets behind the recurrent product, and Elman's units are
+    tanh, not logistic.
 
     Args:
         cell: elman, lstm or gru.
