@@ -6,11 +6,13 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from tasks.results import atomic_writer
 
-SIDES = ((7, 0), (-7, 0), (6, 8), (6, -8), (-6, 8), (-6, -8))  # of a point, in printer's points
+SIDES = [(x, y) for y in (0, 7, -7, 15, -15, 23, -23, 31, -31, 40, -40) for x in (8, -8)]  # of a point, for its label
+LINE = {"arrowstyle": "-", "linewidth": 0.5, "color": "gray"}  # to a label that is not beside its point
 
 
 def save_plot(figure: Figure, path: Path, dpi: int = 120) -> None:
@@ -25,7 +27,7 @@ def save_plot(figure: Figure, path: Path, dpi: int = 120) -> None:
 
 
 def label_points(axes: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
-    """Writes a text beside each point, on the first of six sides where it covers neither points nor earlier texts.
+    """Writes a text near each point, at the first of SIDES where it covers neither points nor earlier texts.
 
     The limits and the layout of the figure have to be what they will be. Where all sides are taken the last is used.
     """
@@ -33,8 +35,12 @@ def label_points(axes: Axes, points: Sequence[tuple[float, float]], texts: Seque
     for point, text in zip(points, texts, strict=True):
         for side in SIDES:
             alignment = "left" if side[0] > 0 else "right"
-            label = axes.annotate(text, point, side, textcoords="offset points", fontsize=8, ha=alignment, va="center")
-            box = label.get_window_extent()
+            line = LINE if abs(side[1]) > 7 else None
+            label = axes.annotate(
+                text, point, side, textcoords="offset points", fontsize=8, ha=alignment, va="center", arrowprops=line
+            )
+            label.get_window_extent()  # which finds its place
+            box = Text.get_window_extent(label)  # without its line
             if side == SIDES[-1] or not any(map(box.overlaps, taken)):
                 taken.append(box)
                 break

@@ -10,6 +10,7 @@ import pytest
 import torch
 from command_line import change, results_of, run, run_well
 from conftest import ROOT
+from matplotlib.text import Text
 
 from tasks import machine as machine_module
 from tasks import published_runs, records
@@ -207,8 +208,9 @@ def test_page_says_what_the_records_say() -> None:
 
 def test_labels_of_the_plot_do_not_lie_on_each_other() -> None:
     figure = draw_plots(GROUPS, ROWS)["league_accuracy.png"]
+    figure.draw_without_rendering()
     for axes in figure.axes:
-        boxes = [text.get_window_extent() for text in axes.texts]
+        boxes = [Text.get_window_extent(text) for text in axes.texts]
         assert len(boxes) > 5
         assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[:number])
 
