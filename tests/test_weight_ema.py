@@ -76,10 +76,12 @@ def test_average_of_a_classifier_forgets_its_first_weights_too() -> None:
     ema = WeightEMA(decay=0.999)
     ema.setup(Trainer(logger=False, barebones=True), net, "fit")
     assert ema._average_model is not None
-    first = net.classifier[-1].weight.detach().clone()
+    first = {name: weight.clone() for name, weight in net.state_dict().items()}
     ema._average_model.update_parameters(net)
     with torch.no_grad():
-        net.classifier[-1].weight.add_(1)
+        for weight in net.parameters():
+            weight.add_(1)
     for _ in range(100):
         ema._average_model.update_parameters(net)
-    assert torch.allclose(ema._average_model.module.classifier[-1].weight, first + 1, atol=1e-4)
+    averages = ema._average_model.module.state_dict()
+    assert all(torch.allclose(averages[name], weight + 1, atol=1e-4) for name, weight in first.items())
