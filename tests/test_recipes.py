@@ -37,7 +37,7 @@ def learning_rates(name: str, epochs: int) -> list[float]:
     ("name", "expected"),
     [
         ("plateau", [1.0] * 4 + [0.1] * 3 + [0.01] * 3),
-        ("steps", [1.0] * 10 + [0.1] * 5 + [0.01] * 5),
+        ("steps", [1.0] * 5 + [0.1] * 3 + [0.01] * 2),
         ("decay", [1.0] * 8 + [0.96] * 8 + [0.96**2] * 4),
         ("polynomial", [(1 - epoch / 20) ** 0.5 for epoch in range(20)]),
         ("xception", [1.0, 1.0, 0.94, 0.94, 0.94**2]),
@@ -46,6 +46,14 @@ def learning_rates(name: str, epochs: int) -> list[float]:
 )
 def test_schedule_is_the_papers(name: str, expected: list[float]) -> None:
     assert learning_rates(name, len(expected)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "overrides", [("model=published/resnet",), ("model=resnet", "model/lr_scheduler=steps")], ids=str
+)
+def test_steps_come_before_the_last_epoch(overrides: tuple[str, ...]) -> None:
+    cfg = compose(*overrides)
+    assert max(cfg.model.lr_scheduler.milestones) < cfg.trainer.max_epochs
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
