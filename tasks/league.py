@@ -177,7 +177,7 @@ def count(rows: Sequence[Row]) -> str:
 TITLES = {
     ("league", "accuracy"): "Classifiers",
     ("league", "fid"): "GANs",
-    ("league", "conditional"): "GANs that are told the class",
+    ("league", "conditional"): "Class-conditional GANs",
     ("others", "accuracy"): "Other recipes",
     ("others", "modes"): "Modes that GANs find",
 }
