@@ -45,15 +45,14 @@ def check_literal(folder: Path) -> None:
 
     >>> check_literal(Path("/runs/$HOME"))
     Traceback (most recent call last):
-    ValueError: /runs/$HOME: loggers would put a value in place of $HOME, name another folder
+    ValueError: /runs/$HOME: loggers would put a value in place of $..., name another folder
 
     Raises:
         ValueError: its name has a variable of the shell.
     """
     path = str(folder.absolute())
     if os.path.expandvars(path) != path:
-        [name, *_] = (text for text in re.findall(r"\$\w+|\$\{[^}]*\}", path) if os.path.expandvars(text) != text)
-        raise ValueError(f"{folder}: loggers would put a value in place of {name}, name another folder")
+        raise ValueError(f"{folder}: loggers would put a value in place of $..., name another folder")
 
 
 def run_of_checkpoint(path: str | Path) -> Path | None:

@@ -21,11 +21,7 @@ SETS = {
 }
 TEST_IMAGES = 10_000
 SCORES = ("inception_score", "mode_score", "mmd", "precision", "recall")  # of generated images, beside the main ones
-SHARES = {
-    "gan_test_accuracy": "GAN-test (%)",
-    "gan_train_accuracy": "GAN-train (%)",
-    "high_quality": "high quality (%)",
-}
+SHARES = ("gan_test_accuracy", "gan_train_accuracy", "high_quality")
 
 
 def make_rows(groups: Iterable[Group]) -> list[Row]:
@@ -104,7 +100,8 @@ FID = (
     Column("fid_relative", "relative FID", metric("fid_relative", ".2g"), right=True),
     *(Column(name, name.replace("_", " "), significant(name)) for name in SCORES),
     Column("nearest_neighbour_accuracy", "1-NN (real, generated)", nearest_neighbour),
-    *(Column(name, title, percent(name), right=True) for name, title in SHARES.items()),
+    Column("gan_test_accuracy", "GAN-test (%)", percent("gan_test_accuracy"), right=True),
+    Column("gan_train_accuracy", "GAN-train (%)", percent("gan_train_accuracy"), right=True),
     *COST,
 )
 MODES = (
@@ -112,27 +109,27 @@ MODES = (
     *NET,
     Column("modes", text=metric("modes", ".4g"), right=True),
     Column("modes_kl", "KL", metric("modes_kl", ".2f"), right=True),
-    Column("high_quality", SHARES["high_quality"], percent("high_quality"), right=True),
+    Column("high_quality", "high quality (%)", percent("high_quality"), right=True),
     *COST,
 )
-KINDS = {"accuracy": ACCURACY, "fid": FID, "conditional": FID, "modes": MODES}  # of tables
+COLUMNS = {"accuracy": ACCURACY, "fid": FID, "conditional": FID, "modes": MODES}  # by the kind of table
 
 
 def tables(rows: Iterable[Row]) -> dict[tuple[str, str, str], Table]:
-    """The tables of the page by budget, kind and data set: "league" or "others", one of KINDS."""
+    """The tables of the page by budget, kind and data set: "league" or "others", one of COLUMNS."""
     kinds: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         budget = "league" if row["experiment"].startswith(LEAGUE) else "others"
         kinds.setdefault((budget, kind_of(row), row["data"]), []).append(row)
     made = {}
-    for key in sorted(kinds, key=lambda key: (key[0] != "league", [*KINDS].index(key[1]), key[2] != "mnist")):
+    for key in sorted(kinds, key=lambda key: (key[0] != "league", [*COLUMNS].index(key[1]), key[2] != "mnist")):
         ranked = sorted(kinds[key], key=lambda row: (-(row["accuracy"] or row["modes"] or 0.0), row["fid"] or 0.0))
-        made[key] = Table(KINDS[key[1]], ranked).without_empty_columns()
+        made[key] = Table(COLUMNS[key[1]], ranked).without_empty_columns()
     return made
 
 
 def kind_of(row: Row) -> str:
-    """The table that a row belongs to, one of KINDS."""
+    """The table that a row belongs to, one of COLUMNS."""
     if row["fid"] is not None:
         return "fid" if row["gan_test_accuracy"] is None else "conditional"
     return "accuracy" if row["modes"] is None else "modes"
@@ -155,7 +152,7 @@ def page(groups: Sequence[Group], rows: Sequence[Row], tries: Sequence[Tries] = 
     for key, table in made.items():
         title = TITLES.get(key[:2], "Other recipes of GANs")
         commands = "\n".join(row["command"] for row in table.rows)
-        text = f"{MEASURED[key[2]]}\n\n" if key[2] in MEASURED else ""
+        text = f"{EXPLANATIONS[key[2]]}\n\n" if key[2] in EXPLANATIONS else ""
         heading = f"## {title}, {SETS.get(key[2], key[2])}"
         parts.append(f"{heading}\n\n{text}{table.to_markdown()}\n\n```bash\n{commands}\n```")
     if any(key[1] == "accuracy" for key in made):
@@ -181,7 +178,7 @@ TITLES = {
     ("others", "accuracy"): "Other recipes",
     ("others", "modes"): "Modes that GANs find",
 }
-MEASURED = {
+EXPLANATIONS = {
     "ring": """How many of 8 Gaussians a generator finds: those within three standard deviations of which at least 20 of
 2,500 samples lie. The share of all samples that lie so near to one is the high quality, KL the divergence of their
 frequencies from equal ones. The first lines of an experiment say which rates its two nets have.""",

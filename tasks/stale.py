@@ -29,7 +29,7 @@ def changes_of_recipe(overrides: Sequence[str], config: Mapping[str, Any]) -> li
         ValueError: none do, for the recipe has other keys now.
     """
     cfg = compose([*map(as_override, overrides)])
-    now, then = leaves(compared(plain_config(composed(overrides)))), leaves(compared(config))
+    now, then = leaves(compared(plain_config(prepare(cfg.copy())))), leaves(compared(config))
     if lost := then.keys() ^ now.keys():
         raise ValueError(f"the recipe of {command(*overrides)} has changed in {min(lost)}: run it again")
     named = {text.lstrip("+").partition("=")[0] for text in overrides}

@@ -45,10 +45,8 @@ running: list[RunningSweep] = []
 def sweep_folder(overrides: Iterable[str] = ()) -> str:
     """A new folder outputs/sweeps/<date_time>[_<experiment>][_<name>]; a resolver of conf/config.yaml."""
     typed = dict(text.lstrip("+").split("=", 1) for text in overrides if "=" in text)
-    labels = (typed.get(key) for key in ("experiment", "name"))
-    new_folders.append(
-        folders.new_folder(Path("outputs", "sweeps"), *(text for text in labels if text and "," not in text))
-    )
+    labels = (text for key in ("experiment", "name") if (text := typed.get(key)) and "," not in text)
+    new_folders.append(folders.new_folder(Path("outputs", "sweeps"), *labels))
     return str(new_folders[-1])
 
 

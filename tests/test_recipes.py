@@ -7,7 +7,9 @@ import pytest
 import torch
 from conftest import CONF, compose, models_of, small_run
 from hydra.utils import get_class, instantiate
+from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
+from test_gan import gan_run
 from torch import nn
 from torch.optim import SGD
 
@@ -78,3 +80,22 @@ def test_optimizer_has_its_own_rate(name: str) -> None:
     assert issubclass(get_class(option._target_), torch.optim.Optimizer)
     optimizer = instantiate(option)([nn.Parameter(torch.zeros(1))])
     assert optimizer.param_groups[0]["lr"] == option.lr
+
+
+def test_learning_rates_of_both_nets_follow_the_schedule() -> None:
+    rates: list[list[float]] = []
+
+    class Rates(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            rates.append([optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers])
+
+    model, data, trainer = gan_run("unrolled_gan", "model/lr_scheduler=cosine", "trainer.max_epochs=2")
+    trainer.callbacks.append(Rates())  # type: ignore[attr-defined]
+    trainer.fit(model, data)
+    assert rates == [pytest.approx([1e-3, 1e-4]), pytest.approx([0.5e-3, 0.5e-4])]
+
+
+def test_schedule_that_waits_for_a_loss_is_refused() -> None:
+    model, data, trainer = gan_run("gan", "model/lr_scheduler=plateau")
+    with pytest.raises(ValueError, match="lr_scheduler must not be ReduceLROnPlateau"):
+        trainer.fit(model, data)
