@@ -73,7 +73,8 @@ def in_a_process(name: str, memory_kept: bool) -> float:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="What two shortcuts save on a CPU.")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--nets", nargs="*", choices=NETS, default=list(NETS), metavar="NAME")
+    names = ", ".join(f'"{name}"' for name in NETS)
+    parser.add_argument("--nets", nargs="*", choices=NETS, default=list(NETS), metavar="NAME", help=f"some of {names}")
     parser.add_argument("--step", choices=NETS, help=argparse.SUPPRESS)
     parser.add_argument("--kept", action="store_true", help=argparse.SUPPRESS)
     parsed = parser.parse_args(arguments)

@@ -145,11 +145,14 @@ def damaged(folder: Path) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=104, help="of all recipes together (default 104)")
+    parser.add_argument("--kills", type=int, default=104, help="of all recipes, at least one each (default 104)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="runs at a time (default 2)")
     parser.add_argument("--other", type=Path, default=Path("/dev/shm"), help="a folder on another file system")
-    parser.add_argument("--recipes", nargs="*", choices=RECIPES, default=list(RECIPES), metavar="NAME")
+    names = ", ".join(f'"{name}"' for name in RECIPES)
+    parser.add_argument(
+        "--recipes", nargs="*", choices=RECIPES, default=list(RECIPES), metavar="NAME", help=f"some of {names}"
+    )
     arguments = parser.parse_args()
     each = max(1, -(-arguments.kills // len(arguments.recipes)))
     with (

@@ -142,7 +142,7 @@ SHOWN = (
     Column("high_quality", "high quality (%)", metric("high_quality", ".1f", 0.01)),
     Column("seeds"),
     Column("epochs", text=rounded("epochs")),
-    Column("seconds", "s", rounded("seconds")),
+    Column("seconds", "clock s", rounded("seconds")),
     Column("images_per_second", "images/s", lambda row: "" if row["modes"] else rounded("images_per_second")(row)),
     Column("folder", optional=True),
 )
@@ -152,7 +152,7 @@ def to_markdown(rows: list[Row]) -> str:
     """The tables in Markdown, then the devices and the runs that did not finish."""
     parts = [table.to_markdown() for table in make_tables(rows)]
     if devices := sorted({row["device"] for row in finished(rows)} - {""}):
-        text = f"Device: {'; '.join(devices)}. Seconds are of training alone, (val) is on validation images."
+        text = f"Device: {'; '.join(devices)}. Seconds are of training, by the clock; (val): on validation images."
         parts.append(escape_markdown(text))
     if others := unfinished(rows):
         parts.append("\n".join(f"- {escape_markdown(describe_unfinished(row))}" for row in others))
@@ -163,5 +163,5 @@ def describe_unfinished(row: Row) -> str:
     """One run and why it is not in the table."""
     name = " ".join(str(row[key]) for key in ("model", "name", "changes", "data") if row[key])
     seed = f", seed {row['seeds']}" if row["seeds"] != "" else ""
-    reason = row["reason"] if row["status"] == "unknown" else f"{row['status']}: {row['reason']}"
+    reason = row["reason"] if row["status"] in ("unknown", "running") else f"{row['status']}: {row['reason']}"
     return f"{name}{seed}: {reason} ({row['folder']})"

@@ -9,7 +9,7 @@ from tasks.leaderboard_rows import summarize, values
 from tasks.machine import machines
 from tasks.messages import command
 from tasks.published_runs import Group
-from tasks.tables import Column, Row, Table, escape_markdown, mean
+from tasks.tables import Column, Row, Table, escape_markdown, format_number, mean
 from tasks.tries import Tries, tries_table
 
 LEAGUE = "ten_minutes/"  # experiments of the same budget
@@ -68,7 +68,7 @@ def percent(key: str) -> Callable[[Row], str]:
 
 
 def significant(key: str) -> Callable[[Row], str]:
-    return lambda row: "" if row[key] is None else f"{row[key]:.3g}"
+    return lambda row: "" if row[key] is None else format_number(row[key], ".3g")
 
 
 def seconds(row: Row) -> str:
@@ -167,8 +167,8 @@ def page(groups: Sequence[Group], rows: Sequence[Row], tries: Sequence[Tries] = 
 
 
 def count(rows: Sequence[Row]) -> str:
-    nets = len({row["experiment"] for row in rows if row["experiment"].startswith(LEAGUE)})
-    return f"{nets} {'net has' if nets == 1 else 'nets have'} been run"
+    recipes = len({row["experiment"] for row in rows if row["experiment"].startswith(LEAGUE)})
+    return f"{recipes} {'recipe has' if recipes == 1 else 'recipes have'} been run"
 
 
 TITLES = {
@@ -203,5 +203,5 @@ list adds them. Each record has the composed config, the processor, the commit a
 So far {count}. All are trained on the same 55,000 images of the official training set, and the epoch of each
 run is chosen on the other 5,000; the first lines of a recipe, conf/experiment/ten_minutes/NAME.yaml, say how it was
 chosen. The official 10,000 test images were read once, at the end of each run. Mean +- standard deviation over seeds.
-The sampling error is that of a share of 10,000 images: two nets that differ by less than it are not ranked. Core
+The sampling error is that of a share of 10,000 images: the order of two nets that differ by less says nothing. Core
 seconds are the processor's time in training, whatever ran beside. Computed on {machines}."""

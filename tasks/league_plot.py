@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from tasks.league import SETS, has_fid_curve
+from tasks.league import LEAGUE, SETS, has_fid_curve
 from tasks.plots import label_points
 from tasks.published_runs import Group
 from tasks.tables import Row
@@ -27,8 +27,9 @@ def in_order(sets: Iterable[str]) -> list[str]:
 
 
 def short_name(row: Row) -> str:
-    """The net of a row without its arguments."""
-    return str(row["net"].split(" (")[0])
+    """The net of a row without its arguments, or the experiment that is not of the league."""
+    experiment = str(row["experiment"])
+    return str(row["net"].split(" (")[0]) if experiment.startswith(LEAGUE) else experiment
 
 
 def draw_accuracy(rows: Sequence[Row]) -> Figure:

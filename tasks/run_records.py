@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tasks.folders import short
+from tasks.folders import is_locked, short
 from tasks.results import MAX_BYTES, RESULTS
 
 MOST = 1e18  # the size of a number that is summed up, drawn and written
@@ -41,7 +41,8 @@ Record = dict[str, Any]
 def collect(folder: Path, every_task: bool = False) -> list[Record]:
     """The records of the training runs below a folder, with `every_task` of all runs there.
 
-    A run whose results.json is missing or cannot be used has a record too, of status "unknown" and with the reason.
+    A run whose results.json is missing or cannot be used has a record too, of status "unknown", or "running"
+    while a process writes into its folder, and with the reason.
     """
     records = [read_run(run) for run in run_folders(folder)]
     return [record for record in records if every_task or record["task"] == "train"]
@@ -92,11 +93,23 @@ def read_run(folder: Path) -> Record:
     try:
         record = otherwise | read_record(folder / RESULTS)
     except FileNotFoundError:
-        record = otherwise | {"status": "unknown", "reason": "no results.json: still running, or killed"}
+        if is_running(folder):
+            record = otherwise | {"status": "running", "reason": "a process is writing into it"}
+        else:
+            record = otherwise | {"status": "unknown", "reason": "no results.json: killed, or the computer stopped"}
     except (ValueError, OSError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         record = otherwise | {"status": "unknown", "reason": f"results.json: {why or type(error).__name__}"}
     return record | {"folder": short(folder.absolute())}
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a process is writing into a run's folder; False also where nobody may try."""
+    lock = folder / ".lock"
+    try:
+        return lock.is_file() and not lock.is_symlink() and is_locked(folder)
+    except OSError:
+        return False
 
 
 def read_sweep(folder: Path) -> dict[str, Any]:

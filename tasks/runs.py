@@ -13,7 +13,7 @@ from tasks import folders
 from tasks.leaderboard_rows import list_changes, summarize, tags_of
 from tasks.results import RESULTS
 from tasks.run_records import WITHOUT_NET, Record, collect, existing, select
-from tasks.tables import Column, Row, Table, one_line
+from tasks.tables import Column, Row, Table, format_number, one_line
 
 TwoFolders = Annotated[list[LocalPath], Field(min_length=2, max_length=2)]
 Deleted = Literal["failed", "diverged", "interrupted"]
@@ -90,8 +90,12 @@ def metrics_of(record: Record) -> str:
     row = summarize(("",) * 5, [record])
     if record["status"] != "finished":
         return ""
-    texts = {"accuracy": "{:.2%}", "fid": "FID {:.3g}", "modes": "{:.4g} modes"}
-    found = [text.format(row[key]).replace("%", " %") for key, text in texts.items() if row[key] is not None]
+    texts = {"accuracy": ("{} %", ".2f", 100), "fid": ("FID {}", ".3g", 1), "modes": ("{} modes", ".4g", 1)}
+    found = [
+        text.format(format_number(scale * row[key], digits))
+        for key, (text, digits, scale) in texts.items()
+        if row[key] is not None
+    ]
     return ", ".join(found) + (" (val)" if found and row["measured_on"] == "validation" else "")
 
 

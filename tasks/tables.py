@@ -74,12 +74,16 @@ class Table:
                     Text(column.header),
                     justify="right" if column.right else "left",
                     overflow="fold",
-                    no_wrap=column.no_wrap and not is_last,  # or a long cell would leave nothing to the others
+                    # In a terminal a long cell would leave nothing to the others.
+                    no_wrap=column.no_wrap and not (is_last and console.is_terminal),
                 )
             for row in self.rows:
                 table.add_row(*(Text(one_line(column.cell(row))) for column in columns))
-            if Measurement.get(console, wide, table).maximum <= console.width:
+            least, most = Measurement.get(console, wide, table)
+            if most <= console.width:
                 break
+        if not console.is_terminal:
+            console.width = max(console.width, least)  # a file has no width, and no word is broken in it
         console.print(table)
 
     def to_markdown(self) -> str:
@@ -148,7 +152,17 @@ def format_mean(average: float | None, deviation: float | None, digits: str = ".
     >>> format_mean(0.9911, 0.0004, ".2f", unit=0.01), format_mean(7.5, None), format_mean(None, None)
     ('99.11 +- 0.04', '7.5', '')
     """
-    return " +- ".join(f"{value / unit:{digits}}" for value in (average, deviation) if value is not None)
+    return " +- ".join(format_number(value / unit, digits) for value in (average, deviation) if value is not None)
+
+
+def format_number(value: float, digits: str) -> str:
+    """A number with so many digits, and without an exponent where it is below a million.
+
+    >>> format_number(1483.2, ".3g"), format_number(61.62, ".3g"), format_number(99.5, ".2f")
+    ('1,480', '61.6', '99.50')
+    """
+    text = f"{value:{digits}}"
+    return f"{float(text):,g}" if digits.endswith("g") else text
 
 
 def count(key: str) -> Callable[[Row], str]:

@@ -16,14 +16,14 @@ from tasks.published_runs import check_facts, checkpoint_without_files, place, s
 from tasks.results import MAX_BYTES, atomic_writer, rounded
 from tasks.run_records import Record
 from tasks.stale import changes_of_recipe
-from tasks.tables import Column, Table
+from tasks.tables import Column, Table, format_number
 
 TRIES = "tries.json"  # in published/runs/EXPERIMENT/DATA
 UNTESTED = "trainer.limit_test_batches=0"  # what makes a run a try
 FIXED = ("experiment=", "data=", UNTESTED)  # what the row of a table says anyway
 SCORES = {
     "val/accuracy": (max, lambda value: f"{100 * value:.2f} %"),
-    "val/fid": (min, lambda value: f"FID {value:.3g}"),
+    "val/fid": (min, lambda value: f"FID {format_number(value, '.3g')}"),
 }
 
 

@@ -11,11 +11,12 @@ import pytest
 from command_line import PLAIN, run, run_well
 from conftest import ROOT
 
+from tasks.folders import lock
 from tasks.leaderboard import SHOWN, make_tables, write_table
 from tasks.leaderboard_plot import draw
 from tasks.leaderboard_rows import make_rows, summarize
 from tasks.run_records import collect, read_run
-from tasks.tables import Table
+from tasks.tables import Column, Table
 
 RECORD = {
     **{"status": "finished", "task": "train", "model": "lenet", "data": "mnist", "experiment": None, "seed": 0},
@@ -224,7 +225,23 @@ def test_leaderboard_imports_no_framework() -> None:
 def test_run_that_was_killed_is_listed_as_such() -> None:
     leave_run("outputs/a", None)
     outcome = run("task=leaderboard", "task.failed=true")
-    assert "no results.json: still running, or killed" in outcome.out
+    assert "no results.json: killed, or the computer stopped" in outcome.out
+
+
+def test_run_in_progress_is_listed_as_such() -> None:
+    leave_run("outputs/a", None)
+    (Path("outputs/a") / ".hydra" / "config.yaml").touch()
+    held = lock(Path("outputs/a"))
+    assert read_run(Path("outputs/a"))["status"] == "running"
+    assert "a process is writing into it" in run("task=leaderboard", "task.failed=true").out
+    held.release()
+    assert read_run(Path("outputs/a"))["status"] == "unknown"
+
+
+def test_words_stay_whole_in_a_file_that_has_no_width(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"name": " ".join(["x=1"] * 80), "folder": f"runs/{'a' * 150}"}
+    Table([Column("name"), Column("folder", no_wrap=True)], [row]).print()
+    assert row["folder"] in capsys.readouterr().out
 
 
 def test_sweep_with_an_unknown_model_leaves_nothing_behind() -> None:
