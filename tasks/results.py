@@ -80,7 +80,7 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def rounded(value: Any) -> Any:
-    """Numbers to 7 significant digits, as many as a float32 has; what JSON has no number for becomes a word.
+    """Numbers to 6 significant digits, which a float32 has; what JSON has no number for becomes a word.
 
     >>> rounded({"test/accuracy": 0.9891000390052795, "val/loss": float("nan")})
     {'test/accuracy': 0.9891, 'val/loss': 'nan'}

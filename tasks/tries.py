@@ -1,6 +1,7 @@
 """What was tried for a recipe: short runs that never saw test images, by what they reached on validation images."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired
@@ -166,13 +167,16 @@ def split(tries: Sequence[Try]) -> tuple[list[str], list[list[str]]]:
 def in_short(override: str) -> str:
     """What a reader of a table needs of an override.
 
-    >>> in_short("model.optimizer.lr=0.1"), in_short("data/augment=flip"), in_short("~data.augment.crop")
-    ('lr=0.1', 'flip', '~data.augment.crop')
+    >>> in_short("model.optimizer.lr=0.1"), in_short("model.discriminator_optimizer.lr=0.1")
+    ('lr=0.1', 'discriminator_optimizer.lr=0.1')
+    >>> in_short("data/augment=flip"), in_short("~data.augment.crop")
+    ('flip', '~data.augment.crop')
     """
     key, is_set, value = override.partition("=")
     if not is_set:
         return override
-    return value if "/" in key else f"{key.split('.')[-1]}={value}"
+    short = re.sub(r"^(model|data|trainer)\.(optimizer\.)?", "", key)
+    return value if "/" in key else f"{short}={value}"
 
 
 def commands(common: Sequence[str], changed: Sequence[Sequence[str]]) -> list[str]:
