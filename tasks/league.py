@@ -20,7 +20,10 @@ SETS = {
     "stacked_mnist": "Stacked MNIST",
 }
 TEST_IMAGES = 10_000
-SCORES = ("inception_score", "mode_score", "mmd", "precision", "recall")  # of generated images, beside the main ones
+SCORES = {  # of generated images, beside the main ones: how they are written
+    **{"inception_score": ("Inception Score", ".2f"), "mode_score": ("Mode Score", ".2f"), "mmd": ("MMD", ".3f")},
+    **{"precision": ("precision", ".3f"), "recall": ("recall", ".3f")},
+}
 SHARES = ("gan_test_accuracy", "gan_train_accuracy", "high_quality")
 
 
@@ -67,8 +70,8 @@ def percent(key: str) -> Callable[[Row], str]:
     return lambda row: "" if row[key] is None else f"{100 * row[key]:.2f}"
 
 
-def significant(key: str) -> Callable[[Row], str]:
-    return lambda row: "" if row[key] is None else format_number(row[key], ".3g")
+def number(key: str, digits: str) -> Callable[[Row], str]:
+    return lambda row: "" if row[key] is None else format_number(row[key], digits)
 
 
 def seconds(row: Row) -> str:
@@ -98,7 +101,7 @@ FID = (
     *NET,
     Column("fid", "FID / floor", fid, right=True),
     Column("fid_relative", "relative FID", metric("fid_relative", ".2g"), right=True),
-    *(Column(name, name.replace("_", " "), significant(name)) for name in SCORES),
+    *(Column(name, title, number(name, digits), right=True) for name, (title, digits) in SCORES.items()),
     Column("nearest_neighbour_accuracy", "1-NN (real, generated)", nearest_neighbour),
     Column("gan_test_accuracy", "GAN-test (%)", percent("gan_test_accuracy"), right=True),
     Column("gan_train_accuracy", "GAN-train (%)", percent("gan_train_accuracy"), right=True),
@@ -151,19 +154,25 @@ def page(groups: Sequence[Group], rows: Sequence[Row], tries: Sequence[Tries] = 
     made = tables(rows)
     for key, table in made.items():
         title = TITLES.get(key[:2], "Other recipes of GANs")
-        commands = "\n".join(row["command"] for row in table.rows)
-        text = f"{EXPLANATIONS[key[2]]}\n\n" if key[2] in EXPLANATIONS else ""
+        commands = folded(row["command"] for row in table.rows)
+        text = EXPLANATIONS.get(key[2] if key[1] == "modes" else key[1])
         heading = f"## {title}, {SETS.get(key[2], key[2])}"
-        parts.append(f"{heading}\n\n{text}{table.to_markdown()}\n\n```bash\n{commands}\n```")
+        parts += [heading, *([text] if text else []), table.to_markdown(), commands]
     if any(key[1] == "accuracy" for key in made):
         parts.append(PLOTS["accuracy"])
     if any(map(has_fid_curve, groups)):
         parts.append(PLOTS["fid"])
     if tries:
         table = tries_table(tries, SETS)
-        commands = "\n".join(line for row in table.rows for line in row["commands"])
-        parts.append(f"{TRIED}\n\n{table.to_markdown()}\n\n```bash\n{commands}\n```")
+        commands = folded(line for row in table.rows for line in row["commands"])
+        parts.append(f"{TRIED}\n\n{table.to_markdown()}\n\n{commands}")
     return "\n\n".join(parts) + "\n"
+
+
+def folded(commands: Iterable[str]) -> str:
+    """Commands that a reader opens who wants to repeat the rows of a table."""
+    lines = "\n".join(commands)
+    return f"<details><summary>The commands of these rows</summary>\n\n```bash\n{lines}\n```\n\n</details>"
 
 
 def count(rows: Sequence[Row]) -> str:
@@ -179,6 +188,13 @@ TITLES = {
     ("others", "modes"): "Modes that GANs find",
 }
 EXPLANATIONS = {
+    "fid": """FID is of 10,000 generated images against the 10,000 test images, by the project's own scoring net; lower
+is better. Behind the stroke is the floor, the FID of as many training images that this net has not seen; a relative FID
+is a share of the variance of the real features. 1-NN is the leave-one-out test, best at 0.5; in brackets are the shares
+of the real and of the generated images that it classifies correctly. [gans.md](gans.md) explains the scores.""",
+    "conditional": """These are told the classes. GAN-test is the share of generated images that the scoring net assigns
+to the class that they were asked for; GAN-train is the accuracy on test images of a LeNet-5 that was trained on 10,000
+generated images alone.""",
     "ring": """How many of 8 Gaussians a generator finds: those within three standard deviations of which at least 20 of
 2,500 samples lie. The share of all samples that lie so near to one is the high quality, KL the divergence of their
 frequencies from equal ones. The first lines of an experiment say which rates its two nets have.""",
