@@ -10,7 +10,7 @@ from tasks.annotations import is_local_path
 from tasks.checkpoint import load_trained, read_checkpoint
 from tasks.config import locate
 from tasks.folders import short
-from tasks.published import write_net
+from tasks.published import find_net, write_net
 from tasks.results import read_results
 from tasks.train import show_results, test_model
 
@@ -21,7 +21,8 @@ NET = "net"  # the folder's name
 def publish(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Tests the net of `cfg.ckpt_path` and writes it, with what came out, into `net/` of the run's folder.
 
-    The record has no path of this machine, and the metrics in it are those of exactly these weights.
+    The record has no path of this machine, and the metrics in it are those of exactly these weights; a net that has
+    been published keeps the rest of its record.
 
     Raises:
         ValueError: the checkpoint is missing or cannot be used, or nothing can be measured in a net of its kind.
@@ -31,7 +32,7 @@ def publish(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     if not metrics:
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: a {type(model).__name__} has no test metrics")
     checkpoint = read_checkpoint(cfg.ckpt_path)
-    run = read_results(Path(cfg.ckpt_path).absolute().parents[1])
+    run = read_results(find_net(cfg.ckpt_path) or Path(cfg.ckpt_path).absolute().parents[1])
     record = {name: run[name] for name in KEPT if run.get(name) is not None}
     record |= {"overrides": without_paths(checkpoint)}
     record |= {name: facts[name] for name in ("parameters", "macs")}

@@ -124,6 +124,8 @@ def test_a_run_is_published_with_the_metrics_of_its_weights(trained: Path) -> No
     texts = "".join((sums.parent / name).read_text() for name in (CONFIG, "results.json"))
     assert str(trained) not in texts
     assert '"/' not in texts
+    run_well("task=publish", f"ckpt_path={sums.parent}", "~callbacks.plots", CPU)
+    assert [results_of(again.parent) for again in Path("outputs").rglob(SUMS)] == [record, record]
 
 
 def rewrite(change: Callable[[Path], Any]) -> None:

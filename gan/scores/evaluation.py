@@ -152,7 +152,9 @@ class GANEvaluation(Evaluation):
         assert self.scoring_net is not None
         values = ("fid", "fid_floor", "inception_score", "inception_score_floor")
         halves = (f"nearest_neighbour_accuracy_{half}" for half in ("real", "fake"))
-        fid, fid_floor, score, score_floor, real, fake = (f"{float(f'{scores[name]:.3g}'):g}" for name in (*values, *halves))
+        fid, fid_floor, score, score_floor, real, fake = (
+            f"{float(f'{scores[name]:.3g}'):g}" for name in (*values, *halves)
+        )
         parts = f"FID {fid} (floor {fid_floor}), IS {score} ({score_floor}), 1-NN {real} real, {fake} fake"
         return f"{parts} by net {self.scoring_net.name}"
 

@@ -151,8 +151,8 @@ seeds and computes the verdict. An effect **holds** if its 95 % interval over se
 claim predicts, **does not hold here** if it lies on the other, and is **undecided** otherwise; a claim with several
 effects holds if all of them do, and does not hold if one of them does not. Bounds were set before the runs, but where a
 page says otherwise; no arm was tuned more than another. {count}.
-`python run.py task=claims` lists them and those that wait for their runs. `task.size=full` after a claim's command
-makes its nets as wide and its training as long as a paper's, or nearly so, for a GPU.
+`python run.py task=claims` lists them and those that wait for their runs. `task.size=full` after a claim's command,
+where it has that, trains longer and on all images, most nets at their full width: for a GPU.
 
 This page is made from the records in published/claims by `python run.py task=claims task.add=[]`; a sweep's folder in
 the list adds its record.
