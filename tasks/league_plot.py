@@ -64,16 +64,25 @@ def cost_and_error(row: Row) -> tuple[float, float]:
 def draw_fid(groups: Sequence[Group]) -> Figure:
     """FID on validation images over the seconds of training: a line per GAN and seed, a panel per data set."""
     sets = in_order(group.data for group in groups)
-    figure = Figure(figsize=(6.5 * len(sets), 5), layout="constrained")
+    names = dict.fromkeys(str(group.runs[0]["model"]) for group in sorted(groups, key=last_fid, reverse=True))
+    colors = {name: f"C{number % 10}" for number, name in enumerate(names)}
+    figure = Figure(figsize=(6.5 * len(sets) + 1.5, 5), layout="constrained")
+    lines = {}
     for axes, data in zip(figure.subplots(1, len(sets), squeeze=False).flat, sets, strict=True):
-        for number, group in enumerate(group for group in groups if group.data == data):
+        for group in (group for group in groups if group.data == data):
+            name = str(group.runs[0]["model"])
             for run in group.runs:
                 curve, total = run["curves"]["val/fid"], run.get("cpu_seconds") or run["seconds"]
                 times = [total * step / curve[-1][0] for step, _ in curve]
-                label = str(run["model"]) if run is group.runs[0] else None
-                axes.plot(times, [value for _, value in curve], color=f"C{number % 10}", label=label, linewidth=1.2)
+                [lines[name]] = axes.plot(times, [value for _, value in curve], color=colors[name], linewidth=1.2)
         axes.set(yscale="log", xlabel="core seconds of training", ylabel="FID, validation images")
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.set_title(SETS.get(data, data))
         axes.grid(alpha=0.3, which="both")
-        axes.legend(fontsize=8, frameon=False)
+        axes.set_xlim(left=0)
+    figure.legend([lines[name] for name in names], [*names], loc="outside right upper", fontsize=8, frameon=False)
     return figure
+
+
+def last_fid(group: Group) -> float:
+    return max(run["curves"]["val/fid"][-1][1] for run in group.runs)

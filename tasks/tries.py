@@ -170,13 +170,12 @@ def in_short(override: str) -> str:
     >>> in_short("model.optimizer.lr=0.1"), in_short("model.discriminator_optimizer.lr=0.1")
     ('lr=0.1', 'discriminator_optimizer.lr=0.1')
     >>> in_short("data/augment=flip"), in_short("~data.augment.crop")
-    ('flip', '~data.augment.crop')
+    ('augment=flip', '~data.augment.crop')
     """
     key, is_set, value = override.partition("=")
     if not is_set:
         return override
-    short = re.sub(r"^(model|data|trainer)\.(optimizer\.)?", "", key)
-    return value if "/" in key else f"{short}={value}"
+    return f"{re.sub(r'^(model|data|trainer)[./](optimizer[.])?', '', key)}={value}"
 
 
 def commands(common: Sequence[str], changed: Sequence[Sequence[str]]) -> list[str]:
