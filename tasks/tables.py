@@ -8,7 +8,8 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-MIN_WIDTH = 120  # characters: on a narrower terminal, or in a log file, a wide table's columns would be cut off
+MIN_WIDTH = 120  # characters: on a narrower terminal a wide table's columns would be cut off
+WRAPPED_AT = 30  # characters, where cells are wrapped in a file, unless a word is longer
 
 Row = Mapping[str, Any]
 
@@ -69,21 +70,23 @@ class Table:
         needed = [column for column in self.columns if not column.optional]
         for columns, is_last in ((self.columns, False), (needed, False), (needed, True)):
             table = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+            in_file = is_last and not console.is_terminal  # which has no width: cells are wrapped between words alone
             for column in columns:
+                words = [word for row in self.rows for word in one_line(column.cell(row)).split()]
                 table.add_column(
                     Text(column.header),
                     justify="right" if column.right else "left",
                     overflow="fold",
-                    # In a terminal a long cell would leave nothing to the others.
-                    no_wrap=column.no_wrap and not (is_last and console.is_terminal),
+                    no_wrap=column.no_wrap and not is_last,  # or a long cell would leave nothing to the others
+                    max_width=max([WRAPPED_AT, *map(len, words)]) if in_file else None,
                 )
             for row in self.rows:
                 table.add_row(*(Text(one_line(column.cell(row))) for column in columns))
-            least, most = Measurement.get(console, wide, table)
-            if most <= console.width:
+            needs = Measurement.get(console, wide, table).maximum
+            if needs <= console.width:
                 break
-        if not console.is_terminal:
-            console.width = max(console.width, least)  # a file has no width, and no word is broken in it
+            if in_file:
+                console.width = needs
         console.print(table)
 
     def to_markdown(self) -> str:
