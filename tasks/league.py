@@ -207,7 +207,8 @@ PLOTS = {
 }
 TRIED = """## What was tried
 
-Before the runs above, on validation images only: no run of this table was tested. A recipe has the best of them, or
+Before the runs above, if a recipe's first lines do not say otherwise, on validation images only: no run of this table
+was tested. A recipe has the best of them, or
 says in its first lines why not; where a data set has none, it has what was best on the other."""
 HEAD = """# The ten-minute league
 

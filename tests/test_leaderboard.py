@@ -12,11 +12,11 @@ from command_line import PLAIN, run, run_well
 from conftest import ROOT
 
 from tasks.folders import lock
-from tasks.leaderboard import SHOWN, make_tables, write_table
+from tasks.leaderboard import SHOWN, write_table
 from tasks.leaderboard_plot import draw
 from tasks.leaderboard_rows import make_rows, summarize
 from tasks.run_records import collect, read_run
-from tasks.tables import Column, Table
+from tasks.tables import Table
 
 RECORD = {
     **{"status": "finished", "task": "train", "model": "lenet", "data": "mnist", "experiment": None, "seed": 0},
@@ -238,45 +238,6 @@ def test_run_in_progress_is_listed_as_such() -> None:
     assert read_run(Path("outputs/a"))["status"] == "unknown"
 
 
-def test_words_stay_whole_in_a_file_that_has_no_width(capsys: pytest.CaptureFixture[str]) -> None:
-    row = {"name": " ".join(["x=1"] * 80), "folder": f"runs/{'a' * 150}"}
-    Table([Column("name"), Column("folder", no_wrap=True)], [row]).print()
-    assert row["folder"] in capsys.readouterr().out
-
-
-def test_sweep_with_an_unknown_model_leaves_nothing_behind() -> None:
-    outcome = run("-m", "model=lenet,nope")
-    assert outcome.status == 2
-    assert "model=nope" in outcome.err
-    assert outcome.err.count("\n") == 1
-    assert not list(Path().glob("outputs/sweeps/*"))
-
-
-def shown(records: list[dict[str, Any]]) -> dict[str, str]:
-    """The cells of the only row."""
-    (table,) = make_tables([summarize(("gan", "mnist", "", "", "cpu"), records)])
-    return {column.header: column.cell(table.rows[0]) for column in table.columns}
-
-
-def test_gans_row_shows_its_fid_beside_the_floor_and_both_halves_of_1_nn() -> None:
-    base = {"folder": "x", "test/fid_floor": 2.7, "test/fid_relative": 0.021}
-    halves = {"_real": 0.998, "_fake": 0.0, "": 0.499}
-    base |= {f"test/nearest_neighbour_accuracy{name}": value for name, value in halves.items()}
-    row = shown([base | {"seed": seed, "test/fid": fid} for seed, fid in enumerate((12.0, 14.0))])
-    assert row["FID / floor"] == "13 +- 1.41 / 2.7"
-    assert row["relative FID"] == "0.021 +- 0"
-    assert row["1-NN (real, generated)"] == "0.50 (1.00, 0.00)"
-    validated = shown([{"folder": "x", "seed": 0, "val/fid": 12.0, "val/fid_floor": 2.7}])
-    assert validated["FID / floor"] == "12 / 2.7 (val)"
-    assert "relative FID" not in validated
-
-
-@pytest.mark.parametrize("stage", ["samples", "test", "val"])
-def test_modes_are_shown_whatever_stage_they_are_of(stage: str) -> None:
-    row = shown([{"folder": "x", "seed": 0, f"{stage}/modes": 8.0, f"{stage}/high_quality": 0.953}])
-    assert (row["modes"], row["high quality (%)"]) == ("8", "95.3")
-
-
 def test_plot_has_a_panel_per_data_set_and_measure_and_keeps_to_its_limits() -> None:
     for number in range(12):
         long_name = ["model.optimizer.lr=0.0123 $x$ " * 10, f"n={number}"]
@@ -299,7 +260,3 @@ def test_plot_has_a_panel_per_data_set_and_measure_and_keeps_to_its_limits() -> 
             assert place.x1 <= box.x1
             others = [other.get_tightbbox() for other in figure.axes if other is not axes]
             assert not any(place.overlaps(other) for other in others if other is not None)
-
-
-def test_columns_have_names_of_their_own() -> None:
-    assert len({column.header for column in SHOWN}) == len(SHOWN)

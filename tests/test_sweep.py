@@ -131,3 +131,11 @@ def test_two_jobs_at_once_share_a_sweep(tmp_path: Path) -> None:
     assert {row["accuracy"] for row in done.rows} == accuracies
     assert {row["changes"] for row in done.rows} == {"data/augment=crop", "data/augment=none"}
     assert [job.name[4:] for job in done.jobs] == [f"lenet_mnist_5k_data_augment-{name}" for name in ("crop", "none")]
+
+
+def test_sweep_with_an_unknown_model_leaves_nothing_behind() -> None:
+    outcome = run("-m", "model=lenet,nope")
+    assert outcome.status == 2
+    assert "model=nope" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not list(Path().glob("outputs/sweeps/*"))
