@@ -5,12 +5,14 @@ import pkgutil
 from pathlib import Path
 
 import pytest
+import torch
 
 import benchmarks
-from benchmarks import contenders, cpu_steps, measure, rivals, throughput, time_to_accuracy
+from benchmarks import contenders, cpu_steps, gpu_epochs, measure, rivals, throughput, time_to_accuracy
 from datamodules.mnist import MNIST
 
-COVERED = {"clock", "contenders", "cpu_steps", "kill_campaign", "measure", "rivals", "throughput", "time_to_accuracy"}
+COVERED = {"clock", "contenders", "cpu_steps", "gpu_epochs", "kill_campaign", "measure", "rivals", "throughput"}
+COVERED |= {"time_to_accuracy"}
 
 
 def test_every_module_is_covered_here() -> None:
@@ -110,3 +112,17 @@ def test_kill_campaign_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as end:
         kill_campaign.main()
     assert not end.value.code
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_epochs_on_a_gpu_need_one() -> None:
+    with pytest.raises(SystemExit, match="finds no GPU"):
+        gpu_epochs.main([])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_epochs_on_a_gpu_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    gpu_epochs.main(["--nets", "lenet", "--rounds", "1", "--epochs", "2", "--batches", "3"])
+    out = capsys.readouterr().out
+    assert all(text in out for text in ("plain loop", "compiled loop", "graph loop", "compile=true", "bf16"))

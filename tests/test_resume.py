@@ -60,6 +60,7 @@ MORE_STOPS = [
     pytest.param(ACCUMULATING, signal.SIGINT, training_step(13), id="between two batches of a step"),
     pytest.param(WITHIN_EPOCHS, signal.SIGINT, training_step(14), id="with max_steps"),
     pytest.param(PLATEAU, signal.SIGINT, training_step(20), id="with a schedule that looks at the loss"),
+    pytest.param((*LENET, "trainer.precision=bf16-true"), signal.SIGTERM, training_step(14), id="in bfloat16"),
     pytest.param(SPARSE_VALIDATION, signal.SIGTERM, training_step(11), id="after an epoch without validation"),
 ]
 
