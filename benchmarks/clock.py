@@ -4,10 +4,10 @@ import statistics
 import time
 from typing import Any
 
-import torch
 from lightning import Callback, LightningModule, Trainer
 
 from benchmarks.measure import tell
+from tasks.benchmark import finish_work
 
 
 class Clock(Callback):
@@ -28,19 +28,19 @@ class Clock(Callback):
 
 
 class Epochs(Callback):
-    """Tells the median seconds of a training epoch on a GPU by the clock, but the first, without validation."""
+    """Tells the median seconds by the clock of a training epoch but the first, without validation."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
         self.start: float | None = None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        torch.cuda.synchronize()
+        finish_work(pl_module)
         self.start = time.perf_counter()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.start is not None:
-            torch.cuda.synchronize()
+            finish_work(pl_module)
             self.seconds.append(time.perf_counter() - self.start)
             self.start = None
 

@@ -34,7 +34,8 @@ def run_process(command: Sequence[str], folder: Path | None = None) -> Cost:
     Raises:
         RuntimeError: it failed; the message holds the end of what it printed.
     """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    places = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": places}
     with tempfile.TemporaryFile("w+") as output:
         start = time.perf_counter()
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)

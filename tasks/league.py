@@ -43,6 +43,7 @@ def make_row(group: Group) -> dict[str, Any]:
     return row | {
         "experiment": group.experiment,
         "net": describe_net(group),
+        "gpu": first["machine"]["gpu"] if str(first.get("device", "cpu")) == first["machine"]["gpu"] else None,
         "augment": ", ".join((first["config"]["data"].get("augment") or {}).keys()) or "none",
         "sampling": None if accuracy is None else math.sqrt(accuracy * (1 - accuracy) / TEST_IMAGES),
         "command": command(*group.overrides, f"seed={','.join(seeds)}", multirun=len(seeds) > 1),
@@ -75,7 +76,9 @@ def number(key: str, digits: str) -> Callable[[Row], str]:
 
 
 def seconds(row: Row) -> str:
-    """Seconds of the processor, or by the clock where these were not measured."""
+    """Seconds of the processor, or by the clock where these were not measured or a GPU has worked."""
+    if row["gpu"] and row["seconds"] is not None:
+        return f"{row['seconds']:,.0f} s of {row['gpu']}"
     value = row["cpu_seconds"] if row["cpu_seconds"] is not None else row["seconds"]
     return "" if value is None else f"{value:,.0f}"
 
@@ -221,4 +224,5 @@ So far {count}. All are trained on the same 55,000 images of the official traini
 run is chosen on the other 5,000; the first lines of a recipe, conf/experiment/ten_minutes/NAME.yaml, say how it was
 chosen. The official 10,000 test images were read once, at the end of each run. Mean +- standard deviation over seeds.
 The sampling error is that of a share of 10,000 images: the order of two nets that differ by less says nothing. Core
-seconds are the processor's time in training, whatever ran beside. Computed on {machines}."""
+seconds are the processor's time in training, whatever ran beside; for a run on a GPU they are the clock's. Computed on
+{machines}."""

@@ -2,10 +2,12 @@
 
 import json
 import pkgutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from command_line import RUN
 
 import benchmarks
 from benchmarks import contenders, cpu_steps, gpu_epochs, measure, rivals, throughput, time_to_accuracy
@@ -112,6 +114,12 @@ def test_kill_campaign_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as end:
         kill_campaign.main()
     assert not end.value.code
+
+
+def test_clock_tells_the_epochs_of_a_run_but_the_first(tmp_path: Path) -> None:
+    clock = ("callbacks.clock._target_=benchmarks.clock.Epochs", "trainer.max_epochs=2", "~callbacks.plots")
+    arguments = ("data=mnist_5k", "data.train_images_per_class=2", "trainer.accelerator=cpu", *clock)
+    assert 0 < measure.run_process([sys.executable, RUN, *arguments], tmp_path).result["epoch"] < 10
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
