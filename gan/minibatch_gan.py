@@ -36,7 +36,8 @@ class MinibatchDiscrimination(nn.Module):
         return torch.cdist(rows, rows, p=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        closeness = torch.exp(-self.distances(features)).sum(2) - 1  # (kernels, N); without itself
+        distances = self.distances(features).clamp(max=80)  # a CPU is slow with numbers as small as exp(-90)
+        closeness = torch.exp(-distances).sum(2) - 1  # (kernels, N); without itself
         return torch.cat([features, (closeness.T + self.bias).to(features.dtype)], 1)
 
     @torch.no_grad()

@@ -98,6 +98,11 @@ def with_stage(text: str, row: Row) -> str:
     return f"{text} (val)" if text and row["measured_on"] == "validation" else text
 
 
+def modes(row: Row) -> str:
+    """Whole modes of one run, a mean over several."""
+    return metric("modes", ".4g" if row["modes_sd"] is None else ".1f")(row)
+
+
 def fid(row: Row) -> str:
     floor = f" / {row['fid_floor']:.2g}" if row["fid"] is not None and row["fid_floor"] is not None else ""
     return with_stage(metric("fid", ".3g")(row) + floor, row)
@@ -137,7 +142,7 @@ SHOWN = (
     Column("fid", "FID / floor", fid),
     Column("fid_relative", "relative FID", metric("fid_relative", ".3g")),
     Column("nearest_neighbour_accuracy", "1-NN (real, generated)", nearest_neighbour),
-    Column("modes", text=metric("modes", ".4g")),
+    Column("modes", text=modes),
     Column("modes_kl", "KL", metric("modes_kl", ".2f")),
     Column("high_quality", "high quality (%)", metric("high_quality", ".1f", 0.01)),
     Column("seeds"),

@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tasks.leaderboard import fid, metric, nearest_neighbour, short_count
+from tasks.leaderboard import fid, metric, modes, nearest_neighbour, short_count
 from tasks.leaderboard_rows import summarize, values
 from tasks.machine import machines
 from tasks.messages import command
 from tasks.published_runs import Group
-from tasks.tables import Column, Row, Table, escape_markdown, format_number, mean
+from tasks.tables import Column, Row, Table, deviation, escape_markdown, format_number, mean
 from tasks.tries import Tries, tries_table
 
 LEAGUE = "ten_minutes/"  # experiments of the same budget
@@ -39,7 +39,9 @@ def make_row(group: Group) -> dict[str, Any]:
     row = summarize((str(first["model"]), group.data, "", "", str(first.get("device") or "")), runs)
     accuracy = row["accuracy"]
     seeds = [f"{run['seed']:.0f}" for run in runs]
-    row |= {name: mean(values(runs, f"test/{name}", f"val/{name}")) for name in (*SCORES, *SHARES)}
+    for name in (*SCORES, *SHARES):
+        numbers = values(runs, f"test/{name}", f"val/{name}")
+        row |= {name: mean(numbers), f"{name}_sd": deviation(numbers)}
     return row | {
         "experiment": group.experiment,
         "net": describe_net(group),
@@ -106,16 +108,16 @@ FID = (
     Column("fid_relative", "relative FID", metric("fid_relative", ".2g"), right=True),
     *(Column(name, title, number(name, digits), right=True) for name, (title, digits) in SCORES.items()),
     Column("nearest_neighbour_accuracy", "1-NN (real, generated)", nearest_neighbour),
-    Column("gan_test_accuracy", "GAN-test (%)", percent("gan_test_accuracy"), right=True),
-    Column("gan_train_accuracy", "GAN-train (%)", percent("gan_train_accuracy"), right=True),
+    Column("gan_test_accuracy", "GAN-test (%)", metric("gan_test_accuracy", ".1f", 0.01), right=True),
+    Column("gan_train_accuracy", "GAN-train (%)", metric("gan_train_accuracy", ".1f", 0.01), right=True),
     *COST,
 )
 MODES = (
     Column("experiment"),
     *NET,
-    Column("modes", text=metric("modes", ".4g"), right=True),
+    Column("modes", text=modes, right=True),
     Column("modes_kl", "KL", metric("modes_kl", ".2f"), right=True),
-    Column("high_quality", "high quality (%)", percent("high_quality"), right=True),
+    Column("high_quality", "high quality (%)", metric("high_quality", ".1f", 0.01), right=True),
     *COST,
 )
 COLUMNS = {"accuracy": ACCURACY, "fid": FID, "conditional": FID, "modes": MODES}  # by the kind of table
@@ -200,7 +202,8 @@ to the class that they were asked for; GAN-train is the accuracy on test images 
 generated images alone.""",
     "ring": """How many of 8 Gaussians a generator finds: those within three standard deviations of which at least 20 of
 2,500 samples lie. The share of all samples that lie so near to one is the high quality, KL the divergence of their
-frequencies from equal ones. The first lines of an experiment say which rates its two nets have.""",
+frequencies from equal ones. All have had 2,000 steps of the generator, whose rate is ten times the discriminator's in
+`ring` and a tenth of it in `ring_mad_gan`; CGAN and EBGAN have no form for points.""",
     "stacked_mnist": """How many of the 1,000 triples of digits the scoring net sees in 26,000 samples, and KL, the
 divergence of their frequencies from equal ones.""",
 }
