@@ -202,8 +202,9 @@ to the class that they were asked for; GAN-train is the accuracy on test images 
 generated images alone.""",
     "ring": """How many of 8 Gaussians a generator finds: those within three standard deviations of which at least 20 of
 2,500 samples lie. The share of all samples that lie so near to one is the high quality, KL the divergence of their
-frequencies from equal ones. All have had 2,000 steps of the generator, whose rate is ten times the discriminator's in
-`ring` and a tenth of it in `ring_mad_gan`; CGAN and EBGAN have no form for points.""",
+frequencies from equal ones. The generator has had 2,000 steps (WGAN's, whose critic takes 100 to one at first, 1,487),
+at ten times the discriminator's rate in `ring` and a tenth of it in `ring_mad_gan`. CGAN and EBGAN have no form for
+points.""",
     "stacked_mnist": """How many of the 1,000 triples of digits the scoring net sees in 26,000 samples, and KL, the
 divergence of their frequencies from equal ones.""",
 }
