@@ -79,11 +79,9 @@ class ImageClassifier(CheckedArguments, LightningModule):
         self.channels_last = recipe.get("channels_last", True)
         self.example_input_array = torch.zeros(1, in_channels, image_size, image_size)
         # Sums of losses and of correct answers, with the number of images: since the last line in the log, and in the
-        # epoch up to that line. The sums stay on the device, because reading them would wait for it.
-        self.register_buffer("step_sums", torch.zeros(2), persistent=False)
-        self.register_buffer("epoch_sums", torch.zeros(2), persistent=False)
-        self.step_sums: Tensor
-        self.epoch_sums: Tensor
+        # epoch up to that line. The sums stay on the device, because reading them would wait for it. They are no
+        # buffers, which trainer.precision would round.
+        self.step_sums, self.epoch_sums = torch.zeros(2), torch.zeros(2)
         self.step_images = self.epoch_images = 0
 
     @classmethod
@@ -159,7 +157,7 @@ class ImageClassifier(CheckedArguments, LightningModule):
         return loss
 
     def on_fit_start(self) -> None:
-        self.step_sums, self.epoch_sums = self.step_sums.float(), self.epoch_sums.float()  # not trainer.precision
+        self.step_sums, self.epoch_sums = self.step_sums.to(self.device), self.epoch_sums.to(self.device)
 
     def on_train_epoch_start(self) -> None:
         if self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # no line in the log ends an interval
@@ -212,9 +210,7 @@ class ImageClassifier(CheckedArguments, LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Goes on with the sums of the epoch, so that a resumed run ends with the same means."""
         if sums := checkpoint.get("training_sums"):
-            self.step_sums, self.epoch_sums = (
-                self.step_sums.new_tensor(values, dtype=torch.float32) for values in sums[:2]
-            )
+            self.step_sums, self.epoch_sums = map(torch.tensor, sums[:2])
             self.step_images, self.epoch_images = sums[2]
 
     def parameter_groups(self) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -238,10 +239,22 @@ class StopOnSignal(Callback):
 
 
 class SaveAtBudgetEnd(Callback):
-    """Writes last.ckpt where `max_steps` or `max_time` end within an epoch, which ModelCheckpoint leaves out."""
+    """Has a checkpoint written where ModelCheckpoint leaves it out.
+
+    That is where `max_steps` or `max_time` end within an epoch, and after an epoch in which only a discriminator
+    learned, which `global_step` does not count.
+    """
 
     def __init__(self, last: Path) -> None:
         self.last = last
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.on_train_epoch_start(trainer, pl_module)  # a run that is resumed within an epoch does not start one
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint):
+                callback._last_global_step_saved = -1
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         within_epoch = not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch

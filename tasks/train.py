@@ -86,7 +86,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         write_config(cfg, folder)  # nothing is left to refuse
         resumed_at = read_checkpoint(cfg.ckpt_path)["global_step"]
     fit(trainer, model, datamodule, cfg, signals)
-    if trainer.global_step == resumed_at:
+    if trainer.global_step == resumed_at and not signals.started:
         rank_zero_only(print)(
             "trained      nothing was left to train: more epochs or steps need a larger trainer.max_epochs or max_steps"
         )
@@ -186,6 +186,8 @@ def fit(
     if trainer.max_steps != -1:
         # Lightning would repeat the end of an epoch that a checkpoint was saved at
         loop._iteration_based_training = functools.partial(is_within_epoch, loop)  # type: ignore[method-assign]
+    # Lightning does this when a checkpoint has been loaded, whose float64 weights a net of float32 would have rounded
+    trainer.strategy.precision_plugin.convert_module(model)
     try:
         trainer.fit(model, datamodule=datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
     except SIGTERMException:

@@ -16,6 +16,7 @@ from stopping import AUGMENTED, LENET, STATUS, Moment, assert_same_end, stop, tr
 from classic_cnn.lenet import LeNet5
 from datamodules.mnist import MNIST5k
 from gan.vanilla import VanillaGAN
+from gan.wgan import WGAN
 from tasks.callbacks import StopOnSignal, TrainingClock
 from tasks.messages import command
 
@@ -42,6 +43,10 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[s
     return folder_of
 
 
+CRITIC = (  # a generator step at the 8th of 15 batches: none in the first epoch nor in the last
+    *("model=wgan", "model/network=mlp", "model.warm_up_steps=8", "data=mnist_5k", "data.train_images_per_class=4"),
+    *("data.batch_size=8", "trainer.accelerator=cpu", "trainer.max_epochs=3", "~callbacks.evaluation"),
+)
 ACCUMULATING = (*LENET, "trainer.accumulate_grad_batches=3")
 WITHIN_EPOCHS = (*LENET, "trainer.max_steps=25")
 SPARSE_VALIDATION = (*LENET, "trainer.check_val_every_n_epoch=2")
@@ -51,6 +56,8 @@ STOPS = [
     pytest.param(LENET, signal.SIGTERM, training_step(14), id="within an epoch"),
     pytest.param(WITHIN_EPOCHS, signal.SIGTERM, END_OF_EPOCH, id="with max_steps, end of an epoch"),
     pytest.param(GAN, signal.SIGINT, training_step(6, VanillaGAN), id="a GAN"),
+    pytest.param(CRITIC, signal.SIGTERM, training_step(3, WGAN), id="a GAN before its generator's first step"),
+    pytest.param(CRITIC, signal.SIGTERM, training_step(12, WGAN), id="a GAN after its generator's last step"),
 ]
 MORE_STOPS = [
     pytest.param(LENET, signal.SIGINT, training_step(1), id="first batch"),
@@ -61,6 +68,7 @@ MORE_STOPS = [
     pytest.param(WITHIN_EPOCHS, signal.SIGINT, training_step(14), id="with max_steps"),
     pytest.param(PLATEAU, signal.SIGINT, training_step(20), id="with a schedule that looks at the loss"),
     pytest.param((*LENET, "trainer.precision=bf16-true"), signal.SIGTERM, training_step(14), id="in bfloat16"),
+    pytest.param((*LENET, "trainer.precision=64-true"), signal.SIGTERM, training_step(14), id="in float64"),
     pytest.param(SPARSE_VALIDATION, signal.SIGTERM, training_step(11), id="after an epoch without validation"),
 ]
 
@@ -85,6 +93,14 @@ def test_stopped_run_goes_on_to_the_same_weights(
     run_well(f"ckpt_path={last}")
     assert only_run() == folder
     assert_same_end(folder, uninterrupted(arguments))
+
+
+def test_last_checkpoint_is_of_the_end_where_only_a_critic_learned(
+    uninterrupted: Callable[[tuple[str, ...]], Path],
+) -> None:
+    for name in "last", "best":
+        progress = checkpoint_of(uninterrupted(CRITIC), name)["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        assert progress["total"]["completed"] == 15
 
 
 @pytest.mark.extended
