@@ -14,7 +14,8 @@ from tasks.tables import Row
 def draw_plots(groups: Sequence[Group], rows: Sequence[Row]) -> dict[str, Figure]:
     """The plots of the page, by their files' names."""
     figures = {}
-    if classifiers := [row for row in rows if row["accuracy"] is not None]:
+    # seconds of a GPU are no core seconds
+    if classifiers := [row for row in rows if row["accuracy"] is not None and not row["gpu"]]:
         figures["league_accuracy.png"] = draw_accuracy(classifiers)
     if curves := [group for group in groups if has_fid_curve(group)]:
         figures["league_fid.png"] = draw_fid(curves)
