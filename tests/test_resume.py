@@ -103,6 +103,11 @@ def test_last_checkpoint_is_of_the_end_where_only_a_critic_learned(
         assert progress["total"]["completed"] == 15
 
 
+def test_run_in_whose_rest_only_a_critic_learned_has_trained() -> None:
+    stop(CRITIC, training_step(12, WGAN), signal.SIGTERM)
+    assert "nothing was left" not in run_well(f"ckpt_path={only_run()}/checkpoints/last.ckpt").out
+
+
 @pytest.mark.extended
 def test_run_stopped_during_validation_still_picks_the_best_epoch(
     uninterrupted: Callable[[tuple[str, ...]], Path],
