@@ -115,7 +115,8 @@ def whole_batches(count: int, size: int, batches: int | None) -> Iterator[Tensor
     return iter(order[: count // size * size].split(size)[:batches])
 
 
-def loop(name: str, loop: str, bf16: bool, epochs: int, batches: int) -> Cost:
+def in_a_process(name: str, loop: str, bf16: bool, epochs: int, batches: int) -> Cost:
+    """`train`, so that the contenders do not share a GPU's memory or what it has prepared."""
     more = ["--bf16"] if bf16 else []
     limits = ["--epochs", str(epochs), "--batches", str(batches)]
     command = [sys.executable, "-m", "benchmarks.gpu_epochs", "--nets", name, "--loop", loop, *more, *limits]
@@ -142,10 +143,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender (default 3)")
     parser.add_argument("--epochs", type=int, default=4, help="of each contender, two or more (default 4)")
     parser.add_argument("--batches", type=int, default=0, help="at most, of an epoch; 0 = all (default)")
-    parser.add_argument("--nets", nargs="*", choices=CONTESTS, default=list(CONTESTS), help="lenet, resnet")
+    parser.add_argument("--nets", nargs="*", choices=CONTESTS, default=list(CONTESTS), help="both by default")
     parser.add_argument("--loop", choices=LOOPS, help=argparse.SUPPRESS)
     parser.add_argument("--bf16", action="store_true", help=argparse.SUPPRESS)
     parsed = parser.parse_args(arguments)
+    if parsed.epochs < 2:
+        parser.error("--epochs must be at least 2: the first one is not counted")
     if not torch.cuda.is_available():
         sys.exit("benchmarks.gpu_epochs: PyTorch finds no GPU on this machine; benchmarks.throughput measures its CPU")
     if parsed.loop:
@@ -155,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in parsed.nets:
         contenders: dict[str, Callable[[], Cost]] = {}
         for bf16, precision in (False, "float32 (TF32)"), (True, "bf16"):
-            loops = {each: partial(loop, name, each, bf16, *length) for each in LOOPS}
+            loops = {each: partial(in_a_process, name, each, bf16, *length) for each in LOOPS}
             contenders |= {f"{each} loop, {precision}": contender for each, contender in loops.items()}
             contenders |= {
                 f"run.py{', compile=true' if compiled else ''}, {precision}": partial(

@@ -210,7 +210,7 @@ class ImageClassifier(CheckedArguments, LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Goes on with the sums of the epoch, so that a resumed run ends with the same means."""
         if sums := checkpoint.get("training_sums"):
-            self.step_sums, self.epoch_sums = map(torch.tensor, sums[:2])
+            self.step_sums, self.epoch_sums = (torch.tensor(values, dtype=torch.float32) for values in sums[:2])
             self.step_images, self.epoch_images = sums[2]
 
     def parameter_groups(self) -> Any:

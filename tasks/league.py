@@ -36,7 +36,8 @@ def make_row(group: Group) -> dict[str, Any]:
     """Means and deviations over a group's seeds, and what makes them comparable."""
     runs = group.runs
     first = runs[0]
-    row = summarize((str(first["model"]), group.data, "", "", str(first.get("device") or "")), runs)
+    device = str(first.get("device") or "cpu")
+    row = summarize((str(first["model"]), group.data, "", "", device), runs)
     accuracy = row["accuracy"]
     seeds = [f"{run['seed']:.0f}" for run in runs]
     for name in (*SCORES, *SHARES):
@@ -45,7 +46,7 @@ def make_row(group: Group) -> dict[str, Any]:
     return row | {
         "experiment": group.experiment,
         "net": describe_net(group),
-        "gpu": first["machine"]["gpu"] if str(first.get("device", "cpu")) == first["machine"]["gpu"] else None,
+        "gpu": None if "cpu" in device else device,
         "augment": ", ".join((first["config"]["data"].get("augment") or {}).keys()) or "none",
         "sampling": None if accuracy is None else math.sqrt(accuracy * (1 - accuracy) / TEST_IMAGES),
         "command": command(*group.overrides, f"seed={','.join(seeds)}", multirun=len(seeds) > 1),
@@ -215,8 +216,8 @@ PLOTS = {
 TRIED = """## What was tried
 
 Before the runs above, if a recipe's first lines do not say otherwise, on validation images only: no run of this table
-was tested. A recipe has the best of them, or
-says in its first lines why not; where a data set has none, it has what was best on the other."""
+was tested. A recipe has the best of them, or says in its first lines why not; where a data set has none, it has what
+was best on the other."""
 HEAD = """# The ten-minute league
 
 What each net reaches in at most ten minutes of one processor core, its validation and tests not counted. This page is

@@ -122,10 +122,16 @@ def test_clock_tells_the_epochs_of_a_run_but_the_first(tmp_path: Path) -> None:
     assert 0 < measure.run_process([sys.executable, RUN, *arguments], tmp_path).result["epoch"] < 10
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_epochs_on_a_gpu_need_one() -> None:
+def test_epochs_on_a_gpu_need_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match="finds no GPU"):
         gpu_epochs.main([])
+
+
+def test_epochs_on_a_gpu_are_two_at_least(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        gpu_epochs.main(["--epochs", "1"])
+    assert "at least 2" in capsys.readouterr().err
 
 
 @pytest.mark.gpu
