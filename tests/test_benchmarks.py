@@ -139,4 +139,4 @@ def test_epochs_on_a_gpu_are_two_at_least(capsys: pytest.CaptureFixture[str]) ->
 def test_epochs_on_a_gpu_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
     gpu_epochs.main(["--nets", "lenet", "--rounds", "1", "--epochs", "2", "--batches", "3"])
     out = capsys.readouterr().out
-    assert all(text in out for text in ("plain loop", "compiled loop", "graph loop", "compile=true", "bf16"))
+    assert all(text in out for text in ("plain loop", "compiled loop", "graph loop", "compile=true", "float32"))
