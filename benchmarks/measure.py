@@ -63,7 +63,8 @@ def take_turns(contenders: Mapping[str, Callable[[], Cost]], rounds: int) -> dic
         for name, contender in contenders.items():
             cost = contender()
             costs[name].append(cost)
-            print(f"round {number + 1} of {rounds}: {name}: {cost.cpu:.1f} s of processor time", flush=True)
+            epoch = f", an epoch in {cost.result['epoch']:.3f} s" if "epoch" in cost.result else ""
+            print(f"round {number + 1} of {rounds}: {name}: {cost.cpu:.1f} s of processor time{epoch}", flush=True)
     return costs
 
 

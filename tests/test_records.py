@@ -215,9 +215,17 @@ def test_labels_of_the_plot_do_not_lie_on_each_other() -> None:
         assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[:number])
 
 
+# The GANs of the league are being run anew, for longer and with a constant rate; the page calls these rows earlier.
+TO_BE_RENEWED = {
+    (f"ten_minutes/{net}", data)
+    for net in ("gan", "cgan", "dragan", "ebgan", "mad_gan", "minibatch_gan", "unrolled_gan", "wgan", "wgan_gp")
+    for data in ("mnist", "fashion_mnist")
+}
+
+
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: f"{group.experiment}-{group.data}")
-def test_published_command_still_composes_to_what_was_run(group: published_runs.Group) -> None:
-    assert not group.is_stale
+def test_published_command_composes_to_what_was_run_unless_it_is_to_be_renewed(group: published_runs.Group) -> None:
+    assert group.is_stale == ((group.experiment, group.data) in TO_BE_RENEWED)
 
 
 def test_commit_is_that_of_the_code_only_where_no_other_code_lies_beside_it(
