@@ -24,7 +24,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from datamodules.contract import ArgumentError
-from tasks.callbacks import WholeCheckpoints
+from tasks.checkpoint_io import WholeCheckpoints
 from tasks.config import ConfigError, locate
 from tasks.folders import short
 from tasks.loggers import missing_package, own_place

@@ -1,7 +1,5 @@
-"""What every training run has besides its model: whole checkpoints that hold the config, a clock, and a way to stop."""
+"""What every training run has besides its model: its config in the checkpoints, a clock, and ways to stop."""
 
-import copy
-import io
 import math
 import os
 import signal
@@ -13,65 +11,12 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from datamodules.contract import DivergenceError
 from tasks.process import configure_process
-from tasks.results import atomic_writer
-
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its target and renames it: a kill or a full disk leaves the earlier one as it was.
-
-    Lightning's own way moves it from TMPDIR, which is a copy where that is another file system.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        content = io.BytesIO()  # torch hides the reason why a file cannot be written
-        torch.save(checkpoint, content)
-        with atomic_writer(path, "wb") as file:
-            file.write(content.getbuffer())
-
-    def remove_checkpoint(self, path: str | os.PathLike) -> None:
-        """Removes a file; never a folder, whatever a checkpoint's record of earlier ones says."""
-        if Path(path).is_file():
-            Path(path).unlink()
-
-
-class ResumedCheckpoint(WholeCheckpoints):
-    """Hands out one checkpoint that has been read and checked already, with the paths of the folder it lies in.
-
-    Args:
-        checkpoint: its content.
-        folder: the folder of the run's checkpoints. Whatever paths the checkpoint holds, only their names are used.
-    """
-
-    def __init__(self, checkpoint: dict[str, Any], folder: Path) -> None:
-        super().__init__()
-        states = {key: rebuild_paths(key, state, folder) for key, state in checkpoint["callbacks"].items()}
-        self.checkpoint = checkpoint | {"callbacks": states}
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        return copy.deepcopy(self.checkpoint)  # whose tensors processes of ddp_spawn share, and optimizers change
-
-
-def rebuild_paths(key: str, state: Any, folder: Path) -> Any:
-    """A ModelCheckpoint's state with its files looked for in `folder`, by name; other states as they are."""
-    if not key.startswith("ModelCheckpoint") or not isinstance(state, dict):
-        return state
-
-    def here(path: Any) -> str:
-        place = folder / Path(str(path)).name
-        return str(place) if path and place.suffix == ".ckpt" and place.is_file() else ""
-
-    paths = ("best_model_path", "kth_best_model_path", "last_model_path")
-    best = state.get("best_k_models")
-    kept = {here(path): score for path, score in best.items() if here(path)} if isinstance(best, dict) else {}
-    return state | {name: here(state.get(name)) for name in paths} | {"dirpath": str(folder), "best_k_models": kept}
 
 
 class ConfigInCheckpoint(Callback):

@@ -22,7 +22,6 @@ from tasks.build import build, describe
 from tasks.callbacks import (
     ConfigInCheckpoint,
     ProcessSettings,
-    ResumedCheckpoint,
     SaveAtBudgetEnd,
     StopAtNonFinite,
     StopOnSignal,
@@ -30,6 +29,7 @@ from tasks.callbacks import (
     numbers,
 )
 from tasks.checkpoint import load_weights, plain_config, read_checkpoint, read_content
+from tasks.checkpoint_io import ResumedCheckpoint
 from tasks.config import ConfigError
 from tasks.early_stopping import KeepStopped, restore, why_stopped
 from tasks.folders import write_config

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from torch import equal
 
 from gan.adversarial import GAN
-from tasks.callbacks import ResumedCheckpoint
+from tasks.checkpoint_io import ResumedCheckpoint
 
 pytestmark = pytest.mark.extended
 
