@@ -70,6 +70,7 @@ def check_publishable(records: Iterable[Record], root: Path) -> None:
         ValueError: says of which run, and why.
     """
     same: dict[Path, tuple[set[str], dict[str, Any]]] = {}  # command and config of a group
+    taken: dict[Path, str] = {}
     for record in records:
         where = record["folder"]
         check_facts(record)
@@ -77,6 +78,8 @@ def check_publishable(records: Iterable[Record], root: Path) -> None:
             raise ValueError(f"{where}: nothing was measured on test images, of which {record['data']} has none")
         checkpoint = checkpoint_without_files(record)
         target = place(record, root).parent
+        if (other := taken.setdefault(place(record, root), where)) != where:
+            raise ValueError(f"{where}: {other} has seed {record['seed']} of {short(target)}: leave one of them")
         for path in sorted(target.glob("seed-*")) if target not in same else ():
             config = read_config(path / CONFIG)
             same.setdefault(target, ({*without_seed(read_run(path)["overrides"])}, compared(config)))

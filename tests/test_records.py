@@ -117,6 +117,14 @@ def test_run_that_differs_in_more_than_the_seed_is_refused(what: str, at_once: b
     assert [path.name for path in checkout.iterdir()] == ["seed-0"] if checkout.exists() else at_once
 
 
+def test_two_runs_of_one_seed_are_refused_and_one_that_is_named_twice_is_not(checkout: Path) -> None:
+    run_well("task=records", "task.add=[runs,runs/one]")
+    shutil.copytree("runs/one", "runs/two")
+    outcome = run("task=records", "task.add=[runs]")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
+    assert "leave one of them" in outcome.err
+
+
 def change_checkpoint(path: Path, part: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     content = torch.load(path, weights_only=True)
     part(content)["label_smoothing"] = 0.3
