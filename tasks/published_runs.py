@@ -19,7 +19,8 @@ from tasks.run_records import COUNTS, Record, collect, is_number, read_run
 from tasks.runs_compare import Curve, read_curves
 from tasks.stale import compared, composed
 
-RECORDS = Path("published", "runs")  # EXPERIMENT/DATA/seed-N/, or EXPERIMENT/MODEL/DATA/seed-N/
+RECORDS = Path("published", "runs")  # EXPERIMENT/[MODEL/]DATA/[AUGMENTATION/]seed-N/
+AUGMENT = "data/augment"
 CONFIG, CURVES = "config.json", "curves.csv"
 HEADER = ("curve", "step", "value")
 FACTS = ("status", "task", "model", "data", "experiment", "seed", "device", "precision", "machine", *COUNTS)
@@ -99,14 +100,26 @@ def check_facts(record: Record) -> None:
         name = str(record.get(group))
         if not re.fullmatch(r"\w+(/\w+)?", name) or not (CONF / group / f"{name}.yaml").is_file():
             raise ValueError(f"{where}: {group}={name} is no option of conf/{group}")
+    if not all((CONF / AUGMENT / f"{name}.yaml").is_file() and re.fullmatch(r"\w+", name) for name in augments(record)):
+        raise ValueError(f"{where}: an override in its results.json is no option of conf/{AUGMENT}")
     if fault := fault_of_commit(record["machine"]):
         raise ValueError(f"{where}: {fault}")
 
 
+def augments(record: Record) -> list[str]:
+    """The augmentations that a run's command chooses, of which the last one counts."""
+    return [text.partition("=")[2] for text in record["overrides"] if text.startswith(f"{AUGMENT}=")]
+
+
 def place(record: Record, root: Path) -> Path:
-    """Where a run's record belongs; an experiment that was run with a model of the command's has a folder for each."""
+    """Where a run's record belongs: each augmentation that a command chooses has a folder of its own."""
+    return place_of_recipe(record, root).joinpath(*augments(record)[-1:], f"seed-{record['seed']}")
+
+
+def place_of_recipe(record: Record, root: Path) -> Path:
+    """Where all runs of a recipe on a data set belong; each model that a command chooses has a folder of its own."""
     chosen = record["model"] if f"model={record['model']}" in record["overrides"] else ""
-    return root / RECORDS / record["experiment"] / chosen / record["data"] / f"seed-{record['seed']}"
+    return root / RECORDS / record["experiment"] / chosen / record["data"]
 
 
 def is_ignored(text: str) -> bool:

@@ -13,7 +13,7 @@ from datamodules.contract import STRICT, Index, Positive
 from tasks.annotations import fault_of
 from tasks.machine import Line, Machine
 from tasks.messages import command
-from tasks.published_runs import check_facts, checkpoint_without_files, place, shared
+from tasks.published_runs import check_facts, checkpoint_without_files, place_of_recipe, shared
 from tasks.results import MAX_BYTES, atomic_writer, rounded
 from tasks.run_records import Record
 from tasks.stale import changes_of_recipe
@@ -65,7 +65,7 @@ def merged_tries(records: Iterable[Record], root: Path) -> dict[Path, list[Try]]
         checkpoint = checkpoint_without_files(record)
         if any(key.startswith("test/") for key in record):
             raise ValueError(f"{record['folder']}: was told not to be tested, and has a score of test images")
-        file = place(record, root).with_name(TRIES)
+        file = place_of_recipe(record, root) / TRIES
         if file not in files:
             files[file] = read_tries(file) if file.exists() else []
         made = as_try(record, checkpoint["config"])

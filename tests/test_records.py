@@ -150,6 +150,19 @@ def test_record_holds_nothing_but_what_is_known_of_a_run(checkout: Path) -> None
     assert json.loads(text)["val/x"] == 0.5
 
 
+def test_augmentations_of_one_experiment_have_folders_and_rows_of_their_own(checkout: Path) -> None:
+    shutil.copytree("runs/one", "runs/two")
+    change(Path("runs/two"), overrides=[*results_of(Path("runs/one"))["overrides"], "data/augment=crop"])
+    run_well("task=records", "task.add=[runs]")
+    assert {path.name for path in checkout.iterdir()} == {"seed-0", "crop"}
+    assert len(make_rows(published_groups(Path.cwd()))) == 2
+    for name in ("../../../gone", "no_such", "[crop,flip]", ""):
+        change(checkout / "crop" / "seed-0", overrides=[f"data/augment={name}", "data/augment=crop"])
+        outcome = run("task=records")
+        assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
+        assert "data/augment" in outcome.err
+
+
 def test_models_of_one_experiment_have_folders_and_rows_of_their_own(checkout: Path) -> None:
     small = ("data.epoch_size=512", "trainer.max_epochs=1", "trainer.accelerator=cpu", "~callbacks.plots")
     shutil.rmtree("runs/one")
