@@ -196,7 +196,7 @@ class GAN(CheckedArguments, LightningModule):
         generator_loss = self.step(generator_optimizer, self.generator_loss, real, reused, *labels)
         if self.averaged_generator is not None:
             self.averaged_generator.update_parameters(self.generator)
-        losses = torch.stack([generator_loss, discriminator_loss]).detach()
+        losses = at_least_float32(torch.stack([generator_loss, discriminator_loss]).detach())
         self.epoch_losses, self.epoch_steps = self.epoch_losses.to(losses) + losses, self.epoch_steps + 1
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and self.global_step % every == 0:
@@ -283,6 +283,11 @@ class GAN(CheckedArguments, LightningModule):
             self.log_dict(losses, prog_bar=True, logger=False, sync_dist=True)
         for config in self.trainer.lr_scheduler_configs:
             self.lr_scheduler_step(config.scheduler, None)
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Values in a precision in which they can be summed: bfloat16 becomes float32."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _not_counted() -> None:

@@ -83,6 +83,8 @@ class UnrolledGAN(GAN):
         if type(optimizer) is not Adam:
             name = type(optimizer).__name__
             raise ValueError(f"unrolled_lr must be a number unless Adam trains the discriminator, got None and {name}")
+        if others := [key for key in ("weight_decay", "amsgrad", "maximize") if optimizer.defaults[key]]:
+            raise ValueError(f"unrolled_lr must be a number where the discriminator's Adam has {others[0]}, got None")
         return UnrolledAdam(optimizer)
 
 

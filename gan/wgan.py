@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from datamodules.contract import Count, Positive
-from gan.adversarial import GAN
+from gan.adversarial import GAN, at_least_float32
 from gan.networks import DCGAN, NetworkPair
 from gan.recipe import Recipe
 
@@ -51,7 +51,7 @@ class WGAN(GAN):
         return wasserstein_loss(self, real, fake, *labels)
 
     def generator_loss(self, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:
-        return -self.discriminator(fake, *labels).mean()
+        return -at_least_float32(self.discriminator(fake, *labels)).mean()
 
     @torch.no_grad()
     def after_discriminator_step(self) -> None:
@@ -68,6 +68,7 @@ class WGAN(GAN):
 
 def wasserstein_loss(model: GAN, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:
     """E D(G(z)) - E D(x), to be minimized; its negative, an estimate of the distance, is logged."""
-    loss = model.discriminator(fake, *labels).mean() - model.discriminator(real, *labels).mean()
+    on_fake, on_real = (at_least_float32(model.discriminator(images, *labels)) for images in (fake, real))
+    loss = on_fake.mean() - on_real.mean()
     model.extra_metrics["train/wasserstein_estimate"] = -loss.detach()
     return loss

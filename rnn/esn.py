@@ -234,7 +234,12 @@ class EchoStateNetwork(SequenceClassifier):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if "ridge_sums" in checkpoint:
-            gram, cross = checkpoint["ridge_sums"]
+            self.ridge_sums = checkpoint["ridge_sums"]
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        if self.ridge_sums is not None:  # of a checkpoint, which is loaded before the net is on its device
+            gram, cross = self.ridge_sums
             self.ridge_sums = gram.to(self.device), cross.to(self.device)
 
     def configure_optimizers(self) -> list[Any]:

@@ -87,7 +87,7 @@ def build_trainer(cfg: DictConfig, folder: Path, model: LightningModule) -> Trai
         without += (ProgressBar,)
     kept = {name: callback for name, callback in named.items() if not isinstance(callback, without)}
     check_states(kept)
-    check_average(kept, model)
+    check_average(kept, model, str(cfg.trainer.precision))
     trainer: Trainer = build_part(
         "trainer",
         DictConfig({**cfg.trainer, "logger": None}),
@@ -143,16 +143,20 @@ def build_loggers(node: Any, folder: Path) -> list[Logger]:
     return sorted(loggers, key=lambda logger: not isinstance(logger, TensorBoardLogger))
 
 
-def check_average(callbacks: Mapping[str, Callback], model: LightningModule) -> None:
-    """Refuses an average of weights that no optimizer of Lightning's moves.
+def check_average(callbacks: Mapping[str, Callback], model: LightningModule, precision: str) -> None:
+    """Refuses an average of weights that no optimizer of Lightning's moves, or in which small steps are lost.
 
     Raises:
-        ConfigError: names the callback.
+        ConfigError: names the callback, or the precision.
     """
-    for name, callback in callbacks.items():
-        if isinstance(callback, WeightAveraging | StochasticWeightAveraging) and not model.automatic_optimization:
-            reason = "averages the weights of classifiers that are trained in steps; a GAN has model.ema_decay"
-            raise ConfigError(f"callbacks.{name}", reason)
+    averages = {name for name, one in callbacks.items() if isinstance(one, WeightAveraging | StochasticWeightAveraging)}
+    if averages and not model.automatic_optimization:
+        reason = "averages the weights of classifiers that are trained in steps; a GAN has model.ema_decay"
+        raise ConfigError(f"callbacks.{min(averages)}", reason)
+    if precision in ("bf16-true", "16-true") and (averages or getattr(model, "averaged_generator", None) is not None):
+        key = f"callbacks.{min(averages)}" if averages else "model.ema_decay"
+        reason = f"does not suit {key}, an average of weights whose small steps 16 bits lose: take a mixed precision"
+        raise ConfigError("trainer.precision", reason, precision)
 
 
 def check_package(option: str, target: str) -> None:

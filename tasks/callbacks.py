@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from datamodules.contract import DivergenceError
+from tasks.machine import commit
 from tasks.process import configure_process
 
 
@@ -67,6 +68,7 @@ class TrainingClock(Callback):
         self.images = 0
         self.metrics: dict[str, float] = {}  # a run that is resumed after its last epoch has no others
         self.epochs = 0
+        self.commits = [commit()]  # by which it was trained, in their order
         self.started_at = 0.0
         self.cpu_started_at = 0.0
 
@@ -74,7 +76,7 @@ class TrainingClock(Callback):
         metrics = numbers(trainer.callback_metrics)  # when all has ended that adds to them
         counts = {"images": self.images, "epochs": self.epochs}
         seconds = {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
-        checkpoint["training_clock"] = {**seconds, **counts, "metrics": metrics}
+        checkpoint["training_clock"] = {**seconds, **counts, "metrics": metrics, "commits": self.commits}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self.restore(checkpoint)
@@ -84,6 +86,7 @@ class TrainingClock(Callback):
         if state := checkpoint.get("training_clock"):
             self.seconds, self.images, self.epochs = (state[key] for key in ("seconds", "images", "epochs"))
             self.cpu_seconds = state.get("cpu_seconds", 0.0)  # not in checkpoints of before
+            self.commits = list(dict.fromkeys([*state.get("commits", []), commit()]))
             metrics = state["metrics"].items()
             self.metrics = {name: float(value) for name, value in metrics if "/" in name and isinstance(value, float)}
 
@@ -122,6 +125,7 @@ class TrainingClock(Callback):
     def cost(self) -> dict[str, Any]:
         """Epochs, seconds of training and images per second, for the results."""
         return {
+            **({"commits": self.commits} if len(self.commits) > 1 else {}),
             "epochs": self.epochs,
             "seconds": self.seconds,
             "cpu_seconds": self.cpu_seconds,

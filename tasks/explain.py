@@ -117,7 +117,8 @@ def choose_examples(cfg: DictConfig, data: Any, count: int) -> Examples:
     if paths := input_paths(cfg):
         return Examples(read_images(paths, data), [Path(path).name for path in paths], None)
     images, labels = data.val_split
-    first = [int(torch.nonzero(labels == label)[0]) for label in range(min(count, len(data.class_names)))]
+    present = labels.unique().tolist()  # a class may be without validation images
+    first = [int(torch.nonzero(labels == label)[0]) for label in present[:count]]
     return Examples(images[first], [f"validation {index}" for index in first], labels[first].tolist())
 
 

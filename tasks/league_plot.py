@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from tasks.league import LEAGUE, SETS, has_fid_curve
 from tasks.plots import label_points
-from tasks.published_runs import Group
+from tasks.published_runs import Group, is_on_gpu
 from tasks.tables import Row
 
 
@@ -17,7 +17,7 @@ def draw_plots(groups: Sequence[Group], rows: Sequence[Row]) -> dict[str, Figure
     # seconds of a GPU are no core seconds
     if classifiers := [row for row in rows if row["accuracy"] is not None and not row["gpu"]]:
         figures["league_accuracy.png"] = draw_accuracy(classifiers)
-    if curves := [group for group in groups if has_fid_curve(group)]:
+    if curves := [group for group in groups if has_fid_curve(group) and not is_on_gpu(group.runs[0])]:
         figures["league_fid.png"] = draw_fid(curves)
     return figures
 

@@ -4,6 +4,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,30 +30,37 @@ class Machine(TypedDict):
     commit: Line | None
 
 
-def machine() -> Machine:
-    """What this process computes with, and the commit of the project where that is a checkout.
-
-    A commit has "-dirty" behind it, as `git describe` writes it, where a file of it has been changed since, or where
-    there is code or a config that no commit has.
-    """
+def machine(accelerator: str = "auto") -> Machine:
+    """What this process computes with, a GPU if the trainer's accelerator is one, and the commit of the project."""
     import torch
 
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    commit = ""
-    if (CONF.parent / ".git").exists() and shutil.which("git"):
-        commit = git("describe", "--always", "--dirty", "--exclude=*")
-        if not commit.endswith("-dirty") and git("ls-files", "--others", "--exclude-standard", "--", *CODE):
-            commit += "-dirty"
+    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
     return {
         "processor": names[0] if names else platform.processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": torch.cuda.get_device_name() if on_gpu else None,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__.partition("+")[0],
-        "commit": commit or None,
+        "commit": commit() or None,
     }
+
+
+@cache
+def commit() -> str:
+    """The commit of the project that this process has imported, "" where that is no checkout.
+
+    It has "-dirty" behind it, as `git describe` writes it, where a file of it has been changed since, or where there is
+    code or a config that no commit has. What is committed while a sweep runs is not what its later jobs run.
+    """
+    if not (CONF.parent / ".git").exists() or not shutil.which("git"):
+        return ""
+    name = git("describe", "--always", "--dirty", "--exclude=*")
+    if not name.endswith("-dirty") and git("ls-files", "--others", "--exclude-standard", "--", *CODE):
+        name += "-dirty"
+    return name
 
 
 def git(*arguments: str) -> str:

@@ -70,7 +70,7 @@ def check_publishable(records: Iterable[Record], root: Path) -> None:
     Raises:
         ValueError: says of which run, and why.
     """
-    same: dict[Path, tuple[set[str], dict[str, Any]]] = {}  # command and config of a group
+    same: dict[Path, tuple[set[str], dict[str, Any], bool]] = {}  # command, config and kind of device of a group
     taken: dict[Path, str] = {}
     for record in records:
         where = record["folder"]
@@ -82,12 +82,17 @@ def check_publishable(records: Iterable[Record], root: Path) -> None:
         if (other := taken.setdefault(place(record, root), where)) != where:
             raise ValueError(f"{where}: {other} has seed {record['seed']} of {short(target)}: leave one of them")
         for path in sorted(target.glob("seed-*")) if target not in same else ():
-            config = read_config(path / CONFIG)
-            same.setdefault(target, ({*without_seed(read_run(path)["overrides"])}, compared(config)))
-        mine = {*without_seed(shared(record))}, compared(checkpoint["config"])
+            there, config = read_run(path), read_config(path / CONFIG)
+            same.setdefault(target, ({*without_seed(there["overrides"])}, compared(config), is_on_gpu(there)))
+        mine = {*without_seed(shared(record))}, compared(checkpoint["config"]), is_on_gpu(record)
         if same.setdefault(target, mine) != mine:
-            name = short(target)
-            raise ValueError(f"{where}: {name} is of another command or recipe: remove that folder, or leave this run")
+            name = f"{short(target)} is of another command, recipe or kind of device"
+            raise ValueError(f"{where}: {name}: remove that folder, or leave this run")
+
+
+def is_on_gpu(record: Record) -> bool:
+    """Whether a run was trained on a GPU, whose seconds do not compare with those of a processor's core."""
+    return "cpu" not in str(record.get("device", "cpu"))
 
 
 def check_facts(record: Record) -> None:
@@ -104,6 +109,8 @@ def check_facts(record: Record) -> None:
         raise ValueError(f"{where}: an override in its results.json is no option of conf/{AUGMENT}")
     if fault := fault_of_commit(record["machine"]):
         raise ValueError(f"{where}: {fault}")
+    if "commits" in record:
+        raise ValueError(f"{where}: was trained by several commits, after it had been resumed: run it again by one")
 
 
 def augments(record: Record) -> list[str]:
@@ -199,8 +206,10 @@ def published_groups(root: Path) -> list[Group]:
         if place(record, root) != path.parent:
             raise ValueError(f"{path}: is of another experiment, model, data set or seed than its folder says")
         record |= {"config": read_config(path.with_name(CONFIG)), "curves": read_published_curves(path.parent)}
-        group = Group(str(record["experiment"]), str(record["data"]), [])
-        groups.setdefault(path.parent.parent, group).runs.append(record)
+        group = groups.setdefault(path.parent.parent, Group(str(record["experiment"]), str(record["data"]), []))
+        group.runs.append(record)
+        if is_on_gpu(record) != is_on_gpu(group.runs[0]):
+            raise ValueError(f"{path}: a GPU and a processor have computed runs of one folder")
     return list(groups.values())
 
 

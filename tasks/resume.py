@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 from datamodules.contract import STRICT, Index, NonNegative
 from tasks.annotations import fault_of, is_local_path
 from tasks.config import as_typed, locate
+from tasks.machine import Line
 from tasks.messages import command
 
 # Of the trainer's keys, those that decide what is computed. The others are the machine's, the budget's or the logs'.
@@ -35,6 +36,7 @@ class Clock(TypedDict):
     images: Index
     epochs: Index
     metrics: dict[str, Any]
+    commits: NotRequired[list[Line]]
 
 
 NEEDED = {

@@ -167,7 +167,7 @@ def record_task(
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     if task_name(cfg) in TRAINING:
-        record |= {"machine": get_method("tasks.machine.machine")()}
+        record |= {"machine": get_method("tasks.machine.machine")(str(cfg.trainer.accelerator))}
     if not resumed:
         folders.write_config(cfg, folder)
     keep = resumed  # the record of a resumed run, until there is a better one

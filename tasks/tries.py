@@ -16,7 +16,7 @@ from tasks.messages import command
 from tasks.published_runs import check_facts, checkpoint_without_files, place_of_recipe, shared
 from tasks.results import MAX_BYTES, atomic_writer, rounded
 from tasks.run_records import Record
-from tasks.stale import changes_of_recipe
+from tasks.stale import changes_of_recipe, compared
 from tasks.tables import Column, Table, format_number
 
 TRIES = "tries.json"  # in published/runs/EXPERIMENT/DATA
@@ -38,6 +38,7 @@ class Try(TypedDict):
     value: float
     cpu_seconds: NotRequired[Positive]
     machine: Machine
+    config: dict[str, Any]  # what decides what was computed, see `compared`
 
 
 class Tries(NamedTuple):
@@ -46,6 +47,7 @@ class Tries(NamedTuple):
     experiment: str
     data: str
     runs: Sequence[Try]
+    is_stale: bool = False  # no command composes to what one of them computed
 
 
 def is_try(record: Record) -> bool:
@@ -76,7 +78,7 @@ def merged_tries(records: Iterable[Record], root: Path) -> dict[Path, list[Try]]
 
 
 def as_try(record: Record, config: Mapping[str, Any]) -> Try:
-    """What is kept of a run with this config; its command says what its recipe no longer has.
+    """What is kept of a run with this config.
 
     Raises:
         ValueError: it has no score of validation images, or no command composes to its config now.
@@ -86,9 +88,9 @@ def as_try(record: Record, config: Mapping[str, Any]) -> Try:
         raise ValueError(f"{record['folder']}: a try needs one of {', '.join(SCORES)}")
     kept = {key: record[key] for key in ("seed", "cpu_seconds", "machine") if key in record}
     overrides = [text for text in shared(record) if not text.startswith("trainer.accelerator=")]
-    overrides += changes_of_recipe(overrides, config)
+    changes_of_recipe(overrides, config)
     made: Any = rounded({"overrides": overrides, "metric": metric, "value": record[metric], **kept})
-    return made
+    return made | {"config": compared(config)}
 
 
 def write_tries(file: Path, tries: Sequence[Try]) -> None:
@@ -127,8 +129,21 @@ def published_tries(records: Path) -> list[Tries]:
     found = []
     for file in sorted(records.rglob(TRIES)):
         experiment, data = file.parent.parent.relative_to(records).as_posix(), file.parent.name
-        found.append(Tries(experiment, data, read_tries(file)))
+        tries = read_tries(file)
+        try:
+            found.append(Tries(experiment, data, [repeatable(one) for one in tries]))
+        except ValueError:
+            found.append(Tries(experiment, data, tries, is_stale=True))
     return found
+
+
+def repeatable(one: Try) -> Try:
+    """A try with the overrides that make its command compose to what it computed, whatever its recipe is now.
+
+    Raises:
+        ValueError: none do.
+    """
+    return {**one, "overrides": [*one["overrides"], *changes_of_recipe(one["overrides"], one["config"])]}
 
 
 def tries_table(tries: Iterable[Tries], titles: Mapping[str, str]) -> Table:
@@ -145,11 +160,11 @@ def tries_table(tries: Iterable[Tries], titles: Mapping[str, str]) -> Table:
         best, text = SCORES[one.runs[0]["metric"]]
         values = [run["value"] for run in one.runs]
         row = {
-            "net": one.experiment.split("/")[-1],
+            "net": one.experiment.split("/")[-1] + (", by an earlier recipe" if one.is_stale else ""),
             "data": titles.get(one.data, one.data),
             "best": names[values.index(best(values))],
             "tried": "; ".join(f"{name}: {text(value)}" for name, value in zip(names, values, strict=True)),
-            "seconds": round(sum(run.get("cpu_seconds", 0.0) for run in one.runs)),
+            "seconds": round(sum(run.get("cpu_seconds", 0.0) for run in one.runs if run["machine"]["gpu"] is None)),
             "commands": commands(common, changed),
         }
         rows.append(row)

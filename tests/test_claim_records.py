@@ -128,12 +128,21 @@ def test_claim_that_was_not_run_whole_is_not_published(
 def test_record_gives_numbers_and_the_yaml_texts_and_verdict() -> None:
     whole = json.loads((ROOT / "published" / "claims" / "lesion.json").read_text())
     path = Path("claim.json")
-    path.write_text(json.dumps(whole | {"sentence": "[x](y)", "verdict": "holds", "outcomes": [], "arms": {}}))
+    path.write_text(json.dumps(whole | {"sentence": "[x](y)", "verdict": "holds", "outcomes": []}))
     claim = completed(read_claim(path))
     assert claim == published_claims()["lesion"]
     whole["runs"][0]["machine"]["processor"] = "<script>"
     path.write_text(json.dumps(whole))
     assert "<script>" not in draw_page(completed(read_claim(path)))[0]
+
+
+@pytest.mark.parametrize("key", ["arms", "expectations"])
+def test_record_of_other_arms_or_bounds_than_the_yaml_has_is_refused(key: str) -> None:
+    whole = json.loads((ROOT / "published" / "claims" / "lesion.json").read_text())
+    changed = {"arms": {**whole["arms"], "more": ["model=lenet"]}, "expectations": whole["expectations"][1:]}
+    Path("claim.json").write_text(json.dumps(whole | {key: changed[key]}))
+    with pytest.raises(ValueError, match=f"the {key} of the claim lesion have changed"):
+        completed(read_claim(Path("claim.json")))
 
 
 @pytest.mark.extended

@@ -7,7 +7,7 @@ import pytest
 import torch
 from captum.attr import NeuronDeconvolution
 from command_line import PLAIN, only_run, results_of, run, run_well
-from conftest import models_of, small_run
+from conftest import compose, models_of, small_run
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from classic_cnn.explain.receptive_field import ReceptiveField, receptive_field
 from classic_cnn.vgg import VGG
 from classic_cnn.zfnet import ZFNet
 from datamodules.mnist import MNIST5k
+from tasks.explain import choose_examples
 
 QUICK = ("task=explain", "task.images=60", "task.maps=2", "task.stride=7")
 
@@ -245,3 +246,13 @@ def test_checkpoint_of_a_gan_is_refused() -> None:
     assert outcome.status == 2
     assert "VanillaGAN" in outcome.err
     assert outcome.err.count("\n") == 1
+
+
+def test_examples_are_of_classes_that_have_validation_images() -> None:
+    data = MNIST5k()
+    data.prepare_data()
+    data.setup()
+    assert data.val_split is not None
+    images, labels = data.val_split
+    data.val_split = data.val_split._replace(images=images[labels > 0], labels=labels[labels > 0])
+    assert choose_examples(compose("model=lenet", "data=mnist_5k"), data, 3).labels == [1, 2, 3]

@@ -2,7 +2,9 @@
 
 import math
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -82,6 +84,48 @@ SHORT = (
     "trainer.accelerator=cpu",
     "trainer.max_epochs=2",
 )
+
+
+def test_a_resumed_run_is_scored_in_the_same_epochs() -> None:
+    """Its checkpoint is chosen by the scores, and is one of the same candidates."""
+    often = ("callbacks.evaluation.every_n_epochs=3", "callbacks.evaluation.count=20", "model.network.width=0.1")
+    best = ("callbacks.checkpoint.monitor=val/fid", "callbacks.checkpoint.mode=min", "trainer.limit_test_batches=0")
+    whole = (*SHORT, *often, *best, "trainer.max_epochs=4")
+    scored = [f"epoch {epoch}: FID" for epoch in (1, 2, 3, 4)]
+    said = run_well("model=gan", *whole).out
+    assert [text in said for text in scored] == [True, False, True, False]
+    uninterrupted = checkpoint_of(only_run())
+    shutil.rmtree("outputs")
+    run_well("model=gan", *whole[:-1], "trainer.max_epochs=1")
+    said = run_well(f"ckpt_path={only_run()}/checkpoints/last.ckpt", "trainer.max_epochs=4").out
+    assert [text in said for text in scored] == [False, False, True, False]
+    one, other = (content["callbacks"] for content in (uninterrupted, checkpoint_of(only_run())))
+    [key] = [key for key in one if key.startswith("ModelCheckpoint{'monitor': 'val/fid'")]
+    assert torch.equal(one[key]["best_model_score"], other[key]["best_model_score"])
+
+
+@pytest.mark.parametrize("state", [{}, {"metrics": {"val/fid": "much"}, "description": 3}])
+def test_state_of_an_evaluation_is_numbers_only(state: dict[str, Any]) -> None:
+    evaluation = GANEvaluation()
+    evaluation.load_state_dict(state)
+    assert evaluation.metrics == {}
+
+
+def test_scores_are_computed_with_all_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that rounds the factors of a product finds copies of an image at some distance from it."""
+    seen = []
+
+    def compute_scores(*_: Any, **__: Any) -> dict[str, float]:
+        seen.append(torch.get_float32_matmul_precision())
+        return {}
+
+    monkeypatch.setattr(GANEvaluation, "progress_line", lambda self, scores: "")
+    monkeypatch.setattr(GANEvaluation, "compute_scores", compute_scores)
+    model, data, trainer = small_run("model=gan", "callbacks.evaluation.every_n_epochs=1", "model.network.width=0.25")
+    torch.set_float32_matmul_precision("high")
+    trainer.fit(model, data)
+    assert {*seen} == {"highest"}
+    assert torch.get_float32_matmul_precision() == "high"
 
 
 @pytest.mark.extended

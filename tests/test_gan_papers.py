@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command_line import PLAIN, run
 from lightning import Callback, LightningModule, Trainer
 from test_gan import Times, gan_run, softplus
 from torch import Tensor, nn
@@ -359,6 +360,13 @@ def test_unrolled_gan_looks_ahead_with_the_optimizer_that_trains_its_discriminat
     ahead = model.unrolled_optimizer()
     assert isinstance(ahead, UnrolledAdam)
     assert (ahead.lr, ahead.steps) == (1e-4, 3)
+
+
+@pytest.mark.parametrize("key", ["weight_decay=0.1", "amsgrad=true"])
+def test_unrolled_gan_refuses_to_look_ahead_with_what_its_steps_leave_out(key: str) -> None:
+    outcome = run("model=unrolled_gan", *PLAIN, "trainer.max_epochs=1", f"model.discriminator_optimizer.{key}")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
+    assert key.split("=")[0] in outcome.err
 
 
 @pytest.mark.parametrize("width", [0.25, 1.0])

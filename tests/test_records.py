@@ -14,6 +14,7 @@ from matplotlib.text import Text
 
 from tasks import machine as machine_module
 from tasks import published_runs, records
+from tasks.callbacks import TrainingClock
 from tasks.league import make_rows, page, tables
 from tasks.league_plot import draw_plots
 from tasks.published_runs import RECORDS, published_groups
@@ -115,6 +116,38 @@ def test_run_that_differs_in_more_than_the_seed_is_refused(what: str, at_once: b
     outcome = run("task=records", "task.add=[runs]")
     assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
     assert [path.name for path in checkout.iterdir()] == ["seed-0"] if checkout.exists() else at_once
+
+
+def test_runs_of_a_gpu_and_of_a_processor_are_no_row(checkout: Path) -> None:
+    shutil.copytree("runs/one", "runs/two")
+    on_gpu = {"machine": results_of(Path("runs/one"))["machine"] | {"gpu": "Some GPU"}, "device": "Some GPU"}
+    change(Path("runs/two"), seed=1, **on_gpu)
+    outcome = run("task=records", "task.add=[runs]")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
+    assert "kind of device" in outcome.err
+    change(Path("runs/two"), device="cpu, 1 thread")
+    run_well("task=records", "task.add=[runs]")
+    change(checkout / "seed-1", **on_gpu)
+    outcome = run("task=records")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
+
+
+def test_run_that_was_resumed_by_another_commit_is_no_record(checkout: Path) -> None:
+    clock = TrainingClock()
+    state = {"seconds": 1.0, "images": 1, "epochs": 1, "metrics": {}}
+    clock.restore({"training_clock": {**state, "commits": [machine_module.commit()]}})
+    assert "commits" not in clock.cost()
+    clock.restore({"training_clock": {**state, "commits": ["1234567"]}})
+    change(Path("runs/one"), commits=clock.cost()["commits"])
+    outcome = run("task=records", "task.add=[runs]")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
+    assert "several commits" in outcome.err
+
+
+def test_run_on_a_processor_names_no_gpu_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "Some GPU")
+    assert [machine_module.machine(kind)["gpu"] for kind in ("cpu", "gpu", "auto")] == [None, "Some GPU", "Some GPU"]
 
 
 def test_two_runs_of_one_seed_are_refused_and_one_that_is_named_twice_is_not(checkout: Path) -> None:
@@ -258,8 +291,15 @@ def test_commit_is_that_of_the_code_only_where_no_other_code_lies_beside_it(
     commit = ("-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "first")
     for arguments in (("init", "-q"), ("add", "."), commit):
         machine_module.git(*arguments)
-    clean = machine_module.machine()["commit"]
+    commit_now = machine_module.commit.__wrapped__
+    clean = commit_now()
     (tmp_path / "notes.txt").touch()
-    assert machine_module.machine()["commit"] == clean
+    assert commit_now() == clean
     (tmp_path / "conf" / "mine.yaml").touch()
+    assert commit_now() == f"{clean}-dirty"
+    machine_module.commit.cache_clear()
     assert machine_module.machine()["commit"] == f"{clean}-dirty"
+    machine_module.git("add", ".")
+    machine_module.git(*commit)
+    assert machine_module.machine()["commit"] == f"{clean}-dirty"  # what is committed later is not what was imported
+    machine_module.commit.cache_clear()

@@ -331,3 +331,12 @@ def test_a_step_sees_all_channels() -> None:
     assert torch.equal(rows[:, 5], images[:, :, 5].flatten(1))
     assert torch.equal(columns[:, 5], images[:, :, :, 5].flatten(1))
     assert torch.equal(pixels[:, 13], images[:, :, 1, 5])
+
+
+def test_sums_of_a_checkpoint_follow_the_net_to_its_device() -> None:
+    """A checkpoint is loaded before the net is on a GPU; meta stands for one."""
+    net = EchoStateNetwork(units=4)
+    net.on_load_checkpoint({"ridge_sums": (torch.zeros(5, 5), torch.zeros(5, 10))})
+    net.to("meta").on_fit_start()
+    assert net.ridge_sums is not None
+    assert {sums.device.type for sums in net.ridge_sums} == {"meta"}

@@ -51,6 +51,30 @@ def test_net_trains_in_another_precision(model: str, precision: str) -> None:
     assert trainer.current_epoch == 1
 
 
+def test_sum_of_an_epochs_losses_loses_no_digits_in_bfloat16() -> None:
+    net, data, trainer = small_run("model=gan", *quick("gan"), *NO_CALLBACKS, "trainer.precision=bf16-true")
+    assert isinstance(net, GAN)
+    net.log_losses = lambda *losses: None  # type: ignore[method-assign]
+    net.generator_loss = net.discriminator_loss = (  # type: ignore[method-assign]
+        lambda real, fake, *labels: 0 * net.discriminator(fake).sum() + 1.25
+    )
+    net.epoch_losses, net.epoch_steps = torch.full((2,), 550 * 1.25), 550
+    net.on_train_epoch_start = lambda: None  # type: ignore[method-assign]  # which begins a new sum
+    trainer.fit(net, data)
+    assert trainer.callback_metrics["train/generator_loss"].item() == 1.25
+
+
+@pytest.mark.parametrize(
+    ("model", "average"),
+    [("lenet", "callbacks=ema"), ("gan", "model.ema_decay=0.999"), ("dragan", "model.ema_decay=0.5")],
+)
+def test_average_of_weights_in_16_bits_is_refused(model: str, average: str) -> None:
+    """0.999 of an average and 0.001 of the weights is the average again."""
+    small_run(f"model={model}", average, *quick(model), "trainer.precision=bf16-mixed")
+    with pytest.raises(ConfigError, match=r"trainer\.precision=bf16-true.*ema"):
+        small_run(f"model={model}", average, *quick(model), "trainer.precision=bf16-true")
+
+
 def can_be_compiled(name: str) -> bool:
     net, _, _ = small_run(f"model={name}", *quick(name))
     if isinstance(net, GAN):

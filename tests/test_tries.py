@@ -51,6 +51,20 @@ def test_try_that_is_alone_says_what_it_changed(checkout: Path) -> None:
     assert row["best"].endswith(", lr=0.1")
 
 
+def test_tries_of_a_recipe_that_has_changed_since_say_so_or_how_to_repeat_them(checkout: Path) -> None:
+    as_tries({f"{RATE}=0.1": 0.5})
+    run_well("task=records", "task.add=[runs]")
+    tries = json.loads((checkout / TRIES).read_text())
+    tries[0]["config"]["model"]["label_smoothing"] = 0.3
+    (checkout / TRIES).write_text(json.dumps(tries))
+    [row] = tries_table(published_tries(RECORDS), {}).rows
+    assert "model.label_smoothing=0.3" in row["commands"][0]
+    tries[0]["config"]["model"]["of_old"] = 1
+    (checkout / TRIES).write_text(json.dumps(tries))
+    [row] = tries_table(published_tries(RECORDS), {}).rows
+    assert "by an earlier recipe" in row["net"]
+
+
 def test_command_of_a_try_says_what_its_recipe_no_longer_has(checkout: Path) -> None:
     as_tries({f"{RATE}=0.1": 0.5})
     change_config(Path("runs", f"{RATE}=0.1"), "model", label_smoothing=0.3)

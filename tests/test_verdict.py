@@ -74,6 +74,14 @@ def test_what_was_never_reached_is_a_lower_bound() -> None:
         assert decide(unknown, runs).verdict == UNDECIDED  # type: ignore[arg-type]
 
 
+def test_a_lower_bound_never_speaks_against_a_claim() -> None:
+    never = {0: {"m": 100.0, "m_reached": 0.0}, 1: {"m": 102.0, "m_reached": 0.0}}
+    early = {0: {"m": 90.0, "m_reached": 1.0}, 1: {"m": 92.0, "m_reached": 1.0}}
+    larger: Expectation = {"measure": "m", "arm": "a", "than": "b", "form": "ratio", "above": 2}
+    assert decide(larger, {"a": never, "b": early}).verdict == UNDECIDED
+    assert decide(larger, {"a": early, "b": early}).verdict == FAILS
+
+
 def test_number_of_seeds_that_would_decide_does() -> None:
     effects = [0.5, 1.5, 1.0, 3.0]
     needed = seeds_to_decide(effects, statistics.fmean(effects))

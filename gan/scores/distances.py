@@ -6,6 +6,7 @@ T. Kynkäänniemi et al., "Improved Precision and Recall Metric for Assessing Ge
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,22 @@ def scoring_device(device: torch.device) -> torch.device:
     (device(type='cpu'), device(type='cuda', index=1))
     """
     return torch.device("cpu") if device.type == "mps" else device
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """All digits of a float32 in products and convolutions, which a GPU may be told to round to ten bits (TF32).
+
+    A copy of an image would lie at some distance from it, and be nearest to another.
+    """
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def as_double(values: Tensor) -> Tensor:

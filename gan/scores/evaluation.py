@@ -12,7 +12,7 @@ from torch import Tensor
 from datamodules.contract import CheckedArguments, DivergenceError, Index
 from datamodules.in_memory import InMemoryData, Split
 from gan.adversarial import GAN
-from gan.scores.distances import scoring_device
+from gan.scores.distances import full_precision, scoring_device
 from gan.scores.floors import fingerprint, load_floors, unseen_images
 from gan.scores.images import image_scores, subsample
 from gan.scores.progress import Report, scoring_progress, silent
@@ -46,7 +46,16 @@ class Evaluation(CheckedArguments, Callback):
         self.count = count
         self.final_count = final_count
         self.description = ""
+        self.metrics: dict[str, float] = {}  # the last ones while it trains
         self.report: Report = silent
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"description": self.description, "metrics": self.metrics}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.description = str(state_dict.get("description", ""))
+        metrics = dict(state_dict.get("metrics", {})).items()
+        self.metrics = {name: value for name, value in metrics if isinstance(value, float)}
 
     def check(self, model: Any, data: Any) -> None:
         """Raises a ValueError if samples of this model cannot be compared with this data."""
@@ -68,6 +77,8 @@ class Evaluation(CheckedArguments, Callback):
         training = trainer.state.fn == "fit"
         epoch = trainer.current_epoch + 1
         if training and not self.is_due(trainer, epoch):
+            if not self.metrics.keys() <= trainer.callback_metrics.keys():  # of a run that was resumed since
+                pl_module.log_dict(self.metrics, logger=False)  # a checkpoint is chosen by the last scores
             return
         scores = self.log_scores(trainer, pl_module, "val", final=not training)
         if training and trainer.is_global_zero:
@@ -89,12 +100,18 @@ class Evaluation(CheckedArguments, Callback):
         model.check_divergence()
         scores: dict[str, float] = {}
         if trainer.is_global_zero:
-            with torch.inference_mode(False), torch.no_grad(), scoring_progress(trainer) as self.report:
+            with (
+                torch.inference_mode(False),
+                torch.no_grad(),
+                full_precision(),
+                scoring_progress(trainer) as self.report,
+            ):
                 scores = self.compute_scores(model, trainer.datamodule, stage, final)  # type: ignore[attr-defined]
             self.report = silent
         scores, self.description = trainer.strategy.broadcast((scores, self.description))
         metrics = {f"{stage}/{name}": value for name, value in scores.items()}
         training = trainer.state.fn == "fit"
+        self.metrics = metrics if training else self.metrics
         model.log_dict(metrics, logger=False if training else None, sync_dist=trainer.world_size > 1)
         for logger in trainer.loggers if training else ():  # Lightning would log them at the batch, not at the step
             logger.log_metrics(metrics, step=trainer.global_step)

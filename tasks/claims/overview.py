@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules.contract import LocalPath
-from tasks.claims.record import CLAIM, ClaimRecord, check_complete, complete, cost, read_claim, to_json
+from tasks.claims.record import CLAIM, ClaimRecord, check_complete, check_unchanged, complete, cost, read_claim, to_json
 from tasks.claims.report import page, plot
 from tasks.claims.verdict import FAILS, HOLDS, UNDECIDED
 from tasks.config import CONF
@@ -74,7 +74,12 @@ def published_claims() -> dict[str, Claim]:
 
 
 def completed(record: ClaimRecord) -> Claim:
-    """A record with texts and bounds of the YAML here: it may come from elsewhere, and only its numbers count."""
+    """A record with the texts of the YAML here: it may come from elsewhere, and only its numbers count.
+
+    Raises:
+        ValueError: its arms or bounds are others than those of the YAML.
+    """
+    check_unchanged(record, settings(record["name"]))
     return complete(record, settings(record["name"]))
 
 

@@ -48,6 +48,8 @@ class ClaimRecord(TypedDict):
     overrides: list[Line]
     date: Line
     runs: Annotated[list[ClaimRun], Field(min_length=1)]
+    arms: NotRequired[dict[Name, Any]]
+    expectations: NotRequired[list[dict[str, Any]]]
 
 
 def usable_runs(records: Iterable[Record]) -> tuple[list[ClaimRun], list[str]]:
@@ -107,6 +109,18 @@ def check_complete(record: ClaimRecord, arms: Iterable[str]) -> None:
             )
 
 
+def check_unchanged(record: ClaimRecord, task: DictConfig) -> None:
+    """Refuses a record whose arms or bounds are no longer those of the claim's YAML.
+
+    Raises:
+        ValueError: they have changed since it was run.
+    """
+    plain: Any = OmegaConf.to_container(task)
+    for key in ("arms", "expectations"):
+        if key in record and record[key] != plain[key]:
+            raise ValueError(f"the {key} of the claim {record['name']} have changed since it was run: run it again")
+
+
 def complete(record: Mapping[str, Any], task: DictConfig) -> dict[str, Any]:
     """A record with the texts of the claim's YAML and with the verdict that its runs give by that."""
     plain: Any = OmegaConf.to_container(task)
@@ -114,7 +128,7 @@ def complete(record: Mapping[str, Any], task: DictConfig) -> dict[str, Any]:
     measures = by_arm(record["runs"])
     outcomes = [outcome_row(expectation, decide(expectation, measures)) for expectation in texts["expectations"]]
     verdict = overall(outcome["verdict"] for outcome in outcomes)
-    facts = {key: record[key] for key in ClaimRecord.__annotations__}
+    facts = {key: record[key] for key in ClaimRecord.__required_keys__}
     defaults = {"drawn": None, "drawn_over": "step"}
     return defaults | texts | facts | {"outcomes": rounded(outcomes), "verdict": verdict}
 

@@ -71,7 +71,7 @@ def decide(expectation: Expectation, measures: Measures) -> Outcome:
     if half is not None and sign * (middle - bound) > half:
         verdict = HOLDS
     elif half is not None and sign * (bound - middle) >= half and not (half == 0 and middle == bound):
-        verdict = FAILS
+        verdict = UNDECIDED if has_bounds(expectation, measures) else FAILS
     else:
         needed = seeds_to_decide(effects, abs(middle - bound))
     back = math.exp if is_ratio else float
@@ -125,6 +125,14 @@ def effects_of(expectation: Expectation, measures: Measures) -> list[float]:
     other = exact.get(expectation["than"], {})
     pairs = [(of_arm[seed], other[seed]) for seed in sorted(of_arm.keys() & other.keys())]
     return [(a / b if b else math.nan) if is_ratio else a - b for a, b in pairs]
+
+
+def has_bounds(expectation: Expectation, measures: Measures) -> bool:
+    """Whether an effect is a lower bound, of a measure that was not reached, so that it may be larger."""
+    name = expectation["measure"]
+    seeds = measures.get(expectation["arm"], {})
+    exact = {expectation["arm"]: exact_values(seeds, name)}
+    return exact[expectation["arm"]].keys() != {seed for seed, values in seeds.items() if name in values}
 
 
 def exact_values(seeds: Mapping[int, Mapping[str, float]], name: str) -> dict[int, float]:
