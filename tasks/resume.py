@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, NotRequired
+from typing import Annotated, Any, NotRequired
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import with_config
+from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from datamodules.contract import STRICT, Index, NonNegative
@@ -36,7 +36,7 @@ class Clock(TypedDict):
     images: Index
     epochs: Index
     metrics: dict[str, Any]
-    commits: NotRequired[list[Line]]
+    commits: NotRequired[Annotated[list[Line], Field(min_length=1)]]
 
 
 NEEDED = {
