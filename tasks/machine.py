@@ -44,7 +44,7 @@ def machine(accelerator: str = "auto") -> Machine:
         "gpu": torch.cuda.get_device_name() if on_gpu else None,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__.partition("+")[0],
-        "commit": commit() or None,
+        "commit": commit_of_a_job() or None,
     }
 
 
@@ -59,6 +59,21 @@ def commit() -> str:
         return ""
     name = git("describe", "--always", "--dirty", "--exclude=*")
     if not name.endswith("-dirty") and git("ls-files", "--others", "--exclude-standard", "--", *CODE):
+        name += "-dirty"
+    return name
+
+
+def commit_of_a_job() -> str:
+    """The commit, with "-dirty" where conf/, which each job of a sweep reads anew, is no longer that commit's."""
+    name = commit()
+    if (
+        name
+        and not name.endswith("-dirty")
+        and (
+            git("diff", "--name-only", name, "--", "conf")
+            or git("ls-files", "--others", "--exclude-standard", "--", "conf")
+        )
+    ):
         name += "-dirty"
     return name
 

@@ -104,7 +104,7 @@ def test_a_resumed_run_is_scored_in_the_same_epochs() -> None:
     assert torch.equal(one[key]["best_model_score"], other[key]["best_model_score"])
 
 
-@pytest.mark.parametrize("state", [{}, {"metrics": {"val/fid": "much"}, "description": 3}])
+@pytest.mark.parametrize("state", [{}, {"metrics": [1]}, {"metrics": {"val/fid": "much"}, "description": 3}])
 def test_state_of_an_evaluation_is_numbers_only(state: dict[str, Any]) -> None:
     evaluation = GANEvaluation()
     evaluation.load_state_dict(state)

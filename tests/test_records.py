@@ -300,3 +300,10 @@ def test_commit_is_that_of_the_code_only_where_no_other_code_lies_beside_it(
     machine_module.git(*commit)
     assert machine_module.machine()["commit"] == f"{clean}-dirty"  # what is committed later is not what was imported
     machine_module.commit.cache_clear()
+    now = machine_module.machine()["commit"]
+    assert "dirty" not in str(now)
+    (tmp_path / "run.py").touch()  # is not what this process has imported
+    assert machine_module.machine()["commit"] == now
+    (tmp_path / "conf" / "mine.yaml").write_text("a: 1")  # which the next job of a sweep reads
+    assert machine_module.machine()["commit"] == f"{now}-dirty"
+    machine_module.commit.cache_clear()

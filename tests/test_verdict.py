@@ -80,6 +80,8 @@ def test_a_lower_bound_never_speaks_against_a_claim() -> None:
     larger: Expectation = {"measure": "m", "arm": "a", "than": "b", "form": "ratio", "above": 2}
     assert decide(larger, {"a": never, "b": early}).verdict == UNDECIDED
     assert decide(larger, {"a": early, "b": early}).verdict == FAILS
+    smaller: Expectation = {"measure": "m", "arm": "a", "below": 50}  # of which bounds are left out
+    assert decide(smaller, {"a": early | {seed + 2: late for seed, late in never.items()}}).verdict == FAILS
 
 
 def test_number_of_seeds_that_would_decide_does() -> None:

@@ -54,8 +54,9 @@ class Evaluation(CheckedArguments, Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.description = str(state_dict.get("description", ""))
-        metrics = dict(state_dict.get("metrics", {})).items()
-        self.metrics = {name: value for name, value in metrics if isinstance(value, float)}
+        metrics = state_dict.get("metrics")
+        known = metrics.items() if isinstance(metrics, dict) else ()  # a checkpoint may come from elsewhere
+        self.metrics = {name: value for name, value in known if isinstance(value, float)}
 
     def check(self, model: Any, data: Any) -> None:
         """Raises a ValueError if samples of this model cannot be compared with this data."""

@@ -129,10 +129,8 @@ def effects_of(expectation: Expectation, measures: Measures) -> list[float]:
 
 def has_bounds(expectation: Expectation, measures: Measures) -> bool:
     """Whether an effect is a lower bound, of a measure that was not reached, so that it may be larger."""
-    name = expectation["measure"]
-    seeds = measures.get(expectation["arm"], {})
-    exact = {expectation["arm"]: exact_values(seeds, name)}
-    return exact[expectation["arm"]].keys() != {seed for seed, values in seeds.items() if name in values}
+    name, seeds = expectation["measure"], measures.get(expectation["arm"], {})
+    return "above" in expectation and len(exact_values(seeds, name)) < sum(name in values for values in seeds.values())
 
 
 def exact_values(seeds: Mapping[int, Mapping[str, float]], name: str) -> dict[int, float]:
