@@ -58,7 +58,7 @@ def commit() -> str:
     if not (CONF.parent / ".git").exists() or not shutil.which("git"):
         return ""
     name = git("describe", "--always", "--dirty", "--exclude=*")
-    if not name.endswith("-dirty") and git("ls-files", "--others", "--exclude-standard", "--", *CODE):
+    if not name.endswith("-dirty") and in_no_commit(*CODE):
         name += "-dirty"
     return name
 
@@ -66,16 +66,14 @@ def commit() -> str:
 def commit_of_a_job() -> str:
     """The commit, with "-dirty" where conf/, which each job of a sweep reads anew, is no longer that commit's."""
     name = commit()
-    if (
-        name
-        and not name.endswith("-dirty")
-        and (
-            git("diff", "--name-only", name, "--", "conf")
-            or git("ls-files", "--others", "--exclude-standard", "--", "conf")
-        )
-    ):
-        name += "-dirty"
-    return name
+    if not name or name.endswith("-dirty"):
+        return name
+    return f"{name}-dirty" if git("diff", "--name-only", name, "--", "conf") or in_no_commit("conf") else name
+
+
+def in_no_commit(*paths: str) -> str:
+    """The files of these that git does not know, and is not told to ignore."""
+    return git("ls-files", "--others", "--exclude-standard", "--", *paths)
 
 
 def git(*arguments: str) -> str:

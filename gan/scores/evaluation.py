@@ -56,7 +56,9 @@ class Evaluation(CheckedArguments, Callback):
         self.description = str(state_dict.get("description", ""))
         metrics = state_dict.get("metrics")
         known = metrics.items() if isinstance(metrics, dict) else ()  # a checkpoint may come from elsewhere
-        self.metrics = {name: value for name, value in known if isinstance(value, float)}
+        self.metrics = {
+            name: value for name, value in known if str(name).startswith("val/") and isinstance(value, float)
+        }
 
     def check(self, model: Any, data: Any) -> None:
         """Raises a ValueError if samples of this model cannot be compared with this data."""
