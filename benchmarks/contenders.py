@@ -158,6 +158,45 @@ def common_template(batches: int | None) -> None:
         trainer.fit(CommonTemplate(LeNet5(channels_last=False)), *loaders)
 
 
+class BareModule(LightningModule):
+    """The least that Lightning trains: a loss, and hits of the validation images that are summed."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.hits = torch.zeros(())
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch
+        return F.cross_entropy(self.net(images), labels)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        images, labels = batch
+        self.hits = self.hits + (self.net(images).argmax(1) == labels).sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters())
+
+
+def bare_lightning(batches: int | None) -> None:
+    keep_freed_memory()
+    train, val = splits()
+    trainer = Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        limit_train_batches=batches,
+        limit_val_batches=batches,
+        callbacks=[Clock()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    net = LeNet5().to(memory_format=torch.channels_last)
+    trainer.fit(BareModule(net), ResidentBatches(train, BATCH_SIZE), ResidentBatches(val, VALIDATION_BATCH_SIZE))
+
+
 PLAIN: dict[str, Callable[[int | None], None]] = {
     "plain loop, images in memory": resident,
     "the same, channels_last": lambda batches: resident(batches, channels_last=True),
@@ -166,6 +205,7 @@ PLAIN: dict[str, Callable[[int | None], None]] = {
 COMMON: dict[str, Callable[[int | None], None]] = {
     "plain loop, DataLoader and ToTensor per image": per_image,
     TEMPLATE: common_template,
+    "Lightning's loop with that net and no more, images in memory": bare_lightning,
 }
 
 if __name__ == "__main__":
