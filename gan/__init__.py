@@ -1,1 +1,1 @@
-"""Generative adversarial nets: one shared loop (adversarial.py), one paper a file."""
+"""Generative adversarial nets: one shared loop (adversarial.py), one paper per file."""

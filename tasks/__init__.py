@@ -1,1 +1,1 @@
-"""What can be done with a model, a data set and a trainer: one task a file."""
+"""What can be done with a model, a data set and a trainer: one task per file."""

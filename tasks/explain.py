@@ -13,13 +13,23 @@ from torch.utils.tensorboard import SummaryWriter
 
 from classic_cnn.classifier import ImageClassifier
 from classic_cnn.explain import plots
-from classic_cnn.explain.attribution import attribute
+from classic_cnn.explain.attribution import attribute, has_relu
 from classic_cnn.explain.deconvnet import ConvLayer, conv_layers, feature_maps, strongest_responses
 from classic_cnn.explain.occlusion import occlusion
 from datamodules.contract import Count, Share
 from tasks.checkpoint import load_trained
 from tasks.explain_excitation import ExplainedNet, evenly_spaced, excitation
-from tasks.explain_page import ATTRIBUTIONS, FEATURE_MAPS, FILTERS, OCCLUSION, PAGE, Picture, write_page
+from tasks.explain_page import (
+    ATTRIBUTIONS,
+    FEATURE_MAPS,
+    FILTERS,
+    GUIDED_RULE,
+    NO_RELU,
+    OCCLUSION,
+    PAGE,
+    Picture,
+    write_page,
+)
 from tasks.folders import short
 from tasks.plots import save_plot
 from tasks.predict import input_paths, read_images
@@ -146,10 +156,10 @@ def draw(
     text = OCCLUSION.format(side=settings.square)
     yield Picture("occlusion", "Occlusion: which parts of the image decide", figure, text)
     inputs = net.transform(examples.images)
-    last = net.layers[-1] if net.layers else None
-    attributions = attribute(net.model, last, inputs, classes.to(inputs.device))
-    figure = plots.attributions_figure(inputs, titles, attributions)
-    yield Picture("attributions", "Attributions: which pixels decide", figure, ATTRIBUTIONS)
+    attributions = attribute(net.model, inputs, classes.to(inputs.device))
+    name, text = ("guided backpropagation", GUIDED_RULE) if has_relu(net.model) else ("gradient", NO_RELU)
+    figure = plots.attributions_figure(inputs, titles, attributions, name)
+    yield Picture("attributions", "Attributions: which pixels decide", figure, ATTRIBUTIONS.format(second=text))
 
 
 def draw_feature_maps(settings: Settings, net: ExplainedNet, layers: list[ConvLayer], examples: Examples) -> Picture:

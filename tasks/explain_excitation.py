@@ -8,7 +8,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from classic_cnn.explain import plots
-from classic_cnn.explain.attribution import guided_backpropagation
+from classic_cnn.explain.attribution import guided_backpropagation, has_relu
 from classic_cnn.explain.deconvnet import ConvLayer, Responses, feature_maps, is_chain, project
 from classic_cnn.explain.receptive_field import ReceptiveField, receptive_field
 from tasks.explain_page import DECONVNET, GUIDED, Picture
@@ -59,14 +59,15 @@ def excitation(
         positions = responses.positions[indices, feature]
         width = feature_maps(net.model, [layer], inputs[:1])[0].shape[-1]
         rows, columns = positions // width, positions % width
-        projections.append(field.crop(back.mean(1, keepdim=True).cpu(), rows, columns, 0.0))
-        patches.append(field.crop(inputs[:, :1].cpu(), rows, columns, -1.0))
+        projections.append(field.crop(back.cpu(), rows, columns, 0.0))
+        patches.append(field.crop(inputs.cpu(), rows, columns, -1.0))
     classes = [[net.class_names[label] for label in labels[indices].tolist()] for indices in top]
     side = field.size if chain is not None and field.size < inputs.shape[-1] else None
     seen = f"windows of {side}x{side} pixels" if side else "whole images"
     title = f"What excites convolution {number} ({layer.name}), {seen}"
     figure = plots.excitation_figure(title, maps, projections, patches, classes)
-    text = (GUIDED if chain is None else DECONVNET).format(images=len(images))
+    method = "guided backpropagation" if has_relu(net.model) else "the gradient"
+    text = (GUIDED if chain is None else DECONVNET).format(images=len(images), method=method)
     return Picture(f"excites_{number:02}_{layer.name}", title, figure, text)
 
 

@@ -46,7 +46,10 @@ def write_page(folder: Path, title: str, source: str, pictures: Sequence[Picture
         file.write(page.encode("utf-8", "backslashreplace"))
 
 
-FILTERS = "The weights of the first convolution, all on one scale. Edges and bars show as neighbouring black and white."
+FILTERS = (
+    "The weights of the first convolution, all on one scale. Edges and bars show as neighbouring black and white; the "
+    "filters of colour images are drawn in colours, of which gray is zero."
+)
 FEATURE_MAPS = "The most active feature maps of each layer for {example}, each map on its own scale."
 DECONVNET = (
     "The most active feature maps among {images} validation images. Left: the nine strongest responses projected back "
@@ -54,8 +57,8 @@ DECONVNET = (
     "The name above is the class that most of the nine belong to."
 )
 GUIDED = (
-    "The most active feature maps among {images} validation images. Left: the nine strongest responses by guided "
-    "backpropagation, since this net is not a plain chain of layers. Right: the images. The name above is the class "
+    "The most active feature maps among {images} validation images. Left: the nine strongest responses by {method}, "
+    "since this net is not a plain chain of layers. Right: the images. The name above is the class "
     "that most of the nine belong to."
 )
 OCCLUSION = (
@@ -63,6 +66,8 @@ OCCLUSION = (
     "map stands for the square centred there; white lines are the outline of the image."
 )
 ATTRIBUTIONS = (
-    "Saliency is the magnitude of the gradient of the class score. Guided backpropagation passes back positive "
-    "gradients only: red raises the score and blue lowers it. Grad-CAM weights the maps of the last convolution."
+    "Saliency is the magnitude of the gradient of the class score. {second}: red raises the score and blue lowers it. "
+    "Grad-CAM weights the last feature maps of more than one pixel, those that the net's classifier or pooling reads."
 )
+GUIDED_RULE = "Guided backpropagation passes back positive gradients only"
+NO_RELU = "The gradient has its sign here; guided backpropagation would be the same, since this net has no ReLU"

@@ -195,12 +195,12 @@ TITLES = {
 }
 EXPLANATIONS = {
     "fid": """FID is of 10,000 generated images against the 10,000 test images, by the project's own scoring net; lower
-is better. Behind the stroke is the floor, the FID of as many training images that this net has not seen; a relative FID
+is better. After the slash is the floor, the FID of as many training images that this net has not seen; a relative FID
 is a share of the variance of the real features. 1-NN is the leave-one-out test, best at 0.5; in brackets are the shares
 of the real and of the generated images that it classifies correctly. [gans.md](gans.md) explains the scores.""",
-    "conditional": """These are told the classes. GAN-test is the share of generated images that the scoring net assigns
-to the class that they were asked for; GAN-train is the accuracy on test images of a LeNet-5 that was trained on 10,000
-generated images alone.""",
+    "conditional": """These GANs are class-conditional. GAN-test is the share of generated images that the scoring net
+assigns to the class that they were asked for; GAN-train is the accuracy on test images of a LeNet-5 that was trained
+on 10,000 generated images alone.""",
     "ring": """How many of 8 Gaussians a generator finds: those within three standard deviations of which at least 20 of
 2,500 samples lie. The share of all samples that lie so near to one is the high quality, KL the divergence of their
 frequencies from equal ones. The generator has had 2,000 steps (WGAN's, whose critic takes 100 to one at first, 1,487),
@@ -228,6 +228,9 @@ list adds them. Each record has the composed config, the processor, the commit a
 So far {count}. All are trained on the same 55,000 images of the official training set, and the epoch of each
 run is chosen on the other 5,000; the first lines of a recipe, conf/experiment/ten_minutes/NAME.yaml, say how it was
 chosen. The official 10,000 test images were read once, at the end of each run. Mean +- standard deviation over seeds.
+"By an earlier recipe" marks rows whose file in conf/ has changed since: the command runs the present one, and
+config.json of the record has the earlier one. The tables "Other recipes" and "Modes" are outside the limit of ten
+minutes.
 The sampling error is that of a share of 10,000 images: the order of two nets that differ by less says nothing. Core
 seconds are the processor's time in training, whatever ran beside; for a run on a GPU they are the clock's. Computed on
 {machines}."""

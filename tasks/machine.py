@@ -3,7 +3,7 @@
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +15,7 @@ from datamodules.contract import STRICT, Count
 from tasks.config import CONF
 
 CODE = ("run.py", "conf", "classic_cnn", "rnn", "gan", "datamodules", "tasks")
+MOST_NAMED = 4  # commits in a text for people
 Line = Annotated[str, Field(max_length=1000, pattern=r"^[^\n\r`]*$")]
 
 
@@ -91,12 +92,22 @@ def fault_of_commit(machine: Machine) -> str | None:
 
 
 def machines(runs: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A text for each machine and version that runs were computed with, and the commits that they were of."""
+    """A text for each machine and version that runs were computed with, and the commits that they were of, if few."""
     commits: dict[str, list[str]] = {}
     for run in runs:
         machine = run["machine"]
-        threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''} a run"
+        threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''} per run"
         on = machine["gpu"] or f"{machine['processor']} ({machine['capability']}), {threads}"
         commits.setdefault(f"{on}, torch {machine['torch']}", []).append(machine["commit"] or "unknown")
     names = {on: list(dict.fromkeys(found)) for on, found in commits.items()}
-    return [f"{on}, commit{'s' * (len(found) > 1)} {', '.join(found)}" for on, found in names.items()]
+    return [f"{on}, {few_commits(found)}" for on, found in names.items()]
+
+
+def few_commits(names: Sequence[str]) -> str:
+    """
+    >>> few_commits(["1a2b3c4", "5d6e7f8"]), few_commits(["a", "b", "c", "d", "e"])
+    ('commits 1a2b3c4, 5d6e7f8', '5 commits, each named in its records')
+    """
+    if len(names) > MOST_NAMED:
+        return f"{len(names)} commits, each named in its records"
+    return f"commit{'s' * (len(names) > 1)} {', '.join(names)}"

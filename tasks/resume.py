@@ -142,13 +142,32 @@ def check_budget_left(checkpoint: Mapping[str, Any], cfg: DictConfig) -> None:
         raise ValueError(f"trainer.max_epochs={epochs}: this run has finished {complete} epochs already")
     if 0 <= now.get("max_steps", -1) < steps:
         raise ValueError(f"trainer.max_steps={now.max_steps}: this run has made {steps} steps already")
-    planned = any(isinstance(state, dict) and "total_steps" in state for state in checkpoint["lr_schedulers"])
     for key in ("max_epochs", "max_steps"):
+        planned = any(is_planned(state, before.get(key)) for state in checkpoint["lr_schedulers"])
         if planned and before.get(key) != now.get(key):
             raise ValueError(
                 f"trainer.{key}={now.get(key)}: the learning rate of this run was planned for trainer.{key}="
                 f"{before.get(key)} ({begun} epochs begun); for a new schedule from its weights: {new_run(cfg)}"
             )
+
+
+def is_planned(schedule: Any, budget: int | None) -> bool:
+    """Whether a learning rate's schedule, or one of those that it is made of, ends where a run's budget does.
+
+    >>> is_planned({"T_max": 10}, 10), is_planned({"T_max": 20}, 10), is_planned({"step_size": 10}, 10)
+    (True, False, False)
+    >>> is_planned({"total_steps": 5500}, 10), is_planned({"_schedulers": [{"total_iters": 10}]}, 10)
+    (True, True)
+    """
+    if not isinstance(schedule, dict):
+        return False
+    parts = schedule.get("_schedulers")
+    ends = [schedule[key] for key in ("T_max", "total_iters") if schedule.get(key) is not None]
+    return (
+        "total_steps" in schedule
+        or budget in ends
+        or any(is_planned(part, budget) for part in (parts if isinstance(parts, list) else ()))
+    )
 
 
 def finished_epochs(checkpoint: Mapping[str, Any]) -> int:

@@ -15,10 +15,22 @@ from torch.nn import functional as F
 
 from classic_cnn.alexnet import AlexNet
 from classic_cnn.classifier import ImageClassifier
-from classic_cnn.explain.attribution import attribute, guided_backpropagation
-from classic_cnn.explain.deconvnet import conv_layers, feature_maps, is_chain, project, strongest_responses
+from classic_cnn.explain import plots
+from classic_cnn.explain.attribution import Attributions, attribute, guided_backpropagation
+from classic_cnn.explain.deconvnet import (
+    ConvLayer,
+    conv_layers,
+    feature_maps,
+    is_chain,
+    last_maps,
+    project,
+    strongest_responses,
+)
 from classic_cnn.explain.occlusion import occlude, occlusion
 from classic_cnn.explain.receptive_field import ReceptiveField, receptive_field
+from classic_cnn.googlenet import GoogLeNet
+from classic_cnn.lenet import LeNet5
+from classic_cnn.resnet import ResNet
 from classic_cnn.vgg import VGG
 from classic_cnn.zfnet import ZFNet
 from datamodules.mnist import MNIST5k
@@ -112,6 +124,46 @@ def test_search_finds_the_images_with_the_strongest_responses() -> None:
     assert torch.equal(deep.flatten(2).gather(2, responses.positions.unsqueeze(2)).squeeze(2), responses.values)
 
 
+@pytest.mark.parametrize(
+    ("net", "maps"),
+    [
+        (LeNet5(), (16, 10, 10)),
+        (LeNet5.published(), (16, 5, 5)),  # C5's maps are of one pixel
+        (GoogLeNet(width=0.125), (128, 3, 3)),  # all four branches
+        (ResNet(width=0.25), (16, 7, 7)),  # behind the sum with the shortcut
+        (VGG(depth=11, width=0.1), (51, 3, 3)),  # in front of the pooling
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_grad_cam_is_of_the_maps_that_the_classifier_reads(net: ImageClassifier, maps: tuple[int, ...]) -> None:
+    net.eval()
+    example = net.example_input_array
+    layer = last_maps(net, example[:1])
+    assert layer is not None
+    (outputs,) = feature_maps(net, [ConvLayer("", layer, layer)], example)
+    assert outputs.shape[1:] == maps
+    outputs = outputs.detach().requires_grad_()
+    replaced = layer.register_forward_hook(lambda module, inputs, output: outputs)
+    logits = net(example)[:, 3]
+    replaced.remove()
+    (gradient,) = torch.autograd.grad(logits.sum(), outputs)
+    weights = gradient.mean((2, 3), keepdim=True)
+    coarse = (weights * outputs).sum(1, keepdim=True).relu()
+    by_hand = F.interpolate(coarse, example.shape[-2:], mode="bilinear")[:, 0]
+    found = attribute(net, example, torch.full((len(example),), 3)).grad_cam
+    assert found is not None
+    assert torch.allclose(found, by_hand.detach(), atol=1e-6)
+
+
+def test_pictures_of_colour_images_have_colours() -> None:
+    images = torch.rand(4, 3, 5, 5)
+    assert plots.tiles(images, 2, 0.0).shape == (13, 13, 3)
+    assert plots.tiles(images[:, :1], 2, 0.0).shape == (13, 13)
+    titles, none = ["one"] * 4, torch.rand(4, 5, 5)
+    drawn = plots.attributions_figure(images, titles, Attributions(none, none, none), "gradient")
+    assert drawn.axes[0].images[0].get_array().shape == (5, 5, 3)
+
+
 @pytest.mark.extended
 @pytest.mark.parametrize("name", models_of(ImageClassifier))
 def test_every_classifier_can_be_explained(name: str) -> None:
@@ -119,7 +171,7 @@ def test_every_classifier_can_be_explained(name: str) -> None:
     model.eval()
     images = digits(2)
     layers = conv_layers(model, images[:1])
-    found = attribute(model, layers[-1] if layers else None, images, torch.tensor([3, 5]))
+    found = attribute(model, images, torch.tensor([3, 5]))
     assert (found.grad_cam is None) == (not layers)
     for part in found:
         if part is None:

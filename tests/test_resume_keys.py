@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from command_line import PLAIN, Outcome, checkpoint_of, only_run, results_of, run, run_well
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from test_config import leaves
 
-from tasks.resume import FIXED_CALLBACKS, FIXED_TRAINER_KEYS, changes
+from run import compose
+from tasks.config import CONF
+from tasks.resume import FIXED_CALLBACKS, FIXED_TRAINER_KEYS, changes, is_planned
 
 BUDGET = ("trainer.max_epochs", "trainer.max_steps")
 
@@ -162,6 +166,31 @@ def test_command_that_trains_longer_with_a_new_schedule_runs_as_it_is_printed(
     settings = [OmegaConf.load(folder / ".hydra" / "config.yaml") for folder in (first, only_run("outputs"))]
     assert settings[0].model == settings[1].model
     assert settings[0].data == settings[1].data
+
+
+SCHEDULES = sorted(file.stem for file in (CONF / "model" / "lr_scheduler").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedule_is_planned_if_a_longer_run_has_other_rates(name: str) -> None:
+    rates, states = [], []
+    for epochs in (2, 12):
+        cfg = compose(
+            "model=lenet", "model/optimizer=sgd", f"model/lr_scheduler={name}", f"trainer.max_epochs={epochs}"
+        )
+        schedule = None if cfg.model.lr_scheduler is None else instantiate(cfg.model.lr_scheduler)
+        optimizer = torch.optim.SGD(torch.nn.Linear(1, 1).parameters(), cfg.model.optimizer.lr)
+        planned = {"total_steps": 5 * epochs} if name.startswith("one_cycle") else {}
+        scheduler = schedule and schedule(optimizer, **planned)
+        followed = []
+        for _ in range(2):
+            optimizer.step()
+            if scheduler:
+                scheduler.step(*((1.0,) if name == "plateau" else ()))
+            followed.append(optimizer.param_groups[0]["lr"])
+        rates.append(followed)
+        states.append(scheduler.state_dict() if scheduler else {})
+    assert is_planned(states[0], 2) == (rates[0] != rates[1])
 
 
 def test_planned_schedule_of_another_length_names_the_command_of_a_new_run(trained: Path) -> None:

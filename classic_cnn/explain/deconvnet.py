@@ -1,7 +1,7 @@
 """What excites a feature map: M. Zeiler, R. Fergus, "Visualizing and Understanding Convolutional Networks", 2013."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from classic_cnn.lenet import ScaledTanh, SparseConvolution
 
 CONVOLUTIONS = (nn.Conv2d, SparseConvolution)
 ACTIVATIONS = (nn.BatchNorm2d, nn.ReLU, ScaledTanh)  # what turns a convolution's sums into its feature maps
+POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 SKIPPED = (ResponseNorm, nn.Dropout, nn.Identity)  # a projection passes through them unchanged
 TOP = 9
 
@@ -66,6 +67,36 @@ def conv_layers(net: nn.Module, example: Tensor) -> list[ConvLayer]:
         for handle in handles:
             handle.remove()
     return layers
+
+
+@torch.no_grad()
+def last_maps(net: nn.Module, example: Tensor) -> nn.Module | None:
+    """The module whose feature maps are the last ones of more than one pixel before pooling; None without any.
+
+    These are what a classifier reads: behind branches their concatenation, behind a shortcut the sum.
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(2, 4, 5), nn.Flatten())
+    >>> last_maps(net, torch.zeros(1, 1, 12, 12))
+    ReLU()
+    """
+    found: list[tuple[Tensor, nn.Module]] = []  # the tensors are kept, or another could take the place of one
+
+    def follow(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if isinstance(module, (*POOLING, *SKIPPED)):
+            found.append((output, nn.Identity()))  # so that a module that ends with it is not taken for its maker
+        elif isinstance(output, Tensor) and output.dim() == 4 and output[0, 0].numel() > 1:
+            found.append((output, module))
+
+    handles = [module.register_forward_hook(follow) for module in net.modules()]
+    try:
+        net(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    makers: dict[int, nn.Module] = {}
+    for output, module in found:
+        makers.setdefault(id(output), module)
+    return next((maker for maker in reversed(makers.values()) if not isinstance(maker, nn.Identity)), None)
 
 
 @torch.no_grad()

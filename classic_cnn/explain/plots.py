@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
@@ -11,16 +12,23 @@ from torchvision.utils import make_grid
 
 from classic_cnn.explain.attribution import Attributions
 
+OTHER = "0.6"  # gray, of classes that have no colour
 GAP_SHADE = 0.35  # between tiles, of [0, 1]: neither ink nor background
 
 
 def tiles(images: Tensor, columns: int, gap: float) -> Any:
-    """Images (N, 1, H, W) in rows of `columns` with gaps of one pixel: an array (height, width)."""
-    return make_grid(images.float().cpu(), nrow=columns, padding=1, pad_value=gap)[0].numpy()
+    """Images (N, C, H, W) in rows of `columns` with gaps of one pixel: (height, width), in colours (..., 3)."""
+    grid = make_grid(images.float().cpu(), nrow=columns, padding=1, pad_value=gap)
+    return as_picture(grid if images.shape[1] == 3 else grid[:1])
+
+
+def as_picture(image: Tensor) -> Any:
+    """What matplotlib draws of an image (C, H, W): colours (H, W, 3) if it has three channels, or the first one."""
+    return (image.permute(1, 2, 0) if len(image) == 3 else image[0]).cpu().numpy()
 
 
 def normalize_each(images: Tensor, signed: bool) -> Tensor:
-    """Scales each image (N, 1, H, W) to [0, 1] by its own range; a signed one so that 0 becomes 0.5."""
+    """Scales each image (N, C, H, W) to [0, 1] by its own range; a signed one so that 0 becomes 0.5."""
     flat = images.flatten(1)
     if signed:
         largest = flat.abs().amax(1).clamp_min(1e-12)
@@ -30,18 +38,26 @@ def normalize_each(images: Tensor, signed: bool) -> Tensor:
 
 
 def filters_figure(weight: Tensor) -> Figure:
-    """The filters of the first convolution, (N, C, k, k), all on one scale: black below zero, white above."""
-    filters = weight.detach().float().mean(1, keepdim=True)
+    """The filters of the first convolution, (N, C, k, k), all on one scale: black below zero, white above.
+
+    Those of colour images are drawn in colours, of which gray is zero.
+    """
+    filters = weight.detach().float()
+    in_colour = filters.shape[1] == 3
+    filters = filters if in_colour else filters.mean(1, keepdim=True)
     columns = min(12, len(filters))
     rows = -(-len(filters) // columns)
     figure = Figure(figsize=(0.85 * columns + 1.2, 0.85 * rows + 0.7), layout="constrained")
     largest = float(filters.abs().max())
     axes = figure.subplots()
-    picture = axes.imshow(tiles(filters, columns, float("nan")), cmap="gray", vmin=-largest, vmax=largest)
+    if in_colour:
+        axes.imshow(tiles(filters / max(2 * largest, 1e-12) + 0.5, columns, 1.0))
+    else:
+        picture = axes.imshow(tiles(filters, columns, float("nan")), cmap="gray", vmin=-largest, vmax=largest)
+        figure.colorbar(picture, ax=axes, shrink=0.8)
     axes.axis("off")
     side = weight.shape[-1]
     axes.set_title(f"{len(filters)} filters of {side}x{side} pixels", fontsize=10)
-    figure.colorbar(picture, ax=axes, shrink=0.8)
     return figure
 
 
@@ -72,7 +88,7 @@ def excitation_figure(
     patches: Sequence[Tensor],
     classes: Sequence[Sequence[str]],
 ) -> Figure:
-    """For each channel the nine strongest projections, (9, 1, h, w), beside the parts of the images they come from."""
+    """For each channel the nine strongest projections, (9, C, h, w), beside the parts of the images they come from."""
     columns = min(4, len(channel_indices))
     rows = -(-len(channel_indices) // columns)
     figure = Figure(figsize=(3.3 * columns, 2.0 * rows + 0.5), layout="constrained")
@@ -118,31 +134,45 @@ def occlusion_figure(
         middle.set_title(f"probability of {names[label]}", fontsize=9)
         figure.colorbar(heat, ax=middle, shrink=0.85)
         best = sweep.argmax(-1)
-        right.imshow(best.numpy(), cmap="tab10", vmin=-0.5, vmax=9.5, extent=extent)
+        colours = colours_of_classes(best, len(names))
+        right.imshow([[to_rgb(colours.get(number, OTHER)) for number in row] for row in best.tolist()], extent=extent)
         right.contour(image[0].numpy(), levels=[127], colors="white", linewidths=0.7)
         right.set_title("most probable class", fontsize=9)
-        there = Counter(best.flatten().tolist()).most_common()
-        handles = [Patch(color=f"C{number}", label=names[number]) for number, _ in there]
+        handles = [Patch(color=colour, label=names[number]) for number, colour in colours.items()]
+        if len(best.unique()) > len(colours):
+            handles.append(Patch(color=OTHER, label="other"))
         right.legend(handles=handles, loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8, frameon=False)
     for axes in panels.flat:
         axes.axis("off")
     return figure
 
 
-def attributions_figure(images: Tensor, titles: Sequence[str], found: Attributions) -> Figure:
-    """For each image as the net reads it, (N, 1, S, S), what captum's methods say of its class."""
+def colours_of_classes(best: Tensor, num_classes: int) -> dict[int, str]:
+    """Matplotlib's colours for the classes of a map, the most frequent first: a class's own, or where there are more
+    than ten classes one for each of the nine most frequent.
+
+    >>> import torch
+    >>> colours_of_classes(torch.tensor([[3, 3], [3, 0]]), 10), colours_of_classes(torch.tensor([[40, 40, 7]]), 62)
+    ({3: 'C3', 0: 'C0'}, {40: 'C0', 7: 'C1'})
+    """
+    frequent = [number for number, _ in Counter(best.flatten().tolist()).most_common(10 if num_classes <= 10 else 9)]
+    return {number: f"C{number if num_classes <= 10 else place}" for place, number in enumerate(frequent)}
+
+
+def attributions_figure(images: Tensor, titles: Sequence[str], found: Attributions, guided_title: str) -> Figure:
+    """For each image as the net reads it, (N, C, S, S), what captum's methods say of its class."""
     columns = 3 if found.grad_cam is None else 4
     figure = Figure(figsize=(2.3 * columns, 2.35 * len(images) + 0.2), layout="constrained")
     panels = figure.subplots(len(images), columns, squeeze=False)
     for index, (row, title) in enumerate(zip(panels, titles, strict=True)):
-        image, guided = images[index, 0].cpu().numpy(), found.guided[index]
+        image, guided = as_picture(to_unit_interval(images[index])), found.guided[index]
         row[0].imshow(image, cmap="gray")
         row[0].set_title(title, fontsize=9)
         row[1].imshow(found.saliency[index].numpy(), cmap="inferno")
         row[1].set_title("saliency", fontsize=9)
         largest = max(float(guided.abs().max()), 1e-12)
         row[2].imshow(guided.numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest)
-        row[2].set_title("guided backpropagation", fontsize=9)
+        row[2].set_title(guided_title, fontsize=9)
         if found.grad_cam is not None:
             row[3].imshow(image, cmap="gray")
             row[3].imshow(found.grad_cam[index].numpy(), cmap="inferno", alpha=0.6)
