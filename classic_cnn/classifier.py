@@ -223,12 +223,14 @@ class ImageClassifier(CheckedArguments, LightningModule):
             return optimizer
         every_batch = "total_steps" in inspect.signature(self.lr_scheduler).parameters
         total_steps = {"total_steps": int(self.trainer.estimated_stepping_batches)} if every_batch else {}
-        scheduler = {
-            "scheduler": self.lr_scheduler(optimizer, **total_steps),
+        scheduler = self.lr_scheduler(optimizer, **total_steps)
+        follows_accuracy = isinstance(scheduler, ReduceLROnPlateau) and scheduler.mode == "max"
+        config = {
+            "scheduler": scheduler,
             "interval": "step" if every_batch else "epoch",
-            "monitor": "val/loss",
+            "monitor": "val/accuracy" if follows_accuracy else "val/loss",
         }
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        return {"optimizer": optimizer, "lr_scheduler": config}
 
 
 def copy_layers(net: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:

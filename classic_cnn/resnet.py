@@ -142,8 +142,10 @@ class ResNet(ImageClassifier):
 
     `ResNet.published()` is the paper's net: for a depth of CIFAR-10, (N, 3, 32, 32) -> (N, 10); for a depth of Table 1,
     (N, 3, 224, 224) -> (N, 1000) with a 7x7 stem and pooling: 11,689,512 parameters for 18 layers, 25,557,032 for 50.
-    No deviations from the paper (a bottleneck's stride is in its first 1x1, as in the authors' nets; torchvision puts
-    it in the 3x3 and says so).
+    Deviation from the paper: section 4.1 compares 18 and 34 layers whose shortcuts have no parameters (A), then 34
+    layers with projections (B); here all depths of Table 1 have projections, as torchvision's, which are 173,824
+    parameters of 18 layers. A bottleneck's stride is in its first 1x1, as in the authors' nets; torchvision puts it in
+    the 3x3 and says so.
 
     Args:
         depth: 20, 32, 44, 56, 110 or 1202: the nets for CIFAR-10, three stages with parameter-free shortcuts (A).

@@ -36,7 +36,7 @@ class GAN(CheckedArguments, LightningModule):
         lr_scheduler: makes the schedule of either learning rate, which is stepped after every epoch.
         discriminator_steps: steps of the discriminator before each step of the generator (k in algorithm 1).
         reuse_fakes: the generator learns from the samples that the discriminator has just seen, instead of new ones as
-            in algorithm 1: one pass of the generator less in every step. The code of DCGAN's authors does so.
+            in algorithm 1: one pass of the generator less in every step. PyTorch's DCGAN example does so.
         ema_decay: of a moving average of the generator's weights, kept beside it for `sample`, which spans about
             1 / (1 - ema_decay) generator steps. None: samples come from the weights in training.
         saturating: the generator minimizes log(1 - D(G(z))), equation 1, instead of maximizing log D(G(z)).

@@ -53,9 +53,12 @@ class MinibatchGAN(GAN):
     """GAN whose discriminator sees how alike the images of a batch are: latents (N, 100) -> images (N, 1, 28, 28).
 
     It recognizes a generator that always makes the same image. As in the authors' code the discriminator has no batch
-    normalization, and the first batch of real images sets the scale of the distances and centres the closeness.
-    Deviations from that code, which is semi-supervised on MNIST: there is no weight normalization, the generator takes
-    one step for each of the discriminator's, not three, and the defaults minimize -log D(G(z)) in place of
+    normalization, and real images set the scale of the distances and centre the closeness: here the first batch,
+    without dropout, there 500 images with it. In a smaller batch, such as the last of an epoch and the 64 images of
+    `CollapseWatch`, all rows have fewer neighbours and less closeness.
+
+    Deviations from that code, which is semi-supervised on MNIST: there is no weight normalization, the generator
+    takes one step for each of the discriminator's, not three, and the defaults minimize -log D(G(z)) in place of
     log(1 - D(G(z))), which is `saturating`; nets are DCGAN's and latents Gaussian, not uniform.
 
     >>> import torch

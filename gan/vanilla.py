@@ -11,11 +11,11 @@ from gan.recipe import LogRecipe
 class VanillaGAN(GAN):
     """The GAN of the paper's MNIST experiments: latents (N, 100) -> images (N, 1, 28, 28) in [-1, 1].
 
-    Generator 100-1200-1200-784 with ReLU (2,503,984 parameters), discriminator of two maxout layers of 240 units with 5
-    pieces and dropout (1,231,441). Deviations from the paper: pixels in [-1, 1] are 2 sigmoid - 1, latents are
-    Gaussian, and the default recipe is Adam's, not gradient descent from lr 0.1 with momentum 0.5 to 0.7; the
-    generator's loss is the non-saturating one of its section 3. The authors' code starts the biases of the generator's
-    last layer from the mean of each pixel; here they start at 0.
+    Generator 100-1200-1200-784 with ReLU (2,503,984 parameters), discriminator of two maxout layers of 240 units
+    with 5 pieces and dropout (1,231,441). Deviations from the paper: pixels in [-1, 1] are 2 sigmoid - 1, and the
+    default recipe is Adam's, not gradient descent from lr 0.1 with momentum 0.5 to 0.7; the generator's loss is the
+    non-saturating one of its section 3. Latents are Gaussian, as in the authors' code, which starts the biases of
+    the generator's last layer from the mean of each pixel; here they start at 0.
 
     >>> import torch
     >>> net = VanillaGAN()

@@ -17,8 +17,8 @@ class WGAN(GAN):
     Algorithm 1: the critic maximizes E D(x) - E D(G(z)) with its weights clipped; the generator, after several steps of
     the critic, maximizes E D(G(z)). What the critic reaches is logged as train/wasserstein_estimate: the distance in
     units of the critic's unknown Lipschitz constant, which falls as the images improve. The critic of `MLP` has no
-    dropout, which would add noise to that estimate. No deviations from the paper except that the nets are made for
-    28x28 gray images.
+    dropout, which would add noise to that estimate. Deviations from the paper: the warm-up of the authors' code, which
+    algorithm 1 does not have, and nets for 28x28 gray images, of which a first or last layer has a bias.
 
     >>> import torch
     >>> net = WGAN()

@@ -80,8 +80,8 @@ def weights(rows: int, columns: int) -> nn.Parameter:
 class ClockworkRNN(SequenceClassifier):
     """Clockwork RNN that reads an image as a sequence, (N, 1, 28, 28) in [-1, 1] -> (N, 10).
 
-    Deviations from the paper, which has no image task: a linear layer classifies by the last state; weights from
-    N(0, 1 / inputs) instead of N(0, 0.1).
+    Deviations from the paper, which has no image task: a linear layer classifies by the last state; weights of
+    standard deviation 1 / sqrt(inputs) instead of 0.1.
 
     Args:
         units: hidden units of all groups together.

@@ -18,9 +18,11 @@ from gan.adversarial import GAN
 from gan.callbacks.sample_plots import grid
 from tasks.build import build, describe
 from tasks.callbacks import numbers
+from tasks.config import ConfigError
 from tasks.folders import short
 from tasks.results import atomic_writer
 from tasks.tables import Column, Table, escape_markdown, one_line
+from tasks.train import check_compile, compile_nets
 
 MEMORY = "Peak memory: on the CPU that of the whole process, on a GPU what the training allocated there."
 
@@ -93,6 +95,7 @@ def benchmark(cfg: DictConfig, folder: Path, steps: Count, warm_up: Index) -> di
     """
     if cfg.ckpt_path is not None:
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: task=benchmark trains from scratch")
+    check_length_is_its_own(cfg, "benchmark")
     rows = [measure(cfg, device, folder, steps, warm_up) for device in devices(cfg)]
     for row in rows:
         row["ratio"] = row["images_per_second"] / rows[0]["images_per_second"]
@@ -109,6 +112,19 @@ def benchmark(cfg: DictConfig, folder: Path, steps: Count, warm_up: Index) -> di
     print("\n".join(remarks))
     print(f"written      {one_line(short(folder))}/benchmark.md and benchmark.csv")
     return {"benchmark": rows}
+
+
+def check_length_is_its_own(cfg: DictConfig, task: str) -> None:
+    """Refuses a trainer's limits that would end a task before the number of steps that it is asked for.
+
+    Raises:
+        ConfigError: names one.
+    """
+    for key in ("fast_dev_run", "max_time"):
+        if cfg.trainer.get(key):
+            raise ConfigError(
+                f"trainer.{key}", f"task={task} makes task.steps={cfg.task.steps} steps", cfg.trainer[key]
+            )
 
 
 def devices(cfg: DictConfig) -> list[str]:
@@ -137,6 +153,9 @@ def measure(cfg: DictConfig, device: str, folder: Path, steps: int, warm_up: int
     datamodule.prepare_data()
     datamodule.setup("fit")
     facts = describe(model, datamodule, trainer)
+    if cfg.compile:
+        check_compile(model, trainer.strategy.root_device)
+        compile_nets(model)
     batches = len(datamodule.train_dataloader())
     trainer.limit_train_batches = min(total, batches)  # so that a learning-rate schedule ends with the steps
     trainer.fit_loop.max_epochs = math.ceil(total / batches)

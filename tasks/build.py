@@ -10,13 +10,7 @@ from typing import Any
 import torch
 from hydra.utils import get_class, instantiate
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import (
-    LearningRateMonitor,
-    ModelCheckpoint,
-    ProgressBar,
-    StochasticWeightAveraging,
-    WeightAveraging,
-)
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig
@@ -24,6 +18,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from datamodules.contract import ArgumentError
+from tasks.callback_checks import check_callbacks
 from tasks.checkpoint_io import WholeCheckpoints
 from tasks.config import ConfigError, locate
 from tasks.folders import short
@@ -45,7 +40,13 @@ def build(cfg: DictConfig, folder: Path) -> tuple[LightningModule, LightningData
 
 
 def build_part(key: str, node: Mapping[Any, Any], **given: Any) -> Any:
-    """Instantiates a node of the config; an error that its class raises names the key."""
+    """Instantiates a node of the config; an error that its class raises names the key.
+
+    Raises:
+        ValueError: its arguments cannot be used, or it is a function rather than a part.
+    """
+    if node.get("_partial_"):
+        raise ConfigError(f"{key}._partial_", "is for an argument such as model.optimizer, not for a whole part", True)
     try:
         return instantiate(node, **given, _convert_="all")
     except Exception as error:
@@ -86,8 +87,7 @@ def build_trainer(cfg: DictConfig, folder: Path, model: LightningModule) -> Trai
     if cfg.trainer.get("enable_progress_bar") is False:
         without += (ProgressBar,)
     kept = {name: callback for name, callback in named.items() if not isinstance(callback, without)}
-    check_states(kept)
-    check_average(kept, model, str(cfg.trainer.precision))
+    check_callbacks(kept, model, str(cfg.trainer.precision))
     trainer: Trainer = build_part(
         "trainer",
         DictConfig({**cfg.trainer, "logger": None}),
@@ -110,21 +110,6 @@ def build_callback(name: str, node: DictConfig, folder: Path) -> Callback:
     return build_part(f"callbacks.{name}", node, **({"dirpath": str(folder / "checkpoints")} if is_checkpoint else {}))
 
 
-def check_states(callbacks: Mapping[str, Callback]) -> None:
-    """Refuses two callbacks whose states would overwrite each other in a checkpoint.
-
-    Raises:
-        ConfigError: names them.
-    """
-    seen: dict[str, str] = {}
-    for name, callback in callbacks.items():
-        if type(callback).state_dict is not Callback.state_dict:
-            other = seen.setdefault(callback.state_key, name)
-            if other != name:
-                reason = f"keeps its state under the same name as callbacks.{name}: give it another monitor or mode"
-                raise ConfigError(f"callbacks.{other}", reason)
-
-
 def build_loggers(node: Any, folder: Path) -> list[Logger]:
     """The loggers of a run, whose files lie in the run's folder; TensorBoard's first, which GANs draw in."""
     if not node:
@@ -141,22 +126,6 @@ def build_loggers(node: Any, folder: Path) -> list[Logger]:
         given = own_place(get_class(part["_target_"]), folder)
         loggers.append(build_part(f"trainer.logger.{name}".rstrip("."), part, **given))
     return sorted(loggers, key=lambda logger: not isinstance(logger, TensorBoardLogger))
-
-
-def check_average(callbacks: Mapping[str, Callback], model: LightningModule, precision: str) -> None:
-    """Refuses an average of weights that no optimizer of Lightning's moves, or in which small steps are lost.
-
-    Raises:
-        ConfigError: names the callback, or the precision.
-    """
-    averages = {name for name, one in callbacks.items() if isinstance(one, WeightAveraging | StochasticWeightAveraging)}
-    if averages and not model.automatic_optimization:
-        reason = "averages the weights of classifiers that are trained in steps; a GAN has model.ema_decay"
-        raise ConfigError(f"callbacks.{min(averages)}", reason)
-    if precision in ("bf16-true", "16-true") and (averages or getattr(model, "averaged_generator", None) is not None):
-        key = f"callbacks.{min(averages)}" if averages else "model.ema_decay"
-        reason = f"does not suit {key}, an average of weights whose small steps 16 bits lose: take a mixed precision"
-        raise ConfigError("trainer.precision", reason, precision)
 
 
 def check_package(option: str, target: str) -> None:
@@ -188,6 +157,10 @@ def check_optimizers(model: LightningModule) -> None:
         "discriminator_optimizer": getattr(model, "discriminator_optimizer", None),
     }
     schedule = getattr(model, "lr_scheduler", None)
+    every_batch = schedule is not None and "total_steps" in inspect.signature(schedule).parameters
+    if every_batch and not model.automatic_optimization:
+        reason = f"a {type(model).__name__}'s is stepped after every epoch: choose none, cosine or decay"
+        raise ConfigError("model.lr_scheduler", reason)
     for name, make in makers.items():
         if make is None:
             continue
@@ -196,8 +169,7 @@ def check_optimizers(model: LightningModule) -> None:
             optimizer = make([nn.Parameter(torch.zeros(1))])
             if schedule is not None:
                 key = "model.lr_scheduler"
-                total_steps = {"total_steps": 10} if "total_steps" in inspect.signature(schedule).parameters else {}
-                schedule(optimizer, **total_steps)
+                schedule(optimizer, **({"total_steps": 10} if every_batch else {}))
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise ConfigError(key, " ".join(str(error).split())) from error
 

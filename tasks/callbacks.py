@@ -27,10 +27,18 @@ class ConfigInCheckpoint(Callback):
         config: plain values, see `tasks.checkpoint.plain_config`.
         overrides: what the command lines of the run changed.
         text: the config as YAML, for people.
+        training_set: by which a resumed run knows its training images again.
     """
 
-    def __init__(self, config: dict[str, Any], overrides: list[str], text: str) -> None:
-        self.content: dict[str, Any] = {"format": 2, "config": config, "overrides": overrides}
+    def __init__(
+        self, config: dict[str, Any], overrides: list[str], text: str, training_set: Mapping[str, int]
+    ) -> None:
+        self.content: dict[str, Any] = {
+            "format": 2,
+            "config": config,
+            "overrides": overrides,
+            "training_set": dict(training_set),
+        }
         self.text = text
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ the classes that runs are made of, and no path in it is followed.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tasks.config import CONF, check_config, locate
 from tasks.published import alternatives, find_net, read_net, version_of
 from tasks.untrusted import check_callbacks, check_tensors, check_untrusted, class_of, load_pickled
 
+READING = ("normalize", "image_size")  # of a data set: what a net has learned to see
 FORMAT = 2  # of the config in a checkpoint; 1 had interpolations and paths
 MACHINE_KEYS = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
 COMMAND_KEYS = ("task", "ckpt_path", "input", "init_from", "expect")  # not of the run that a checkpoint is from
@@ -63,7 +64,7 @@ def _read(path: str, version: tuple[int, ...], name: str) -> dict[str, Any]:
         checkpoint = read_net(Path(path)) if Path(path).is_dir() else load_pickled(path)
         if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
             raise ValueError("not written by run.py, it holds no config")
-        if checkpoint.get("format") != FORMAT:
+        if type(checkpoint.get("format")) is not int or checkpoint["format"] != FORMAT:
             raise ValueError("written by an earlier version of this project, which this one cannot read")
         check_tensors(checkpoint)
     except ValueError as error:
@@ -73,7 +74,8 @@ def _read(path: str, version: tuple[int, ...], name: str) -> dict[str, Any]:
 
 def add_choices(arguments: list[str]) -> list[str]:
     """The command line with the options of its checkpoint's run, so that their keys can be changed: `data.path=...`."""
-    return [*arguments, *choices_of_checkpoint(arguments)]
+    last = max((place for place, text in enumerate(arguments) if "=" in text and text[0] != "-"), default=-1)
+    return [*arguments[: last + 1], *choices_of_checkpoint(arguments), *arguments[last + 1 :]]  # in front of options
 
 
 def choices_of_checkpoint(arguments: list[str]) -> list[str]:
@@ -129,6 +131,8 @@ def complete(cfg: DictConfig, given: list[str]) -> DictConfig:
             config[key], config.choices[key] = composed[key], composed.choices.get(key)
             if key == "model":
                 config.callbacks = composed.callbacks
+            if key == "data":
+                keep_reading(config.data, saved["data"], given)
         elif key.split(".")[0] not in COMMAND_KEYS:
             OmegaConf.update(config, key, OmegaConf.select(composed, key), merge=False, force_add=True)
     for key in (*COMMAND_KEYS, *(key for key in RUN_KEYS if not resumes or key not in config)):
@@ -163,15 +167,28 @@ def check_sizes(cfg: DictConfig) -> None:
             raise ValueError(f"ckpt_path={cfg.ckpt_path}: of a {type(model).__name__} of another size: {sizes}")
 
 
+def keep_reading(data: DictConfig, saved: Mapping[str, Any], given: list[str]) -> None:
+    """Lets another data set be read as the net has learned to, where the command line says nothing else."""
+    _, parameters = locate("data", data._target_)
+    typed = {text.split("=")[0] for text in given}
+    for name in READING:
+        if name in saved and name in parameters.annotations and f"data.{name}" not in typed:
+            data[name] = saved[name]
+
+
+def local_paths(part: str, node: Mapping[str, Any]) -> Iterator[str]:
+    """The arguments of a model or data set that are paths on this machine."""
+    _, parameters = locate(part, node["_target_"])
+    return (name for name, annotation in parameters.annotations.items() if is_local_path(annotation))
+
+
 def restore_paths(config: DictConfig, composed: DictConfig, saved: Mapping[str, Any]) -> None:
     """Gives a checkpoint's config the paths of the present command: those that its run read are not followed."""
     for part in ("model", "data"):
-        _, parameters = locate(part, saved[part]["_target_"])
-        for name, annotation in parameters.annotations.items():
-            if is_local_path(annotation):
-                config[part].pop(name, None)
-                if composed[part]._target_ == saved[part]["_target_"] and name in composed[part]:
-                    config[part][name] = composed[part][name]
+        for name in local_paths(part, saved[part]):
+            config[part].pop(name, None)
+            if composed[part]._target_ == saved[part]["_target_"] and name in composed[part]:
+                config[part][name] = composed[part][name]
 
 
 def plain_config(cfg: DictConfig, datamodule: LightningDataModule | None = None) -> dict[str, Any]:
@@ -184,10 +201,8 @@ def plain_config(cfg: DictConfig, datamodule: LightningDataModule | None = None)
         config.pop(key, None)
     config["trainer"].pop("logger", None)
     for part in ("model", "data"):
-        _, parameters = locate(part, config[part]["_target_"])
-        for name, annotation in parameters.annotations.items():
-            if is_local_path(annotation):
-                config[part].pop(name, None)
+        for name in local_paths(part, config[part]):
+            config[part].pop(name, None)
     config["data"] |= getattr(datamodule, "found_arguments", {})
     return config
 
@@ -241,21 +256,25 @@ def load_trained(
     return model.to(trainer.strategy.root_device).eval(), datamodule, trainer, facts
 
 
-def load(path: str | Path, root: str | None = None) -> tuple[LightningModule, LightningDataModule]:
+def load(
+    path: str | Path, root: str | None = None, places: Mapping[str, Any] | None = None
+) -> tuple[LightningModule, LightningDataModule]:
     """The net of a run's checkpoint, in evaluation mode, and the data module that it was trained on.
 
     Args:
         path: of a checkpoint that `run.py` wrote.
         root: folder of the data set's files; None is DATA_ROOT of the environment, or `data`.
+        places: other paths of the data set, which a checkpoint does not hold: `{"path": "own.csv"}`.
 
     Raises:
         ValueError: the checkpoint cannot be used.
     """
     saved = read_checkpoint(path, "path")["config"]
     config = OmegaConf.create({part: saved[part] for part in ("model", "data")})
-    _, parameters = locate("data", config.data._target_)
-    if "root" in parameters.annotations:
-        config.data.root = root or os.environ.get("DATA_ROOT", "data")
+    given = {**(places or {}), "root": root or os.environ.get("DATA_ROOT", "data")}
+    for name in local_paths("data", config.data):
+        if name in given:
+            config.data[name] = given[name]
     datamodule: LightningDataModule = instantiate(config.data, _convert_="all")
     model = build_model(config.model, datamodule)
     load_weights(model, OmegaConf.create({"ckpt_path": str(path)}))

@@ -69,6 +69,7 @@ RANGES: dict[str, dict[str, Any]] = {
         "overfit_batches": Index | Share,
         "gradient_clip_val": NonNegative | None,
         "accumulate_grad_batches": Count,
+        "val_check_interval": Limit | str | None,
         "check_val_every_n_epoch": Count | None,
         "log_every_n_steps": Index | None,
         "num_sanity_val_steps": Annotated[int, Field(ge=-1)] | None,

@@ -1,5 +1,6 @@
 """The table of a cross-validation, a sweep over data.fold: mean and deviation over the folds of each kind of run."""
 
+import statistics
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -39,15 +40,19 @@ def write_report(records: list[Record], folder: Path) -> None:
 def summarize(records: list[Record]) -> list[Row]:
     """A row for each kind of run: means over its finished folds, and standard deviations (n - 1).
 
+    A fold that several seeds were trained on counts once, with their mean: the images make the difference.
+
     >>> fold = {"status": "finished", "task": "train", "model": "lenet", "data": "mnist"}
-    >>> records = [fold | {"overrides": [f"data.fold={i}"], "val/accuracy": 0.25 * i} for i in (1, 2)]
-    >>> summarize(records)[0]["mean"], summarize(records)[0]["runs"]
-    (0.375, 2)
+    >>> values = {("1", 0): 0.2, ("1", 1): 0.3, ("2", 0): 0.5}
+    >>> records = [fold | {"overrides": [f"data.fold={i}", f"seed={seed}"], "val/accuracy": value}
+    ...            for (i, seed), value in values.items()]
+    >>> summarize(records)[0]["mean"], summarize(records)[0]["folds"], summarize(records)[0]["runs"]
+    (0.375, 2, 3)
     """
     groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     common = set.intersection(*(set(record["overrides"]) for record in records))
     for record in records:
-        texts = [text for text in record["overrides"] if not text.startswith(FOLD)]
+        texts = [text for text in record["overrides"] if not text.startswith((FOLD, "seed="))]
         changes = list_changes(record | {"experiment": None, "overrides": texts}, common)
         kind = (*(str(record.get(key) or "") for key in ("model", "data", "name")), changes)
         if record["status"] == "finished":
@@ -55,11 +60,25 @@ def summarize(records: list[Record]) -> list[Row]:
     rows: list[Row] = []
     for kind, group in groups.items():
         metric = next((name for name in METRICS if name in group[0]), None)
-        values = [record[metric] for record in group if metric in record]
+        by_fold: dict[str, list[float]] = defaultdict(list)
+        for record in group:
+            if metric in record:
+                by_fold[fold_of(record)].append(record[metric])
+        values = [statistics.fmean(seeds) for seeds in by_fold.values()]
         row: dict[str, Any] = dict(zip(("model", "data", "name", "changes"), kind, strict=True))
-        row |= {"metric": metric, "runs": len(values), "mean": mean(values), "deviation": deviation(values)}
+        row |= {
+            "metric": metric,
+            "folds": len(values),
+            "runs": sum(map(len, by_fold.values())),
+            "mean": mean(values),
+            "deviation": deviation(values),
+        }
         rows.append(row | {"lowest": min(values, default=None), "highest": max(values, default=None)})
     return rows
+
+
+def fold_of(record: Record) -> str:
+    return next(text for text in record["overrides"] if text.startswith(FOLD))
 
 
 def number(key: str, deviation: str = "") -> Any:
@@ -67,11 +86,12 @@ def number(key: str, deviation: str = "") -> Any:
     return lambda row: format_mean(row[key], row.get(deviation), ".4f")
 
 
-CSV = ("model", "data", "name", "changes", "metric", "runs", "mean", "deviation", "lowest", "highest")
+CSV = ("model", "data", "name", "changes", "metric", "folds", "runs", "mean", "deviation", "lowest", "highest")
 COLUMNS = (
     *map(Column, ("model", "name", "changes", "data", "metric")),
     Column("mean", "mean +- deviation", number("mean", "deviation"), right=True),
     Column("lowest", text=number("lowest"), right=True),
     Column("highest", text=number("highest"), right=True),
-    Column("runs", "folds", right=True),
+    Column("folds", right=True),
+    Column("runs", right=True),
 )

@@ -45,7 +45,7 @@ def ensemble(cfg: DictConfig, folder: Path, checkpoints: LocalPath | list[LocalP
     rows: list[dict[str, Any]] = []
     images: Images | None = None
     for path in paths:
-        net, data = load(path, cfg.data.get("root"))
+        net, data = load(path, cfg.data.get("root"), cfg.data)
         if not (isinstance(net, ImageClassifier) and isinstance(data, InMemoryData)):
             raise ConfigError("task.checkpoints", f"{short(path)} is a {type(net).__name__}, not a classifier")
         found = images_of(data)

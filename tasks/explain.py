@@ -18,6 +18,7 @@ from classic_cnn.explain.deconvnet import ConvLayer, conv_layers, feature_maps, 
 from classic_cnn.explain.occlusion import occlusion
 from datamodules.contract import Count, Share
 from tasks.checkpoint import load_trained
+from tasks.config import ConfigError
 from tasks.explain_excitation import ExplainedNet, evenly_spaced, excitation
 from tasks.explain_page import (
     ATTRIBUTIONS,
@@ -35,6 +36,7 @@ from tasks.plots import save_plot
 from tasks.predict import input_paths, read_images
 from tasks.tables import Column, Table, one_line
 
+MAX_EXPLAINED = 10  # images, each of which is a row of a picture
 BATCH = 250  # validation images searched at once
 
 Side = Annotated[int, Field(ge=1, le=28)]
@@ -80,8 +82,8 @@ def explain(
         layers: convolutions that are shown, evenly from the first to the last; None = all.
         maps: feature maps shown of each.
         examples: validation images, one of each of the first classes.
-        square: side of the occluding square, in pixels of the 28x28 image.
-        stride: pixels from one of its positions to the next.
+        square: side of the occluding square, in pixels of a 28x28 image; of a larger one as many times more.
+        stride: pixels from one of its positions to the next, likewise.
         shade: of the square, 0 = background, 1 = ink.
 
     Raises:
@@ -125,6 +127,10 @@ def choose_examples(cfg: DictConfig, data: Any, count: int) -> Examples:
         ValueError: an image cannot be used.
     """
     if paths := input_paths(cfg):
+        if len(paths) > MAX_EXPLAINED:
+            raise ConfigError(
+                "input", f"names {len(paths):,} images, and at most {MAX_EXPLAINED} are explained at once"
+            )
         return Examples(read_images(paths, data), [Path(path).name for path in paths], None)
     images, labels = data.val_split
     present = labels.unique().tolist()  # a class may be without validation images
@@ -150,16 +156,26 @@ def draw(
     probabilities = net.predict(examples.images)
     classes = probabilities.argmax(1) if examples.labels is None else torch.tensor(examples.labels)
     tracked = progress.track(examples.images, description="occlusion")
-    sweeps = [occlusion(net.predict, image, settings.square, settings.stride, settings.shade) for image in tracked]
+    square, stride = (pixels(side, examples.images) for side in (settings.square, settings.stride))
+    sweeps = [occlusion(net.predict, image, square, stride, settings.shade) for image in tracked]
     titles = describe_examples(net, examples, classes, probabilities, sweeps, rows)
-    figure = plots.occlusion_figure(examples.images, titles, classes, sweeps, net.class_names, settings.square)
-    text = OCCLUSION.format(side=settings.square)
+    figure = plots.occlusion_figure(examples.images, titles, classes, sweeps, net.class_names, square)
+    text = OCCLUSION.format(side=square)
     yield Picture("occlusion", "Occlusion: which parts of the image decide", figure, text)
     inputs = net.transform(examples.images)
     attributions = attribute(net.model, inputs, classes.to(inputs.device))
     name, text = ("guided backpropagation", GUIDED_RULE) if has_relu(net.model) else ("gradient", NO_RELU)
     figure = plots.attributions_figure(inputs, titles, attributions, name)
     yield Picture("attributions", "Attributions: which pixels decide", figure, ATTRIBUTIONS.format(second=text))
+
+
+def pixels(side: int, images: Tensor) -> int:
+    """A length that is given in pixels of a 28x28 image, in those of larger images (N, C, H, W).
+
+    >>> pixels(8, torch.zeros(1, 1, 28, 28)), pixels(8, torch.zeros(1, 3, 224, 224)), pixels(1, torch.zeros(1, 1, 8, 8))
+    (8, 64, 1)
+    """
+    return max(1, round(side * images.shape[-1] / 28)) if images.shape[-1] > 28 else side
 
 
 def draw_feature_maps(settings: Settings, net: ExplainedNet, layers: list[ConvLayer], examples: Examples) -> Picture:

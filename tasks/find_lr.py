@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from pydantic import Field
 
 from datamodules.contract import Positive
+from tasks.benchmark import check_length_is_its_own
 from tasks.build import build, describe
 from tasks.config import ConfigError
 from tasks.folders import short
@@ -19,6 +20,7 @@ from tasks.messages import command
 from tasks.plots import save_plot
 from tasks.results import atomic_writer
 from tasks.tables import Column, Table, one_line
+from tasks.train import warm_start
 
 SKIPPED = 10  # first losses, of which Lightning's running average is too low
 
@@ -43,6 +45,11 @@ def find_lr(
     """
     if min_lr >= max_lr:
         raise ConfigError("task.max_lr", f"must be above task.min_lr={min_lr}", max_lr)
+    if cfg.ckpt_path is not None:
+        raise ConfigError(
+            "ckpt_path", "task=find_lr begins a training: take the weights with init_from=", cfg.ckpt_path
+        )
+    check_length_is_its_own(cfg, "find_lr")
     quiet = {"logger": None, "enable_checkpointing": False, "enable_progress_bar": False}
     model, datamodule, trainer = build(
         DictConfig({**cfg, "callbacks": {}, "trainer": {**cfg.trainer, **quiet}}), folder
@@ -52,6 +59,8 @@ def find_lr(
     datamodule.prepare_data()
     datamodule.setup("fit")
     facts = describe(model, datamodule, trainer)
+    if cfg.init_from is not None:
+        print(warm_start(model, cfg.init_from))
     with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):  # its bar is for a terminal
         finder = Tuner(trainer).lr_find(
             model, datamodule=datamodule, min_lr=min_lr, max_lr=max_lr, num_training=steps, update_attr=False
@@ -60,7 +69,9 @@ def find_lr(
     rates, losses = finder.results["lr"], finder.results["loss"]
     suggestion = finder.suggestion()
     if suggestion is None:
-        raise ValueError("task=find_lr: the loss was not finite from the beginning: use a smaller task.min_lr")
+        raise ValueError(
+            "task=find_lr: the loss rose fourfold, or was not finite, within a few steps: use a smaller task.min_lr"
+        )
     rows = [{"lr": rate, "loss": loss} for rate, loss in zip(rates, losses, strict=True)]
     with atomic_writer(folder / "find_lr.csv") as file:
         file.write(Table([Column("lr"), Column("loss")], rows).to_csv())

@@ -22,6 +22,7 @@ from tasks.tables import Column, Table, one_line
 TOP = 3  # classes named for each image
 MAX_DRAWN = 30  # images in the picture, each of which takes a third of a second
 MAX_LISTED = 50  # images in the table on the console
+PIXELS_AT_ONCE = 1000 * 28 * 28  # in a batch
 MAX_INPUTS = 10_000  # files in a folder
 
 
@@ -42,7 +43,8 @@ def predict(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     model, data, _, facts = load_trained(cfg, folder, ImageClassifier, reads_data=False)
     images = read_images(paths, data)  # (N, C, H, W)
     with torch.no_grad():
-        probabilities = model.predict_step((data.transform(images.to(model.device)), None), 0).cpu()
+        parts = [model.predict_step((data.transform(part.to(model.device)), None), 0).cpu() for part in batches(images)]
+    probabilities = torch.cat(parts)
     top = probabilities.topk(min(TOP, probabilities.shape[1]))
     predictions = [
         [Prediction(data.class_names[index], probability) for probability, index in zip(*row, strict=True)]
@@ -96,6 +98,11 @@ def read_images(paths: Sequence[str], data: Any) -> Tensor:
         return torch.stack([data.read_user_image(path) for path in paths])
     except ValueError as error:
         raise ValueError(f"input={error}") from error
+
+
+def batches(images: Tensor) -> tuple[Tensor, ...]:
+    """Parts of images (N, C, H, W), of as many pixels as 1,000 digits have, and of one image at least."""
+    return images.split(max(1, PIXELS_AT_ONCE // images[0].numel()))
 
 
 def make_row(path: str, predictions: Sequence[Prediction]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tasks.annotations import fault_of
 from tasks.config import ConfigError, Name, as_override, check_config, compose
-from tasks.run_records import WITHOUT_NET
+from tasks.run_records import USED_BY, WITHOUT_NET
 
 CHOICES = ("model", "data", "experiment", "trainer/logger", "callbacks")
 
@@ -28,11 +28,24 @@ def prepare(cfg: DictConfig, hydra: DictConfig | None = None) -> DictConfig:
         cfg.overrides = list({text.split("=")[0]: text for text in changes}.values())  # the later of a key wins
     if "~callbacks" in cfg.overrides:  # which Hydra takes for the options of that group, of which there are none
         raise ConfigError("~callbacks", "leave out one by one: ~callbacks.NAME")
+    check_used(cfg)
     if task_name(cfg) in WITHOUT_NET:
         return check_config(cfg, ("task",))
     from tasks.checkpoint import complete
 
     return complete(cfg, list(cfg.overrides))
+
+
+def check_used(cfg: DictConfig) -> None:
+    """Refuses what the command line sets and its task would not look at.
+
+    Raises:
+        ConfigError: names the tasks that do.
+    """
+    given = {text.split("=")[0] for text in cfg.overrides}
+    for key, tasks in USED_BY.items():
+        if key in given and cfg.get(key) and task_name(cfg) not in tasks:
+            raise ConfigError(key, f"is not used by task={task_name(cfg)}, but by {', '.join(tasks)}", cfg[key])
 
 
 def check_claim(cfg: DictConfig) -> None:
@@ -79,6 +92,7 @@ def check_jobs_of_claim(sweep: DictConfig, arms: Iterable[str]) -> None:
 
     check_lists(sweep.task)
     check_expectations(sweep.task.get("expectations"), sweep.task.arms)
+    check_expectations(sweep.task.get("requires") or [], sweep.task.arms, "requires")
     check_arms(sweep.task.arms, sweep.hydra.overrides.task)
     full_size(sweep.task)
     for arm in arms:

@@ -32,6 +32,11 @@ WITHOUT_NET = (
     "claims",
     "records",
 )  # tasks that build nothing, and so wait for no framework
+USED_BY = {  # what only some tasks use, of the keys that belong to none
+    "compile": ("train", "claim", "benchmark"),
+    "init_from": ("train", "claim", "find_lr"),
+    "input": ("predict", "explain"),
+}
 WITHOUT_MODEL = (*WITHOUT_NET, "ensemble")  # tasks that `model=` and `data=` say nothing of
 METRICS = (*SHARES, "fid", "fid_floor", "fid_relative", "modes", "modes_kl")  # that a table of results needs
 

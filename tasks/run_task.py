@@ -171,6 +171,8 @@ def record_task(
     if not resumed:
         folders.write_config(cfg, folder)
     keep = resumed  # the record of a resumed run, until there is a better one
+    last = folder / "checkpoints" / "last.ckpt"
+    begun_with = stamp(last)
     try:
         outcome = task(cfg, folder, **settings)
         record |= outcome
@@ -181,7 +183,7 @@ def record_task(
         is_requeued = isinstance(stop, SystemExit) and stop.code == REQUEUED
         reason = "the cluster took its place, and starts it again" if is_requeued else f"stopped by {number.name}"
         record |= {"status": "interrupted", "reason": reason}
-        keep = read_results(folder).get("status") == "finished"
+        keep = read_results(folder).get("status") == "finished" and stamp(last) == begun_with
         if is_requeued:
             raise
         stopped.append(number)
@@ -190,7 +192,7 @@ def record_task(
     except Exception as error:
         record |= {"status": getattr(error, "status", "failed"), "reason": f"{type(error).__name__}: {error}"}
         is_mistake = isinstance(error, MISTAKES) and record["status"] == "failed"
-        keep = resumed and is_mistake
+        keep = resumed and is_mistake and stamp(last) == begun_with
         if is_mistake and alone and folders.remove_unused(folder):
             keep = True
         raise
@@ -201,6 +203,11 @@ def record_task(
         if not keep:
             write_results(folder, record)
         held.release()
+
+
+def stamp(file: Path) -> tuple[int, int] | None:
+    """Time and size of a file: whether a checkpoint has been written meanwhile."""
+    return (file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else None
 
 
 def set_up(seed: int) -> None:
@@ -228,12 +235,21 @@ def init_from(cfg: DictConfig) -> str | None:
     return cfg.init_from or next(typed, None)
 
 
+def places(cfg: DictConfig) -> list[str]:
+    """The paths that a command line gave a run, which no checkpoint holds."""
+    from tasks.checkpoint import local_paths
+
+    keys = [f"{part}.{name}" for part in ("model", "data") for name in local_paths(part, cfg[part])]
+    given = {text.split("=")[0] for text in cfg.overrides}
+    return [f"{key}={OmegaConf.select(cfg, key)}" for key in keys if key in given and OmegaConf.select(cfg, key)]
+
+
 def how_to_resume(cfg: DictConfig, folder: Path) -> str:
     last = folder / "checkpoints" / "last.ckpt"
     if task_name(cfg) not in TRAINING:
         return "Stopped."
     if last.is_file():
         changes = cfg.task.arms[cfg.task.arm] if "arms" in cfg.task else ()  # which the experiment brings
-        own = [text for text in cfg.overrides if text not in changes] + ["hydra.mode=RUN"] if changes else []
+        own = [text for text in cfg.overrides if text not in changes] + ["hydra.mode=RUN"] if changes else places(cfg)
         return f"Stopped. To resume: {command(*own, f'ckpt_path={folders.short(last)}')}"
     return "Stopped before the first checkpoint: there is nothing to resume."

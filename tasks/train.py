@@ -1,8 +1,11 @@
 """task=train: fit, then test the checkpoint that validation chose."""
 
 import functools
+import inspect
 import os
 import shutil
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,22 +56,28 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     model, datamodule, trainer = build(cfg, folder)
     if cfg.compile:
         check_compile(model, trainer.strategy.root_device)
+    check_length(model, trainer)
     keeps_checkpoints = isinstance(trainer.checkpoint_callback, ModelCheckpoint)
     last = folder / "checkpoints" / "last.ckpt" if keeps_checkpoints else None
     if cfg.ckpt_path is not None:
         prepare_resume(model, trainer, cfg, folder)
     datamodule.prepare_data()
     datamodule.setup("fit")
+    training_set = fingerprint(datamodule)
+    if cfg.ckpt_path is not None:
+        check_training_set(training_set, read_checkpoint(cfg.ckpt_path), cfg.ckpt_path)
     facts = describe(model, datamodule, trainer)
     if trainer.is_global_zero and is_slow_bf16(trainer):
         print("bfloat16     this processor has no instructions for it: float32 would be faster")
     if cfg.init_from is not None:
-        text = warm_start(model, cfg.init_from)
+        taken = warm_start(model, cfg.init_from)
         if trainer.is_global_zero:
-            print(text)
+            print(taken)
     clock = TrainingClock()
     signals = StopOnSignal(last, clock)
-    config = ConfigInCheckpoint(plain_config(cfg, datamodule), list(cfg.overrides), OmegaConf.to_yaml(cfg))
+    config = ConfigInCheckpoint(
+        plain_config(cfg, datamodule), list(cfg.overrides), OmegaConf.to_yaml(cfg), training_set
+    )
     own = [
         ProcessSettings(),
         config,
@@ -113,6 +122,19 @@ def check_budget(trainer: DictConfig) -> None:
             raise ValueError(f"trainer.{name}=0: leaves nothing to train")
 
 
+def check_length(model: LightningModule, trainer: Trainer) -> None:
+    """Refuses a schedule that is planned for a number of steps where none is given.
+
+    Raises:
+        ConfigError: says how to give one.
+    """
+    schedule = getattr(model, "lr_scheduler", None)
+    planned = schedule is not None and "total_steps" in inspect.signature(schedule).parameters
+    if planned and trainer.max_epochs == -1 and trainer.max_steps == -1:
+        reason = "is planned for a number of steps: give trainer.max_epochs or trainer.max_steps, or choose another"
+        raise ConfigError("model.lr_scheduler", reason)
+
+
 def is_slow_bf16(trainer: Trainer) -> bool:
     """Whether training in bfloat16 takes longer than in float32."""
     return (
@@ -129,6 +151,33 @@ def prepare_resume(model: LightningModule, trainer: Trainer, cfg: DictConfig, fo
     for stale in (folder / "checkpoints").glob(".*.ckpt.*"):
         if is_temporary(stale):  # of a write that was killed
             stale.unlink(missing_ok=True)
+
+
+def fingerprint(datamodule: LightningDataModule) -> dict[str, int]:
+    """By which the training images of a run are known again: their number and the CRC-32 of their pixels and labels."""
+    split = getattr(datamodule, "train_split", None)
+    if split is None:
+        return {}
+    checksum = 0
+    for part in split:
+        checksum = zlib.crc32(part.contiguous().numpy(), checksum)
+    return {"images": len(split.labels), "crc32": checksum}
+
+
+def check_training_set(now: dict[str, int], checkpoint: Mapping[str, Any], path: str) -> None:
+    """Refuses to resume a run on other training images than it was begun with, whose places are not in its checkpoint.
+
+    Raises:
+        ValueError: says how many there were.
+    """
+    before = checkpoint.get("training_set")  # not in checkpoints of before
+    if before is not None and before != now:
+        count = before.get("images") if isinstance(before, dict) else None
+        counts = f"{count:,} there" if isinstance(count, int) else "unknown there"
+        raise ValueError(
+            f"ckpt_path={path}: of a run on other training images ({counts}, {now.get('images', 0):,} now): give the "
+            "paths that it had, such as data.root, data.path or data.extra_train_path"
+        )
 
 
 def warm_start(model: LightningModule, path: str) -> str:

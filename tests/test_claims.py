@@ -181,7 +181,7 @@ def test_arm_starts_from_the_layers_of_a_net_that_is_trained_first() -> None:
 @pytest.mark.parametrize(
     ("mistake", "said"),
     [
-        ("trainer.enable_checkpointing=false", "task.start_from"),
+        ("trainer.enable_checkpointing=false", "trainer.enable_checkpointing=false"),
         ("task.arms.from_vgg_11=['task.start_from={depth:12}']", "depth"),
         ("task.arms.from_vgg_11=['task.start_from={deep:11}']", "deep"),
         ("task.arms.from_vgg_11=['task.start_from=[11]']", "task.start_from"),

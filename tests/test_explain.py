@@ -138,6 +138,7 @@ def test_search_finds_the_images_with_the_strongest_responses() -> None:
 def test_grad_cam_is_of_the_maps_that_the_classifier_reads(net: ImageClassifier, maps: tuple[int, ...]) -> None:
     net.eval()
     example = net.example_input_array
+    assert isinstance(example, Tensor)
     layer = last_maps(net, example[:1])
     assert layer is not None
     (outputs,) = feature_maps(net, [ConvLayer("", layer, layer)], example)
@@ -161,7 +162,9 @@ def test_pictures_of_colour_images_have_colours() -> None:
     assert plots.tiles(images[:, :1], 2, 0.0).shape == (13, 13)
     titles, none = ["one"] * 4, torch.rand(4, 5, 5)
     drawn = plots.attributions_figure(images, titles, Attributions(none, none, none), "gradient")
-    assert drawn.axes[0].images[0].get_array().shape == (5, 5, 3)
+    pixels = drawn.axes[0].images[0].get_array()
+    assert pixels is not None
+    assert pixels.shape == (5, 5, 3)
 
 
 @pytest.mark.extended
@@ -191,7 +194,7 @@ def test_every_classifier_can_be_explained(name: str) -> None:
 
 def test_occluding_square_is_centred_and_ends_at_the_border() -> None:
     image = torch.zeros(1, 5, 5, dtype=torch.uint8)
-    copies = occlude(image, side=3, stride=2, shade=0.5)  # middles at 0, 2 and 4
+    [copies] = occlude(image, side=3, stride=2, shade=0.5)  # middles at 0, 2 and 4
     assert [int((copy == 128).sum()) for copy in copies] == [4, 6, 4, 6, 9, 6, 4, 6, 4]
     assert image.max() == 0
     covered = occlusion(lambda part: (part == 128).flatten(1).sum(1, keepdim=True).float(), image, 3, 2)

@@ -1,29 +1,33 @@
 """Which parts of an image a class depends on: occlusion, section 4.2 of Zeiler and Fergus 2013."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-BATCH_SIZE = 256  # occluded images at once
+PIXELS_AT_ONCE = 256 * 28 * 28  # of occluded images
 
 
-def occlude(image: Tensor, side: int, stride: int, shade: float) -> Tensor:
-    """Copies of an image, uint8 (1, H, W), each with a square at another position: (R * C, 1, H, W).
+def occlude(image: Tensor, side: int, stride: int, shade: float) -> Iterator[Tensor]:
+    """Copies of an image, uint8 (C, H, W), each with a square at another position, in parts (N, C, H, W).
 
     The squares are centred on every `stride`-th pixel and cut off at the image's border; `shade` is in [0, 1].
 
-    >>> occlude(torch.zeros(1, 2, 2, dtype=torch.uint8), side=1, stride=1, shade=1.0)[2]
+    >>> [copies] = occlude(torch.zeros(1, 2, 2, dtype=torch.uint8), side=1, stride=1, shade=1.0)
+    >>> copies[2]
     tensor([[[  0,   0],
              [255,   0]]], dtype=torch.uint8)
     """
     height, width = image.shape[1:]
-    corners = [(row, column) for row in range(0, height, stride) for column in range(0, width, stride)]
-    copies = image.repeat(len(corners), 1, 1, 1)
-    for copy, (row, column) in zip(copies, corners, strict=True):
-        top, left = row - (side - 1) // 2, column - (side - 1) // 2
-        copy[:, max(0, top) : top + side, max(0, left) : left + side] = round(255 * shade)
-    return copies
+    centres = [(row, column) for row in range(0, height, stride) for column in range(0, width, stride)]
+    size = max(1, PIXELS_AT_ONCE // image.numel())
+    for start in range(0, len(centres), size):
+        part = centres[start : start + size]
+        copies = image.repeat(len(part), 1, 1, 1)
+        for copy, (row, column) in zip(copies, part, strict=True):
+            top, left = row - (side - 1) // 2, column - (side - 1) // 2
+            copy[:, max(0, top) : top + side, max(0, left) : left + side] = round(255 * shade)
+        yield copies
 
 
 @torch.no_grad()
@@ -33,12 +37,12 @@ def occlusion(
     """The class probabilities for each position of an occluding square, (R, C, K).
 
     Args:
-        predict: from images, uint8 (N, 1, H, W), to class probabilities, (N, K).
-        image: uint8, (1, H, W).
+        predict: from images, uint8 (N, C, H, W), to class probabilities, (N, K).
+        image: uint8, (C, H, W).
         side: of the square, in pixels.
         stride: pixels from one position to the next.
         shade: of the square, from 0 for the background to 1 for ink.
     """
-    probabilities = torch.cat([predict(part) for part in occlude(image, side, stride, shade).split(BATCH_SIZE)])
+    probabilities = torch.cat([predict(part) for part in occlude(image, side, stride, shade)])
     rows = -(-image.shape[1] // stride)
     return probabilities.view(rows, -1, probabilities.shape[1])

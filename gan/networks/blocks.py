@@ -82,7 +82,7 @@ def normal_init(net: nn.Sequential) -> nn.Sequential:
 
 
 def he_init(net: nn.Sequential) -> nn.Sequential:
-    """Draws the weights as K. He et al. 2015, equation 15, for LeakyReLU 0.2.
+    """Draws the weights of linear layers and convolutions as K. He et al. 2015, equation 15, for LeakyReLU 0.2.
 
     Without batch normalization nothing else sets the scale of the features; the code of Gulrajani et al. 2017 has a
     similar start for its convolutions.

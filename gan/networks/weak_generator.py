@@ -5,7 +5,7 @@ from typing import Literal
 from torch import nn
 
 from datamodules.contract import Positive
-from gan.networks.blocks import he_init
+from gan.networks.blocks import normal_init
 from gan.networks.dcgan import DCGAN
 
 
@@ -13,7 +13,8 @@ class WeakGenerator(DCGAN):
     """DCGAN's discriminator, and a generator that lacks what its guidelines ask for; latents -> (N, 1, 28, 28).
 
     `unnormalized` has no batch normalization and the same number of channels in each layer; `mlp` has four hidden
-    layers of 512 units with ReLU.
+    layers of 512 units with ReLU. Both start as in the authors' code: from N(0, 0.02), and as torch starts linear
+    layers.
 
     >>> pairs = WeakGenerator(), WeakGenerator(kind="mlp")
     >>> [sum(p.numel() for p in pair.generator(100).parameters()) for pair in pairs]
@@ -38,7 +39,7 @@ class WeakGenerator(DCGAN):
                 nn.ReLU(),
             )
             head = nn.Sequential(nn.Linear(hidden, 784), nn.Tanh(), nn.Unflatten(1, (1, 28, 28)))
-            return he_init(nn.Sequential(trunk, head))
+            return nn.Sequential(trunk, head)
         channels = self.scaled(64)
         trunk = nn.Sequential(nn.Linear(latent_dim, channels * 49), nn.ReLU(), nn.Unflatten(1, (channels, 7, 7)))
         head = nn.Sequential(
@@ -47,4 +48,4 @@ class WeakGenerator(DCGAN):
             nn.ConvTranspose2d(channels, 1, 4, 2, 1),
             nn.Tanh(),  # (N, 1, 28, 28)
         )
-        return he_init(nn.Sequential(trunk, head))
+        return normal_init(nn.Sequential(trunk, head))

@@ -42,7 +42,7 @@ class MeasuredRun:
     def trained(self) -> tuple[LightningModule, InMemoryData]:
         """The net in evaluation mode with the weights that were tested, and its data, which has been read."""
         if "best_checkpoint" in self.results:
-            model, data = load(self.results["best_checkpoint"], self.cfg.data.get("root"))
+            model, data = load(self.results["best_checkpoint"], self.cfg.data.get("root"), self.cfg.data)
         else:
             data = build_part("data", self.cfg.data)
             model = build_model(self.cfg.model, data).eval()
@@ -77,6 +77,7 @@ def claim(
     arm: Name,
     measures: list[Measure],
     expectations: list[Expectation],
+    requires: list[Expectation] | None = None,
     size: Literal["small", "full"] = "small",
     full: list[str] | None = None,
     drawn: str | None = None,
@@ -102,6 +103,7 @@ def claim(
         arm: the one of this run.
         measures: functions of a `MeasuredRun`.
         expectations: what the claim leads one to expect.
+        requires: what must hold of the runs, or they decide nothing: that a net has learned, say.
         size: of nets and training; `full` for a GPU.
         full: the overrides that make it full.
         drawn: a curve that is drawn, of a measure or of the logger.
@@ -116,6 +118,9 @@ def claim(
         ValueError: a measure cannot be computed of this run, or is expected and not among those computed.
     """
     check_expectations(expectations, arms)
+    check_expectations(requires or [], arms, "requires")
+    if trains:
+        check_checkpoints(cfg)
     start = time.perf_counter()
     if start_from is not None and cfg.ckpt_path is None:
         cfg.init_from = train_first(cfg, folder / "first", start_from)
@@ -132,7 +137,7 @@ def claim(
                 curves[name] = [(float(x), float(y)) for x, y in value]
             else:
                 numbers[name] = float(value)
-    for row in expectations:
+    for row in [*expectations, *(requires or [])]:
         if arm in (row["arm"], row.get("than")) and row["measure"] not in numbers:
             raise ConfigError("task.expectations", f"choose measures of {', '.join(numbers) or 'none'}", row["measure"])
     if drawn in run.curves and drawn not in curves:
@@ -141,6 +146,21 @@ def claim(
         print(f"{name.replace('_', ' '):<12} {number:.4g}", flush=True)
     cost = {} if trains else {"seconds": time.perf_counter() - start}
     return {**results, **cost, "arm": arm, "measures": numbers, "curves": curves}
+
+
+def check_checkpoints(cfg: DictConfig) -> None:
+    """Refuses a trainer that keeps no net to measure.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    trainer = cfg.trainer
+    if trainer.get("enable_checkpointing") is False or trainer.get("fast_dev_run"):
+        key = "fast_dev_run" if trainer.get("fast_dev_run") else "enable_checkpointing"
+        reason = "leaves no checkpoint, and a claim measures the net of one"
+        raise ConfigError(f"trainer.{key}", reason, trainer[key])
+    if not any(str(node["_target_"]).endswith(".ModelCheckpoint") for node in cfg.callbacks.values() if node):
+        raise ConfigError("callbacks.checkpoint", "is left out, and a claim measures the net of a checkpoint")
 
 
 def train_first(cfg: DictConfig, folder: Path, changes: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""In which order the layers of a net converge: M. Zeiler, R. Fergus, 2013, section 4.1."""
+"""In which order the layers of a net converge: M. Zeiler, R. Fergus, 2013, section 4."""
 
 from collections.abc import Sequence
 from itertools import accumulate

@@ -71,5 +71,6 @@ def covered_shares(image: Tensor, side: int, stride: int) -> Tensor:
     tensor([0., 1., 0., 0.])
     """
     ink = ((image > INK) * 255).to(torch.uint8)
-    left = (occlude(ink, side, stride, 0.0) > 0).flatten(1).sum(1)  # what a square without ink leaves of it
+    parts = occlude(ink, side, stride, 0.0)
+    left = torch.cat([(part > 0).flatten(1).sum(1) for part in parts])  # what a square without ink leaves of it
     return ((ink > 0).sum() - left) / side**2

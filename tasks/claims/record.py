@@ -126,11 +126,15 @@ def complete(record: Mapping[str, Any], task: DictConfig) -> dict[str, Any]:
     plain: Any = OmegaConf.to_container(task)
     texts = {key: plain[key] for key in TEXTS if key in plain}
     measures = by_arm(record["runs"])
-    outcomes = [outcome_row(expectation, decide(expectation, measures)) for expectation in texts["expectations"]]
-    verdict = overall(outcome["verdict"] for outcome in outcomes)
+    outcomes, required = (
+        [outcome_row(expectation, decide(expectation, measures)) for expectation in plain.get(key) or []]
+        for key in ("expectations", "requires")
+    )
+    verdict = overall((row["verdict"] for row in outcomes), (row["verdict"] for row in required))
     facts = {key: record[key] for key in ClaimRecord.__required_keys__}
     defaults = {"drawn": None, "drawn_over": "step"}
-    return defaults | texts | facts | {"outcomes": rounded(outcomes), "verdict": verdict}
+    judged = {"outcomes": rounded(outcomes), **({"required": rounded(required)} if required else {})}
+    return defaults | texts | facts | judged | {"verdict": verdict}
 
 
 def read_claim(path: Path) -> ClaimRecord:

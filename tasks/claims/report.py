@@ -93,7 +93,8 @@ def expectations_table(claim: Mapping[str, Any]) -> Table:
         Column("interval", "95 % interval", interval),
         Column("verdict", text=verdict),
     ]
-    return Table(columns, claim["outcomes"])
+    required = [row | {"expected": f"required: {row['expected']}"} for row in claim.get("required", [])]
+    return Table(columns, [*claim["outcomes"], *required])
 
 
 def page(claim: Mapping[str, Any], task: DictConfig, image: str = "claim.png") -> str:
@@ -134,7 +135,8 @@ RULE = (
     "The effect's mean over seeds (of a ratio the geometric one) with its 95 % interval (Student's t), paired by seed. "
     "An expectation holds if the whole interval lies on its side of the bound, and does not hold if all of it lies on "
     "the other; a number of seeds that might decide is named where it is below 100. The claim holds if every "
-    "expectation does, and does not hold here if one of them does not."
+    "expectation does, and does not hold here if one of them does not. If what is required of the runs does not hold, "
+    "they decide nothing, whatever came of the rest."
 )
 
 

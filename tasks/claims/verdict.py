@@ -92,20 +92,20 @@ def bound_of(expectation: Expectation) -> tuple[float, int]:
     return (expectation["above"], 1) if given == ["above"] else (expectation["below"], -1)
 
 
-def check_expectations(expectations: Any, arms: Collection[str]) -> None:
-    """Refuses, before anything is trained, what no verdict could be made of.
+def check_expectations(expectations: Any, arms: Collection[str], key: str = "expectations") -> None:
+    """Refuses, before anything is trained, what no verdict could be made of; `key` is the option that names them.
 
     Raises:
         ConfigError: they are no expectations; one has no bound, or two, or is about an arm that is none.
     """
     expectations = OmegaConf.to_container(expectations) if OmegaConf.is_config(expectations) else expectations
     if (fault := fault_of(expectations, list[Expectation])) is not None:
-        raise ConfigError("task.expectations", fault, expectations)
+        raise ConfigError(f"task.{key}", fault, expectations)
     for expectation in expectations:
         bound_of(expectation)
-        for key in ("arm", "than"):
-            if (arm := expectation.get(key)) is not None and arm not in arms:
-                raise ConfigError(f"task.expectations.{key}", f"choose one of {', '.join(map(str, arms))}", arm)
+        for part in ("arm", "than"):
+            if (arm := expectation.get(part)) is not None and arm not in arms:
+                raise ConfigError(f"task.{key}.{part}", f"choose one of {', '.join(map(str, arms))}", arm)
 
 
 def effects_of(expectation: Expectation, measures: Measures) -> list[float]:
@@ -161,12 +161,18 @@ def seeds_to_decide(effects: Sequence[float], distance: float) -> int | None:
     return None
 
 
-def overall(verdicts: Iterable[str]) -> str:
+def overall(verdicts: Iterable[str], required: Iterable[str] = ()) -> str:
     """A claim holds if all that it leads one to expect does, and does not hold if any of it does not.
+
+    Runs of which something that they require does not hold decide nothing.
 
     >>> overall(["holds", "undecided"]), overall(["undecided", "does not hold here"])
     ('undecided', 'does not hold here')
+    >>> overall(["holds"], required=["does not hold here"])
+    'undecided'
     """
+    if {*required} - {HOLDS}:
+        return UNDECIDED
     found = list(verdicts)
     if FAILS in found:
         return FAILS
