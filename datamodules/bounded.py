@@ -82,8 +82,10 @@ def read_idx(path: Path, dimensions: int, max_bytes: int = MAX_BYTES, dtype: str
             )
         shape = [int(size) for size in np.frombuffer(header, ">u4", offset=4)]
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        if size > max_bytes:
-            raise ValueError(f"claims to hold {size:,} bytes, more than the limit of {max_bytes:,}")
+        claimed = math.prod(max(length, 1) for length in shape)  # NumPy bounds the other sizes of an empty array, too
+        if claimed * np.dtype(dtype).itemsize > max_bytes:
+            sizes = "x".join(map(str, shape))
+            raise ValueError(f"claims to hold {sizes} numbers, more than the limit of {max_bytes:,} bytes")
         array = np.empty(size, np.uint8)  # pages that are never written take no memory
         filled, memory = 0, memoryview(array.data)
         while filled < size and (count := stream.readinto(memory[filled : filled + (1 << 20)])):

@@ -4,10 +4,12 @@ No file that exists is changed or removed: what is fetched goes into a folder th
 """
 
 import contextlib
+import http.client
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import urllib.error
 import urllib.request
@@ -17,6 +19,7 @@ from pathlib import Path
 from filelock import FileLock
 from rich.progress import Progress
 
+from datamodules.bounded import READ_ERRORS
 from datamodules.official import (
     DEBIAN_FOLDER,
     DIMENSIONS,
@@ -31,7 +34,10 @@ from datamodules.official import (
     read_verified,
 )
 
+MAX_REASON = 200  # characters of why a host did not bring a file, which it may have a say in
 TIMEOUT = 10  # seconds without an answer after which a host counts as out of reach
+# What a source may raise: a proxy answers no HTTP, an archive is cut short.
+SOURCE_ERRORS = (*READ_ERRORS, http.client.HTTPException, subprocess.SubprocessError, tarfile.TarError)
 
 Source = Callable[[OfficialFiles, Path], Path]  # fetches into a folder and returns the one where the files are
 
@@ -78,7 +84,7 @@ def fetch(files: OfficialFiles, root: Path, sources: Sequence[Source] = (), fina
                 try:
                     fetch_into(target, files, source)
                     return load(files, root)
-                except (OSError, ValueError, subprocess.SubprocessError) as error:
+                except SOURCE_ERRORS as error:
                     problems.append(f"{source.__name__.replace('_', ' ')}: {describe_failure(error)}")
     except OSError as error:
         problems.append(f"cannot write to {error.filename or root}: {error.strerror}")
@@ -112,7 +118,7 @@ def fetch_into(target: Path, files: OfficialFiles, source: Source) -> None:
 
     Raises:
         ValueError: the source brought something else.
-        OSError, subprocess.SubprocessError: it did not answer, or the files cannot be written.
+        One of SOURCE_ERRORS: it did not answer, or the files cannot be written.
     """
     created = not target.exists()
     target.mkdir(exist_ok=True)
@@ -154,41 +160,60 @@ def move_without_replacing(source: Path, target: Path) -> None:
 def describe_failure(error: Exception) -> str:
     if isinstance(error, subprocess.CalledProcessError):
         return f"{Path(error.cmd[0]).name} ended with status {error.returncode}"
-    return " ".join(str(error).split())
+    text = " ".join(str(error).split())
+    if isinstance(error, http.client.HTTPException):  # whose text is what came instead
+        return f"answers no HTTP, as a proxy or a login page may ({type(error).__name__}: {text[:60]!r})"
+    return text or type(error).__name__
 
 
 def torchvision_mirrors(files: OfficialFiles, folder: Path) -> Path:
     """The hosts that torchvision knows for this data set."""
     with Progress(transient=True) as progress:
-        for name in NAMES:
-            download([f"{mirror}{name}.gz" for mirror in files.torchvision_class.mirrors], folder, progress)
+        for name, dimensions, sha256 in zip(NAMES, DIMENSIONS, files.sha256, strict=True):
+            path = folder / f"{name}.gz"
+            urls = [f"{mirror}{path.name}" for mirror in files.torchvision_class.mirrors]
+            download(urls, path, dimensions, sha256, progress)
     return folder
 
 
-def download(urls: Sequence[str], folder: Path, progress: Progress) -> None:
-    """Fetches the first of `urls` that answers.
+def download(urls: Sequence[str], path: Path, dimensions: int, sha256: str, progress: Progress) -> None:
+    """Fetches an IDX file from the first of `urls` that has it: others may answer with a page for people.
 
     Raises:
-        OSError: none did; the last one's reason.
+        OSError: none has it; what each of them did instead.
     """
-    problem: OSError = FileNotFoundError("no mirror is known")
+    problems = []
     for url in urls:
-        name = url.rsplit("/", 1)[-1]
         try:
-            with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(folder / name, "wb") as file:
-                length = response.headers.get("Content-Length", "")
-                task = progress.add_task(name, total=int(length) if length.isdecimal() else None)
-                for chunk in iter(lambda: response.read(1 << 16), b""):
-                    if file.tell() + len(chunk) > MAX_OFFICIAL_BYTES:
-                        raise OSError(f"{url} sends more than {MAX_OFFICIAL_BYTES:,} bytes")
-                    file.write(chunk)
-                    progress.advance(task, len(chunk))
+            receive(url, path, progress)
+        except SOURCE_ERRORS as error:
+            problems.append(f"{url}: {describe_failure(error)[:MAX_REASON]}")
+            continue
+        array, faults = read_verified([path], dimensions, sha256)
+        if array is not None:
             return
-        except OSError as error:
-            if isinstance(error, urllib.error.HTTPError):
-                error.close()  # it holds the connection
-            problem = error
-    raise problem
+        problems.append(f"{url} {faults[path]}")
+    raise OSError("; ".join(problems) or "no mirror is known")
+
+
+def receive(url: str, path: Path, progress: Progress) -> None:
+    """Writes what a host answers into a file.
+
+    Raises:
+        One of SOURCE_ERRORS: it answers no such file, or too large a one.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(path, "wb") as file:
+            length = response.headers.get("Content-Length", "")
+            task = progress.add_task(path.name, total=int(length) if length.isdecimal() else None)
+            for chunk in iter(lambda: response.read(1 << 16), b""):
+                if file.tell() + len(chunk) > MAX_OFFICIAL_BYTES:
+                    raise OSError(f"sends more than {MAX_OFFICIAL_BYTES:,} bytes")
+                file.write(chunk)
+                progress.advance(task, len(chunk))
+    except urllib.error.HTTPError as error:
+        error.close()  # it holds the connection
+        raise
 
 
 def call(program: str, *arguments: str, folder: Path) -> None:

@@ -20,7 +20,7 @@ from datamodules.found_set import (
     part_of,
     visible_entries,
 )
-from datamodules.idx_folder import MAX_FILES, find_idx
+from datamodules.idx_folder import MAX_FILES, MAX_NAMED, find_idx
 from datamodules.images import ImageData, ImageSettings
 from datamodules.labelled_set import read_csv
 from datamodules.picture_folders import find_pictures, load_picture
@@ -133,11 +133,27 @@ def find_set(path: Path) -> FoundSet:
     found = find_idx(path) or find_pictures(path)
     if found is not None:
         return found
-    files = [file for file in visible_entries(path, MAX_FILES) if file.suffix.lower() == ".csv"]
-    parts = {part: file for file in files if (part := part_of(file.stem.lower().rpartition("_")[2]))}
+    parts = csvs_in(path)
     if "train" not in parts:
         raise ValueError("holds no class folders with pictures, no IDX files of MNIST's names and no train.csv")
     return read_csvs(parts)
+
+
+def csvs_in(folder: Path) -> dict[str, Path]:
+    """The CSVs of a folder that have the name of a part, alone or behind that of the set: train.csv, mnist_test.csv.
+
+    Raises:
+        ValueError: there are several of one part, or those of several sets.
+    """
+    found = []
+    for file in visible_entries(folder, MAX_FILES):
+        name, _, end = file.stem.lower().rpartition("_")
+        if file.suffix.lower() == ".csv" and (part := part_of(end)):
+            found.append((name, part, file))
+    if len({name for name, _, _ in found}) > 1 or len({part for _, part, _ in found}) < len(found):
+        names = ", ".join(file.name for _, _, file in found[:MAX_NAMED])
+        raise ValueError(f"holds {names}: keep the CSVs of one set, with one each for train, val and test")
+    return {part: file for _, part, file in found}
 
 
 def read_csvs(files: dict[str, Path]) -> FoundSet:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.bounded import READ_ERRORS, read_idx, reason
+from datamodules.bounded import MAX_BYTES, READ_ERRORS, read_idx, reason
 from datamodules.found_set import (
     FoundSet,
     Part,
@@ -23,6 +23,8 @@ from datamodules.found_set import (
 FILE = re.compile(r"(?P<set>.*?)(?P<part>train|t10k|test|val)-(?P<kind>images|labels)[-.]idx(?P<form>\d-ubyte|2-int)")
 PLACES = ("", "raw", "MNIST/raw", "gzip", "raw/gzip")  # below the folder that is named
 MAX_FILES = 10_000  # in a folder
+MAX_LABEL_BYTES = MAX_BYTES // 32  # 33 million labels; as int64 in memory they take eight times as much
+MAX_NAMED = 5  # of the sets or files that a message is about
 
 
 def find_idx(path: Path, prefix: str | None = None) -> FoundSet | None:
@@ -35,14 +37,15 @@ def find_idx(path: Path, prefix: str | None = None) -> FoundSet | None:
         prefix: of the files' names, where there are several sets: "emnist-letters-".
 
     Raises:
-        ValueError: there are several sets, one is incomplete, or a file is damaged.
+        ValueError: there are several sets, one is incomplete or has a part twice, or a file is damaged.
     """
     for place in PLACES:
         sets = files_by_set(path / place)
         if prefix is not None:
             sets = {name: files for name, files in sets.items() if name == prefix}
         if len(sets) > 1:
-            raise ValueError(f"holds several sets, {', '.join(f'{name}*' for name in sorted(sets))}: keep one of them")
+            names = ", ".join(f"{name}*" for name in sorted(sets)[:MAX_NAMED])
+            raise ValueError(f"holds several sets, {names}: keep one of them")
         if sets:
             [(name, files)] = sets.items()
             return read_set(path / place, files, is_transposed=name.lower().startswith("emnist"))
@@ -64,15 +67,18 @@ def read_set(folder: Path, files: dict[tuple[str, str], list[Path]], is_transpos
     """The parts of a set.
 
     Raises:
-        ValueError: a file is missing or damaged, or they do not belong together.
+        ValueError: a file is missing, damaged or there under two names, or they do not belong together.
     """
     if missing := {("train", "images"), ("train", "labels")} - files.keys():
         raise ValueError(f"lacks the file of {' '.join(sorted(missing)[0])}")
+    for (part, kind), found in files.items():
+        if len(same := sorted({file.name.removesuffix(".gz") for file in found})) > 1:
+            raise ValueError(f"holds several files of {part} {kind}, {', '.join(same[:MAX_NAMED])}: keep one of them")
     pictures, numbers = {}, {}
     for part in dict.fromkeys(part for part, _ in files):
         if {(part, "images"), (part, "labels")} <= files.keys():
-            images, labels = read_first(files[part, "images"]), read_first(files[part, "labels"])
-            if part != "train" and len(labels) == 0:
+            images, labels = (read_first(files[part, kind], kind) for kind in ("images", "labels"))
+            if part != "train" and len(images) == len(labels) == 0:
                 continue  # as task=generate writes them
             check_pairs(part, images, labels)
             pictures[part], numbers[part] = images.swapaxes(1, 2) if is_transposed else images, labels
@@ -85,16 +91,19 @@ def read_set(folder: Path, files: dict[tuple[str, str], list[Path]], is_transpos
     return FoundSet(parts, names, 1, f"gray images of {width}x{height} pixels")
 
 
-def read_first(files: Sequence[Path]) -> np.ndarray:
+def read_first(files: Sequence[Path], kind: str) -> np.ndarray:
     """The array of the first file that is intact, raw before .gz: images (N, H, W), or the classes (N,) of labels."""
     problems = []
     for file in files:
         try:
-            if "labels" not in file.name:
+            if kind == "images":
                 return read_idx(file, 3)
             if "idx2-int" in file.name:  # class, number of the writer, ...
-                return read_idx(file, 2, dtype=">i4")[:, 0].astype(np.int64)
-            return read_idx(file, 1)
+                rows = read_idx(file, 2, MAX_LABEL_BYTES, dtype=">i4")
+                if rows.shape[1] == 0:
+                    raise ValueError("has rows without numbers: the first of each has to be the class")
+                return rows[:, 0].astype(np.int64)
+            return read_idx(file, 1, MAX_LABEL_BYTES)
         except READ_ERRORS as error:
             problems.append(f"{file.name} {reason(error)}")
     raise ValueError("; ".join(problems))

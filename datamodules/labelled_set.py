@@ -133,13 +133,14 @@ def check_lines(lines: Iterator[str], number: int, columns: int = COLUMNS) -> No
     for line_number, line in enumerate(lines, number):
         if not line.strip():
             continue
-        cells = line.strip().split(",")
+        cells = line.removesuffix("\n").removesuffix("\r").split(",")
         if len(cells) != columns:
             raise ValueError(
                 f"line {line_number} has {len(cells)} columns: {columns} are needed, the label and the pixels"
             )
         for column, cell in zip(names, cells, strict=True):
-            if not cell.strip().isdecimal() or len(cell.strip()) > 3 or int(cell) > 255:
+            digits = cell.strip(" \t")  # of other blanks, NumPy allows some
+            if not digits.isdecimal() or len(digits) > 3 or int(digits) > 255:
                 raise ValueError(f"line {line_number}, {column}: {cell[:20]!r} is not an integer from 0 to 255")
 
 

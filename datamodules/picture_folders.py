@@ -7,16 +7,17 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
 from datamodules.bounded import MAX_BYTES, MAX_PIXELS, open_picture
 from datamodules.found_set import FoundSet, Part, by_number, check_class_names, part_of, visible_entries
+from datamodules.user_image import check_depth, upright
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
 MAX_PICTURES = 1_000_000
-GRAY_MODES = ("1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L")
+GRAY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
 MANY = 2_000  # pictures from which on reading shows its progress
 
 
@@ -84,12 +85,13 @@ def survey(files: Sequence[Path], path: Path) -> tuple[Literal[1, 3], str]:
     """How many channels pictures need, and a text on their sizes, by their headers.
 
     Raises:
-        ValueError: one of them is no picture; names it.
+        ValueError: one of them is no picture, or one that cannot be read rightly; names it.
     """
     sizes, is_gray = set(), True
     for file in track(files, "surveying", transient=True, disable=len(files) < MANY):
         try:
             with open_picture(file) as image:
+                check_depth(image)
                 sizes.add(image.size)
                 is_gray = is_gray and image.mode in GRAY_MODES
         except ValueError as error:
@@ -126,13 +128,7 @@ def load_picture(source: str | Path | BinaryIO, side: int, channels: int, max_pi
         ValueError: it cannot be read; without the file's name.
     """
     with open_picture(source, max_pixels=max_pixels) as file:
-        image: Image.Image = ImageOps.exif_transpose(file)
-        if image.has_transparency_data:
-            rgba = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-        if image.mode.startswith("I;16"):  # which Pillow would clip to 8 bits
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        image = image.convert("L" if channels == 1 else "RGB")
+        image = upright(file).convert("L" if channels == 1 else "RGB")
         if image.size != (side, side):
             image = image.resize((side, side), Image.Resampling.BILINEAR)  # averages what one pixel comes from
         pixels = torch.from_numpy(np.array(image))

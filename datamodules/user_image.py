@@ -17,6 +17,7 @@ WORKING_SIDE = 512  # pixels; larger pictures are averaged down to it
 UNEVEN = 25  # difference of brightness along the border, of 255, from which on paper counts as unevenly lit
 STROKE = 0.25  # of the shorter side: what is darker than its surroundings and narrower than this is ink, not shadow
 FAINT, STRONG = 0.15, 0.5  # of the strongest ink: ruled lines lie between the two
+BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of a TIFF
 
 
 def read_user_image(source: str | Path | BinaryIO, centred_digits: bool = True, max_pixels: int = MAX_PIXELS) -> Tensor:
@@ -53,14 +54,55 @@ def read_user_image(source: str | Path | BinaryIO, centred_digits: bool = True, 
 def read_gray(source: str | Path | BinaryIO, max_pixels: int) -> np.ndarray:
     """The picture's brightness, float32 (H, W) in [0, 255], upright; what is transparent is white."""
     with open_picture(source, max_pixels=max_pixels) as file:
-        image: Image.Image = ImageOps.exif_transpose(file)
-        if image.has_transparency_data:  # what one sees through is paper
-            rgba = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-        deep = image.mode.startswith("I;16")  # which Pillow would clip to 8 bits
-        pixels = np.asarray(image, np.float32) / 257 if deep else np.asarray(image.convert("L"), np.float32)
+        pixels = np.asarray(upright(file).convert("L"), np.float32)
         factor = -(-max(pixels.shape) // WORKING_SIDE)
         return pixels if factor == 1 else np.asarray(Image.fromarray(pixels).reduce(factor))
+
+
+def upright(file: Image.Image) -> Image.Image:
+    """An opened picture, turned as its camera says, in 8 bits per channel; what is transparent is white.
+
+    >>> upright(Image.fromarray(np.array([[0, 256, 65535]], np.uint16))).tobytes().hex(" ")
+    '00 01 ff'
+
+    Raises:
+        ValueError: see `check_depth`.
+    """
+    check_depth(file)
+    image: Image.Image = ImageOps.exif_transpose(file)
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would clip to 8; one of them may stand for transparent
+        pixels = np.asarray(image)
+        white = pixels == image.info.get("transparency", -1)
+        return Image.fromarray(np.where(white, 255, pixels >> 8).astype(np.uint8))
+    if not image.has_transparency_data:
+        return image
+    rgba = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+
+
+def check_depth(file: Image.Image) -> None:
+    """Refuses a picture that does not say which of its numbers are black and white, and that Pillow would clip.
+
+    >>> check_depth(Image.new("F", (2, 2)))
+    Traceback (most recent call last):
+    ValueError: has floating-point pixels: 8 or 16 bits, unsigned, from black to white, are allowed: save it as PNG
+
+    Raises:
+        ValueError: its pixels are floating-point or signed numbers, have 12 or 32 bits, or 16 bits from white to black.
+    """
+    tags = getattr(file, "tag_v2", {})  # of a TIFF; what is deep in other formats, Pillow has scaled to 16 bits
+    is_deep = file.mode[0] in "IF"
+    if file.mode == "F":
+        kind = "floating-point"
+    elif set(tags.get(SAMPLE_FORMAT, (1,))) != {1}:
+        kind = "signed"
+    elif is_deep and tags.get(BITS_PER_SAMPLE, (16,)) != (16,):
+        kind = f"{tags[BITS_PER_SAMPLE][0]}-bit"
+    elif is_deep and tags.get(PHOTOMETRIC, 1) != 1:
+        kind = "inverted 16-bit"
+    else:
+        return
+    raise ValueError(f"has {kind} pixels: 8 or 16 bits, unsigned, from black to white, are allowed: save it as PNG")
 
 
 def border_of(pixels: np.ndarray) -> np.ndarray:

@@ -1,7 +1,9 @@
 """data=folder, kmnist, emnist, qmnist: sets of a person's own in each of their forms, and what is no such set."""
 
 import gzip
+import itertools
 import os
+import struct
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +24,7 @@ from datamodules.folder import Folder
 from datamodules.idx_sets import EMNIST, KMNIST, QMNIST
 from datamodules.images import ImageData
 from datamodules.mnist import MNIST
+from datamodules.user_image import read_gray, read_user_image
 
 ENDINGS = ("png", "jpg", "bmp")
 COLOURS = {"blue": (20, 40, 200), "green": (30, 160, 40), "red": (200, 30, 20), "yellow": (220, 210, 20)}
@@ -149,6 +152,74 @@ def test_what_is_no_picture_is_left_out_and_counted() -> None:
     assert "1 other files left out" in read(Folder("set")).describe()
 
 
+RAMP = np.linspace(0, 65_535, 28 * 28).round().astype(np.uint16).reshape(28, 28)
+
+
+def pgm(maximum: int) -> bytes:
+    numbers = np.round(RAMP * (maximum / 65_535)).astype(">u2")
+    return b"P5 28 28 %d\n" % maximum + numbers.tobytes()
+
+
+DEEP: dict[str, Callable[[Path], Any]] = {
+    "png": lambda path: Image.fromarray(RAMP).save(path, "png"),
+    "transparent.png": lambda path: Image.fromarray(RAMP).save(path, "png", transparency=65_535),  # white anyway
+    "tif": lambda path: Image.fromarray(RAMP).save(path, "tiff"),
+    "lzw.tif": lambda path: Image.fromarray(RAMP).save(path, "tiff", compression="tiff_lzw"),
+    "big_endian.tif": lambda path: Image.frombytes("I;16B", (28, 28), RAMP.astype(">u2")).save(path, "tiff"),
+    "pgm": lambda path: path.write_bytes(pgm(65_535)),
+    "1023.pgm": lambda path: path.write_bytes(pgm(1_023)),
+    "plain.pgm": lambda path: path.write_text(f"P2 28 28 65535 {' '.join(map(str, RAMP.flatten()))}"),
+}
+
+
+@pytest.mark.parametrize("form", DEEP)
+def test_sixteen_bits_a_pixel_are_read_alike_in_every_format(form: str) -> None:
+    for name in ("one", "two"):
+        for number in range(3):
+            Path("set", name).mkdir(parents=True, exist_ok=True)
+            DEEP[form](Path("set", name, f"{number}.{form}"))
+    data = read(Folder("set"))
+    assert data.in_channels == 1
+    assert data.train_split
+    expected = (RAMP >> 8).astype(np.int16)
+    for read_back in (data.train_split.images[0, 0].numpy(), read_gray(Path("set/one", f"0.{form}"), 28 * 28)):
+        assert np.abs(read_back - expected).max() <= (1 if form == "1023.pgm" else 0)  # which has ten bits
+
+
+def tiff(path: Path, pixels: np.ndarray, **tags: int) -> None:
+    """A TIFF of which some tags say something else, so that its mode in Pillow is another one."""
+    Image.fromarray(pixels).save(path, "tiff", tiffinfo={339: 1})  # which is left out otherwise
+    content = path.read_bytes()
+    for name, value in tags.items():
+        start = struct.pack("<HHI", {"bits": 258, "photometric": 262, "sample_format": 339}[name], 3, 1)
+        place = content.index(start) + len(start)
+        content = content[:place] + struct.pack("<H", value) + content[place + 2 :]
+    path.write_bytes(content)
+
+
+UNCLEAR: dict[str, Callable[[Path], Any]] = {
+    "floating-point": lambda path: tiff(path, (RAMP / 65_535).astype(np.float32)),
+    "floating-point, from white": lambda path: tiff(path, (RAMP / 65_535).astype(np.float32), photometric=0),
+    "floating-point PFM": lambda path: path.write_bytes(b"Pf\n28 28\n-1.0\n" + (RAMP / 65_535).astype("<f4").tobytes()),
+    "signed": lambda path: tiff(path, RAMP.astype(np.int32)),
+    "signed of 16 bits": lambda path: tiff(path, RAMP >> 1, sample_format=2),
+    "signed of 8 bits": lambda path: tiff(path, (RAMP >> 9).astype(np.uint8), sample_format=2),
+    "32-bit": lambda path: tiff(path, RAMP.astype(np.int32), sample_format=1),
+    "12-bit": lambda path: tiff(path, RAMP, bits=12),
+    "inverted": lambda path: tiff(path, RAMP, photometric=0),
+}
+
+
+@pytest.mark.parametrize("kind", UNCLEAR)
+def test_a_picture_that_does_not_say_what_is_black_and_white_is_refused_at_the_start(kind: str) -> None:
+    make_pictures(Path("set"), 4, "L")
+    UNCLEAR[kind](Path("set/red/x.tif"))
+    with pytest.raises(ValueError, match=rf"red/x\.tif has {kind.split()[0].strip(',')}.* 8 or 16 bits.* PNG"):
+        Folder("set")
+    with pytest.raises(ValueError, match=r"^set/red/x\.tif: has .* 8 or 16 bits.* PNG$"):
+        read_user_image("set/red/x.tif")
+
+
 @pytest.mark.extended
 def test_a_net_is_trained_tested_and_used_where_the_set_is_not() -> None:
     make_pictures(Path("set"), 40)
@@ -257,6 +328,80 @@ def test_qmnist_is_found_by_its_name_and_its_labels_are_the_first_of_eight_numbe
     assert data.centred_digits
 
 
+def idx_set(parts: tuple[str, ...] = ("train",), prefix: str = "") -> None:
+    for part in parts:
+        images, labels = digits(30, 3)
+        write_idx(Path(f"set/{prefix}{part}-images-idx3-ubyte"), images)
+        write_idx(Path(f"set/{prefix}{part}-labels-idx1-ubyte"), labels)
+
+
+HUGE = 2**32 - 1
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("count", [0, 30, HUGE])
+def test_qmnists_labels_without_a_column_are_refused(count: int, part: str) -> None:
+    idx_set(("train", part))
+    Path(f"set/{part}-labels-idx1-ubyte").unlink()
+    Path(f"set/{part}-labels-idx2-int").write_bytes(idx_header([count, 0], ">i4"))
+    assert f"{part}-labels-idx2-int" in refusal("set")
+
+
+@pytest.mark.parametrize("shape", [*itertools.product((0, 1, HUGE), repeat=3)])
+def test_idx_files_whose_sizes_do_not_go_together_are_refused_with_these_sizes(shape: tuple[int, ...]) -> None:
+    idx_set()
+    Path("set/train-images-idx3-ubyte").write_bytes(idx_header(shape) + bytes(int(0 not in shape)))
+    assert "x".join(map(str, shape)) in refusal("set")
+
+
+@pytest.mark.parametrize(("images", "labels"), [(30, 0), (0, 30)])
+def test_a_part_of_which_one_file_is_empty_is_refused_and_an_empty_part_left_out(images: int, labels: int) -> None:
+    idx_set(("train", "t10k"))
+    write_idx(Path("set/t10k-images-idx3-ubyte"), digits(images, 3)[0])
+    write_idx(Path("set/t10k-labels-idx1-ubyte"), digits(labels, 3)[1])
+    assert f"{images}x28x28 test images and {labels} labels" in refusal("set")
+    write_idx(Path("set/t10k-images-idx3-ubyte"), digits(0, 3)[0])
+    write_idx(Path("set/t10k-labels-idx1-ubyte"), digits(0, 3)[1])
+    assert sizes(read(Folder("set"))) == [24, 3, 3]  # as task=generate writes it
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize(("name", "dtype"), [("labels-idx1-ubyte", "u1"), ("labels-idx2-int", ">i4")])
+def test_more_labels_than_any_set_has_are_refused_before_they_are_read(name: str, dtype: str, ending: str) -> None:
+    idx_set()
+    Path("set/train-labels-idx1-ubyte").unlink()
+    file = Path("set", f"train-{name}{ending}")
+    header = idx_header([1 << 26] if dtype == "u1" else [1 << 24, 1], dtype)
+    file.write_bytes(gzip.compress(header) if ending else header)
+    if not ending:
+        os.truncate(file, (1 << 26) + len(header))  # without a byte on the disk
+    assert "more than the limit" in refusal("set")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("t10k-images-idx3-ubyte", "test-images-idx3-ubyte"),
+        ("train-images-idx3-ubyte", "train-images.idx3-ubyte"),
+        ("train-labels-idx1-ubyte", "train-labels-idx2-int"),
+    ],
+)
+def test_two_idx_files_for_the_same_are_refused_and_one_beside_its_gz_is_not(first: str, second: str) -> None:
+    idx_set(("train", "t10k"))
+    content = Path("set", first).read_bytes()
+    Path("set", f"{first}.gz").write_bytes(gzip.compress(content))
+    assert sizes(read(Folder("set"))) == [27, 3, 30]
+    Path("set", second).write_bytes(content)
+    text = refusal("set")
+    assert first in text
+    assert second in text
+
+
+def test_a_set_of_idx_files_may_be_called_labels() -> None:
+    idx_set(prefix="my-labels-")
+    assert sizes(read(Folder("set"))) == [24, 3, 3]
+
+
 def test_kmnist_is_found_by_its_name_and_mnist_in_its_place_refused() -> None:
     folder = Path(read(MNIST()).source.removesuffix(", checksums verified"))
     for part, count in (("train", 50), ("t10k", 20)):
@@ -279,6 +424,35 @@ def test_a_named_set_that_is_not_there_is_answered_in_one_line_and_not_fetched(n
     assert "data.root=root" in outcome.err
     assert f"root/{name}/" in outcome.err
     assert not list(Path("root").iterdir())
+
+
+@pytest.mark.parametrize("name", ["kmnist", "emnist", "qmnist"])
+def test_fetching_a_named_set_says_where_its_files_belong_or_that_they_are_there(name: str) -> None:
+    Path("root").mkdir()
+    outcome = run("task=fetch", f"data={name}", "data.root=root")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    for text in ("never fetched", "data.root=root", "train-images-idx3-ubyte.gz", f"root/{name}/"):
+        assert text in outcome.err
+    assert "needs no files" not in outcome.out
+    assert not list(Path("root").iterdir())
+    classes = instantiate(compose(f"data={name}").data).spec.num_classes
+    prefix = {"kmnist": "", "emnist": "emnist-balanced-", "qmnist": "qmnist-"}[name]
+    for kind, array in zip(("images-idx3", "labels-idx1"), digits(2 * classes, classes), strict=True):
+        write_idx(Path("root", name, f"{prefix}train-{kind}-ubyte"), array)
+    assert f"found in root/{name}" in run_well("task=fetch", f"data={name}", "data.root=root").out
+    Path("root", name, f"{prefix}train-images-idx3-ubyte").write_text("words")
+    outcome = run("task=fetch", f"data={name}", "data.root=root")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert "train-images-idx3-ubyte is not an IDX file" in outcome.err
+
+
+def test_fetching_a_set_of_ones_own_says_where_it_is() -> None:
+    make_pictures(Path("set"), 3)
+    assert "found in set" in run_well("task=fetch", "data=folder", "data.path=set").out
+    known = ("data.class_names=[one,two]", "data.in_channels=1")  # with which it is not looked for at the start
+    outcome = run("task=fetch", "data=folder", "data.path=gone", *known)
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert "data.path=gone" in outcome.err
 
 
 # --- CSV
@@ -306,6 +480,33 @@ def test_a_csv_is_split_and_csvs_of_parts_are_used(header: str) -> None:
     write_csv(Path("set/mnist_train.csv"), 70, 7, HEADERS[header])
     write_csv(Path("set/mnist_test.csv"), 14, 7, HEADERS[header])
     assert sizes(read(Folder("set"))) == [63, 7, 14]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("a_train", "b_train"),
+        ("a_train", "b_test"),
+        ("a_train", "test"),
+        ("train", "training"),
+        ("train", "a_train"),
+        ("a_train", "A_Training"),
+        ("a_test", "a_t10k"),
+    ],
+)
+def test_csvs_of_two_sets_or_two_of_one_part_are_refused(first: str, second: str) -> None:
+    write_csv(Path("set/a_train.csv" if "train" not in first else f"set/{first}.csv"), 40, 4)
+    for name in (first, second):
+        write_csv(Path(f"set/{name}.csv"), 40, 4)
+    text = refusal("set")
+    assert f"{first}.csv" in text
+    assert f"{second}.csv" in text
+
+
+def test_csvs_that_are_no_part_of_a_set_do_not_count() -> None:
+    for name in ("a_train", "a_test", "sample_submission", "notes"):
+        write_csv(Path(f"set/{name}.csv"), 40, 4)
+    assert sizes(read(Folder("set"))) == [36, 4, 40]
 
 
 def test_a_csv_may_have_squares_of_another_size() -> None:

@@ -124,6 +124,16 @@ def test_a_csv_may_end_without_a_line_break_or_with_windows_line_ends_or_empty_l
         assert_read(path)
 
 
+@pytest.mark.parametrize("line", [2, 3, 4])
+@pytest.mark.parametrize("place", ["in a cell", "at the end"])
+def test_a_carriage_return_within_a_line_is_named_with_its_line(place: str, line: int) -> None:
+    path = csv()
+    lines = path.read_bytes().split(b"\n")
+    lines[line - 1] = lines[line - 1].replace(b",", b",\r", 1) if place == "in a cell" else lines[line - 1] + b"\r\r"
+    path.write_bytes(b"\n".join(lines))
+    assert f"line {line}, pixel{0 if place == 'in a cell' else 783}" in refusal(path)
+
+
 CELLS = [
     "",
     "nan",

