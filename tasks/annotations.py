@@ -115,17 +115,20 @@ def is_local_path(annotation: Any) -> bool:
     return "path" in getattr(annotation, "__metadata__", ()) or any(map(is_local_path, typing.get_args(annotation)))
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """
+def suggestion(name: object, known: Iterable[str]) -> str:
+    """Names like a key, which may be of any type.
+
     >>> suggestion("max_epoch", ["max_epochs", "max_steps"])
     ': did you mean max_epochs?'
     >>> suggestion("tasg", ["task", "tags", "trainer"])
     ': did you mean tags or task?'
+    >>> suggestion(5, ["seed", "task"])
+    ': choose one of seed, task'
     """
-    names = [str(other) for other in known]
+    names, given = [str(other) for other in known], str(name)
     if not names:
         return ""
-    close = difflib.get_close_matches(name, names, n=3)
-    alike = [difflib.SequenceMatcher(None, name, other).ratio() for other in close]
+    close = difflib.get_close_matches(given, names, n=3)
+    alike = [difflib.SequenceMatcher(None, given, other).ratio() for other in close]
     best = sorted(other for other, ratio in zip(close, alike, strict=True) if ratio == max(alike))
     return f": did you mean {' or '.join(best)}?" if best else f": choose one of {', '.join(sorted(names))}"

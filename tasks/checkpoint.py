@@ -74,7 +74,8 @@ def _read(path: str, version: tuple[int, ...], name: str) -> dict[str, Any]:
 
 def add_choices(arguments: list[str]) -> list[str]:
     """The command line with the options of its checkpoint's run, so that their keys can be changed: `data.path=...`."""
-    last = max((place for place, text in enumerate(arguments) if "=" in text and text[0] != "-"), default=-1)
+    is_override = [text[:1] == "~" or ("=" in text and text[0] != "-") for text in arguments]
+    last = max((place for place, found in enumerate(is_override) if found), default=-1)
     return [*arguments[: last + 1], *choices_of_checkpoint(arguments), *arguments[last + 1 :]]  # in front of options
 
 

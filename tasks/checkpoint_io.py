@@ -11,6 +11,9 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from tasks.results import atomic_writer
 
+NEW_RUN = "init_from= starts a new run from its weights"
+SCORES = ("best_model_score", "current_score", "kth_value")  # of a ModelCheckpoint
+
 
 class WholeCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint beside its target and renames it: a kill or a full disk leaves the earlier one as it was.
@@ -37,10 +40,17 @@ class ResumedCheckpoint(WholeCheckpoints):
     Args:
         checkpoint: its content.
         folder: the folder of the run's checkpoints. Whatever paths the checkpoint holds, only their names are used.
+
+    Raises:
+        ValueError: a state has a name that no callback has.
     """
 
     def __init__(self, checkpoint: dict[str, Any], folder: Path) -> None:
         super().__init__()
+        for key in checkpoint["callbacks"]:
+            if not isinstance(key, str):
+                kind = type(key).__name__
+                raise ValueError(f"ckpt_path: cannot be resumed, a callback in it has a {kind} for a name; {NEW_RUN}")
         states = {key: rebuild_paths(key, state, folder) for key, state in checkpoint["callbacks"].items()}
         self.checkpoint = checkpoint | {"callbacks": states}
 
@@ -49,15 +59,23 @@ class ResumedCheckpoint(WholeCheckpoints):
 
 
 def rebuild_paths(key: str, state: Any, folder: Path) -> Any:
-    """A ModelCheckpoint's state with its files looked for in `folder`, by name; other states as they are."""
+    """A ModelCheckpoint's state with its files looked for in `folder`, by name; other states as they are.
+
+    Raises:
+        ValueError: a score in it is none, which the results of the run would name.
+    """
     if not key.startswith("ModelCheckpoint") or not isinstance(state, dict):
         return state
 
     def here(path: Any) -> str:
         place = folder / Path(str(path)).name
-        return str(place) if path and place.suffix == ".ckpt" and place.is_file() else ""
+        return str(place) if isinstance(path, str) and place.suffix == ".ckpt" and os.path.isfile(place) else ""
 
     paths = ("best_model_path", "kth_best_model_path", "last_model_path")
     best = state.get("best_k_models")
-    kept = {here(path): score for path, score in best.items() if here(path)} if isinstance(best, dict) else {}
+    models = best if isinstance(best, dict) else {}
+    kept = {here(path): score for path, score in models.items() if here(path)}
+    scores = [*map(state.get, SCORES), *models.values()]
+    if not all(score is None or (isinstance(score, torch.Tensor) and score.numel() == 1) for score in scores):
+        raise ValueError(f"ckpt_path: cannot be resumed, the scores of its best checkpoints are no numbers; {NEW_RUN}")
     return state | {name: here(state.get(name)) for name in paths} | {"dirpath": str(folder), "best_k_models": kept}

@@ -176,6 +176,10 @@ def check_parts(plain: Any, parts: tuple[str, ...]) -> None:
     for key in hints.keys() - plain.keys():
         raise ConfigError(key, "cannot be left out")
     for part in parts:
+        if plain[part].get("_partial_"):
+            raise ConfigError(
+                f"{part}._partial_", "is for an argument such as model.optimizer, not for a whole part", True
+            )
         check_node(part, plain[part])
     for name, callback in plain["callbacks"].items() if parts == PARTS else ():
         if callback is not None:
@@ -198,7 +202,7 @@ def check_node(key: str, node: Mapping[str, Any]) -> None:
                 raise ConfigError(f"{key}.{name}", reason, value)
             continue
         known = [known for known in parameters.annotations if known not in given]
-        misspelled = difflib.get_close_matches(name, parameters.annotations, n=1, cutoff=0.8)
+        misspelled = difflib.get_close_matches(str(name), parameters.annotations, n=1, cutoff=0.8)
         if name not in parameters.annotations and (misspelled or not parameters.takes_any):
             where = str(node["_target_"]).removesuffix(".published").rpartition(".")[2]
             raise ConfigError(f"{key}.{name}", f"{where} has no such key{suggestion(name, known)}")

@@ -34,7 +34,8 @@ UNTRAINED = (Measure("parameters", "million parameters", 1e6),)
 def draw(rows: Sequence[Row]) -> Figure:
     """Plots rows over the cost of one image: a panel per data set and measure, a numbered dot per row.
 
-    The area of a dot grows with the parameters. Nets that were not trained have their parameters for height.
+    The area of a dot grows with the parameters. Nets that were not trained have their parameters for height. Rows that
+    lack what a panel has for height are left out of it.
 
     Args:
         rows: of the leaderboard, each with `macs`.
@@ -46,6 +47,10 @@ def draw(rows: Sequence[Row]) -> Figure:
         for data, measure in product(sorted({row["data"] for row in rows}), measures)
         if (chosen := [row for row in rows if row["data"] == data and row[measure.key] is not None])
     ]
+    if not panels:
+        figure = Figure(figsize=(6, 1))
+        figure.text(0.5, 0.5, "Nothing to draw: no run has a score or its number of parameters.", ha="center")
+        return figure
     columns = min(MAX_COLUMNS, len(panels))
     lines = -(-len(panels) // columns)
     longest = max(len(chosen) for _, _, chosen in panels)

@@ -15,7 +15,7 @@ from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
 from tasks import folders
-from tasks.config import ConfigError
+from tasks.config import HYDRA_KEYS, ConfigError
 from tasks.messages import MISTAKES, command
 from tasks.prepare import choices_of, prepare, task_name, typed
 from tasks.results import RESULTS, read_results, write_results
@@ -146,7 +146,7 @@ def record_task(
         resumed: the folder holds the record of a run that goes on; what is refused leaves it as it was.
         alone: not a job of a sweep, whose table lists what was refused.
     """
-    settings = {name: value for name, value in cfg.task.items() if name != "_target_"}
+    settings = {name: value for name, value in cfg.task.items() if name not in HYDRA_KEYS}
     if task_name(cfg) not in WITHOUT_NET:
         set_up(cfg.seed)
     if is_helper_process():

@@ -1,8 +1,8 @@
 """Two runs side by side: what differs in their configs and metrics, and their curves in one plot."""
 
 import csv
+import io
 import logging
-import math
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -12,6 +12,7 @@ import yaml  # type: ignore[import-untyped]
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
+from datamodules.bounded import READ_ERRORS, open_file, reason
 from tasks import folders
 from tasks.plots import save_plot
 from tasks.results import MAX_BYTES, atomic_writer
@@ -101,7 +102,11 @@ def differing_metrics(a: Record, b: Record) -> list[Row]:
 
 
 def read_curves(folder: Path) -> dict[str, Curve]:
-    """The curves that a run's logger wrote, TensorBoard's or CSV files, by their names."""
+    """The curves that a run's logger wrote, TensorBoard's or CSV files, by their names.
+
+    Raises:
+        ValueError: a file is none that a logger would write.
+    """
     curves: dict[str, Curve] = {}
     for path in sorted(folder.glob("csv_*/metrics.csv")):
         read_csv(path, curves)
@@ -111,18 +116,21 @@ def read_curves(folder: Path) -> dict[str, Curve]:
 
 
 def read_csv(path: Path, curves: dict[str, Curve]) -> None:
-    with open(path, newline="", errors="replace") as file:
-        for row in islice(csv.DictReader(file), MAX_ROWS):
-            step, *values = number(row.get("step")), *row.items()
-            for name, text in values:
-                value = number(text)
-                if step is not None and value is not None and "/" in str(name):
-                    curves.setdefault(name, []).append((step, value))
+    try:
+        with io.TextIOWrapper(open_file(path), encoding="utf-8", errors="replace", newline="") as file:
+            for row in islice(csv.DictReader(file), MAX_ROWS):
+                step = number(row.get("step"))
+                for name, text in row.items():
+                    value = number(text)
+                    if step is not None and value is not None and "/" in str(name):
+                        curves.setdefault(name, []).append((step, value))
+    except (csv.Error, *READ_ERRORS) as error:
+        raise ValueError(f"{path}: cannot be read ({reason(error)}); to compare the rest, remove it") from error
 
 
 def number(text: Any) -> float | None:
     try:
-        return value if math.isfinite(value := float(text)) else None
+        return value if is_number(value := float(text)) else None
     except (TypeError, ValueError):
         return None
 
@@ -132,10 +140,14 @@ def read_events(folder: Path, curves: dict[str, Curve]) -> None:
 
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # a resumed run has its graph twice
     events = EventAccumulator(str(folder), size_guidance={"scalars": MAX_EVENTS})
-    events.Reload()
-    for name in events.Tags()["scalars"]:
-        points = [(event.step, event.value) for event in events.Scalars(name) if is_number(event.value)]
-        curves.setdefault(name, []).extend(points)
+    try:
+        events.Reload()
+        scalars = {name: events.Scalars(name) for name in events.Tags()["scalars"]}
+    except Exception as error:  # of several libraries
+        raise ValueError(f"{folder}: its events.out.tfevents.* cannot be read ({reason(error)[:200]})") from error
+    for name, points in scalars.items():
+        found = [(point.step, point.value) for point in points if is_number(point.value)]
+        curves.setdefault(name, []).extend(found)
 
 
 def common_curves(a: Mapping[str, Curve], b: Mapping[str, Curve]) -> list[str]:

@@ -56,7 +56,8 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     model, datamodule, trainer = build(cfg, folder)
     if cfg.compile:
         check_compile(model, trainer.strategy.root_device)
-    check_length(model, trainer)
+    if cfg.ckpt_path is None:
+        check_length(model, trainer)
     keeps_checkpoints = isinstance(trainer.checkpoint_callback, ModelCheckpoint)
     last = folder / "checkpoints" / "last.ckpt" if keeps_checkpoints else None
     if cfg.ckpt_path is not None:
@@ -241,13 +242,13 @@ def fit(
         trainer.fit(model, datamodule=datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
     except SIGTERMException:
         raise SystemExit(128 + (signals.received or 15)) from None
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RuntimeError, TypeError) as error:
         if str(error).startswith("Early stopping conditioned on metric"):
             metrics = sorted(name for name in trainer.callback_metrics if "/" in name)
             reason = f"is not a metric of this run: {', '.join(metrics)}"
             raise ConfigError("callbacks.early_stopping.monitor", reason) from error
-        if cfg.ckpt_path is None or signals.started:
-            raise
+        if cfg.ckpt_path is None or trainer.current_epoch > read_checkpoint(cfg.ckpt_path)["epoch"] + 1:
+            raise  # not a state of the checkpoint, which an optimizer may look at in its first step only
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: cannot be resumed ({' '.join(str(error).split())})") from error
     if signals.received:
         raise SystemExit(128 + signals.received)

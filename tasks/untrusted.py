@@ -31,9 +31,18 @@ TRUSTED_CALLBACKS = {
     *("ModelCheckpoint", "EarlyStopping", "LearningRateMonitor", "RichProgressBar", "TQDMProgressBar", "Timer"),
     *("DeviceStatsMonitor", "StochasticWeightAveraging", "GradientAccumulationScheduler", "RichModelSummary"),
 }
+CHOICE = re.compile(r"[\w-]+(/[\w-]+)?|\[[\w-]+(,[\w-]+)*\]")  # of a group's option, or of several
 PATHS = {"default_root_dir", "plugins"}  # arguments of a Trainer that are never taken out of a checkpoint
 MAX_DEPTH = 20  # levels of a config
+ARGUMENT_DEPTH = 4  # of what is an argument of a part or within one, below [config, overrides]: callbacks.NAME.ARGUMENT
 MAX_VALUES = 100_000  # of a config; one that holds a list many times counts it as often
+MAX_COUNT = 1 << 40  # of batches or epochs, from which seeds are computed
+MAX_TEXT = 10_000  # characters of a value or key of a config, which may be part of a message
+# Of weights and states; torch has more, smaller floats among them, that no net here can take.
+TENSOR_TYPES = {
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+}
 # What the pickle in a checkpoint may name: `bytearray` alone can ask for more memory than there is.
 PICKLED = re.compile(
     r"torch\._utils _rebuild_(tensor_v2|parameter)|torch (\w+Storage|Size|device)|"
@@ -83,16 +92,18 @@ def check_untrusted(checkpoint: Mapping[str, Any]) -> None:
     Raises:
         ValueError: says what was found.
     """
-    config = checkpoint["config"]
-    check_plain([config, checkpoint.get("overrides")])
-    if not isinstance(config, dict) or not isinstance(checkpoint.get("overrides"), list):
+    config, overrides = checkpoint["config"], checkpoint.get("overrides")
+    check_plain([config, overrides])
+    if not isinstance(config, dict) or type(config.get("seed")) is not int:
         raise ValueError("its config is not that of a run")
-    if not all(isinstance(config.get(part), dict) for part in ("model", "data")):
+    if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
+        raise ValueError("its overrides are not those of a run")
+    if not all(isinstance(config.get(part), dict) for part in ("model", "data", "choices")):
         raise ValueError("its config is not that of a run")
-    if not all(isinstance(config.get(part, {}), dict) for part in ("trainer", "callbacks", "choices")):
+    if not all(isinstance(config.get(part, {}), dict) for part in ("trainer", "callbacks")):
         raise ValueError("its config is not that of a run")  # a published net has no trainer and no callbacks
-    for name, choice in config.get("choices", {}).items():
-        if choice is not None and not re.fullmatch(r"[\w-]+(/[\w-]+)?|\[[\w-]+(,[\w-]+)*\]", str(choice)):
+    for name, choice in config["choices"].items():
+        if choice is not None and not (isinstance(choice, str) and CHOICE.fullmatch(choice)):
             raise ValueError(f"its config calls the {name} {choice!r}, which is not a name")
     for part, kinds in (("model", LightningModule), ("data", LightningDataModule)):
         check_targets(config[part])
@@ -100,6 +111,33 @@ def check_untrusted(checkpoint: Mapping[str, Any]) -> None:
             raise ValueError(f"its config names no {part}")
     if "trainer" in config:
         check_trainer(config["trainer"])
+    for part in ("loops", "training_set"):
+        check_counts(part, checkpoint.get(part))
+    callbacks = {f"callbacks.{name}": node for name, node in config.get("callbacks", {}).items()}
+    for key, node in {**{part: config.get(part) for part in ("model", "data", "trainer")}, **callbacks}.items():
+        if isinstance(node, dict) and node.get("_partial_", False) is not False:
+            raise ValueError(f"its config's {key} has the key _partial_, which only an argument can have")
+
+
+def check_counts(part: str, state: Any) -> None:
+    """Refuses a part of a run's state that is a mapping, but not one of counts, with which a resumed run computes.
+
+    >>> check_counts("loops", {"fit_loop": {"epoch_progress": {"current": {"ready": 2}}, "is_last_batch": True}})
+    >>> check_counts("loops", {"fit_loop": {"epoch_progress": {"current": {"ready": "2"}}}})
+    Traceback (most recent call last):
+    ValueError: its loops hold a str, where a run has counts: use another of its checkpoints
+    """
+    nodes, count = [(state, 0)] if isinstance(state, dict) else [], 0  # without it, no run is resumed
+    while nodes:
+        node, depth = nodes.pop()
+        count += 1
+        if depth > MAX_DEPTH or count > MAX_VALUES:
+            raise ValueError(f"its {part} are nested too deeply: use another of its checkpoints")
+        if isinstance(node, dict):
+            nodes += [(inner, depth + 1) for inner in node.values()]
+        elif type(node) not in (bool, int) or not 0 <= node < MAX_COUNT:
+            kind = type(node).__name__
+            raise ValueError(f"its {part} hold a {kind}, where a run has counts: use another of its checkpoints")
 
 
 def check_trainer(trainer: Mapping[str, Any]) -> None:
@@ -158,9 +196,11 @@ def check_tensors(checkpoint: Mapping[str, Any]) -> None:
             continue
         seen.add(id(node))
         if isinstance(node, torch.Tensor):
-            is_real = node.layout is torch.strided and node.device.type == "cpu" and not node.is_complex()
-            if not is_real or node.nbytes > node.untyped_storage().nbytes():
-                raise ValueError("it holds a tensor that is not made of as many real numbers as it claims")
+            if node.layout is not torch.strided or node.device.type != "cpu" or node.dtype not in TENSOR_TYPES:
+                kind = f"{node.layout} {node.dtype} {node.device}".replace("torch.", "")
+                raise ValueError(f"it holds a tensor of the kind {kind}, which no net here has: store float32")
+            if node.nbytes > node.untyped_storage().nbytes():
+                raise ValueError("it holds a tensor that is not made of as many numbers as it claims")
         elif isinstance(node, dict):
             nodes += [*node, *node.values()]
         elif isinstance(node, list | tuple):
@@ -170,13 +210,27 @@ def check_tensors(checkpoint: Mapping[str, Any]) -> None:
 
 
 def check_plain(value: Any) -> None:
-    """Refuses what is not a number, string, list or dictionary, and strings that OmegaConf would interpret."""
+    """Refuses what is not a number, string, list or dictionary, and strings that OmegaConf would interpret.
+
+    Keys are strings; in an argument they may be integers, such as the epochs of a GradientAccumulationScheduler, which
+    a command can leave out.
+
+    Raises:
+        ValueError: says what was found.
+    """
     nodes, count = [(value, 0)], 0
     while nodes:
         value, depth = nodes.pop()
         count += 1
         if depth > MAX_DEPTH or count > MAX_VALUES:
             raise ValueError("its config is nested too deeply")
+        if isinstance(value, str) and len(value) > MAX_TEXT:
+            raise ValueError(f"its config holds a text of {len(value):,} characters, at most {MAX_TEXT:,} are allowed")
+        if type(value) is dict:
+            kinds = (str, int) if depth >= ARGUMENT_DEPTH and "_target_" not in value else (str,)
+            for key in value:
+                if type(key) not in kinds:
+                    raise ValueError(f"its config has a key of the type {type(key).__name__}: keys have to be text")
         if type(value) in (dict, list):
             nodes += [(inner, depth + 1) for inner in ([*value, *value.values()] if type(value) is dict else value)]
         elif type(value) not in (str, int, float, bool, type(None)):

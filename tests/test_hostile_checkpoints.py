@@ -1,22 +1,32 @@
 """A stranger's checkpoint is data: whatever it holds, nothing runs, nothing is written outside, one line says why."""
 
+import contextlib
 import copy
+import functools
+import io
 import math
 import resource
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from command_line import only_run, results_of, run, run_well
-from conftest import compose
+from conftest import compose, compose_once
+from omegaconf import DictConfig
 from PIL import Image
 
-from tasks.checkpoint import read_checkpoint
+from tasks.build import build
+from tasks.checkpoint import load, load_weights, read_checkpoint
+from tasks.checkpoint_io import ResumedCheckpoint
+from tasks.messages import report
+from tasks.prepare import prepare
 from tasks.resume import check_resume
+from tasks.untrusted import check_tensors, check_untrusted
 
 Content = dict[str, Any]
 CANARY = "ran"  # the file that a successful attack leaves
@@ -48,6 +58,8 @@ PLACES: dict[str, Callable[[Content, Any], None]] = {
     "callback": lambda config, value: config["callbacks"].update(x=value),
     "callback's argument": lambda config, value: config["callbacks"]["checkpoint"].update(monitor=value),
 }
+WHOLE_PARTS = ("model", "data", "trainer", "callbacks.checkpoint")
+NO_NAMES: tuple[Any, ...] = (5, 2.5, True, [], {})
 INTERPOLATIONS = (
     f"${{oc.create:[{{_target_:torch.utils.collect_env.run,command:'touch {CANARY}'}}]}}",
     "${oc.env:HOME}",
@@ -80,6 +92,19 @@ def setting(*path: Any, to: Any) -> Callable[[Content], Any]:
     return attack
 
 
+def lacking(*path: str) -> Callable[[Content], Any]:
+    """A checkpoint that lacks a key somewhere."""
+
+    def attack(content: Content) -> Any:
+        node = content
+        for key in path[:-1]:
+            node = node[key]
+        del node[path[-1]]
+        return content
+
+    return attack
+
+
 def recursive(content: Content) -> Any:
     content["config"]["model"]["self"] = content["config"]
     return content
@@ -91,6 +116,20 @@ def many_times(content: Content) -> Any:
     for _ in range(15):
         laughs = [laughs] * 10
     content["config"]["model"]["self"] = laughs
+    return content
+
+
+def many_loops(content: Content) -> Any:
+    """The same for the state of the trainer's loops."""
+    laughs: dict[str, Any] = {"x": 1}
+    for _ in range(15):
+        laughs = dict.fromkeys("abcdefghij", laughs)
+    content["loops"]["fit_loop"]["state_dict"] = laughs
+    return content
+
+
+def endless_loops(content: Content) -> Any:
+    content["loops"]["fit_loop"]["self"] = content["loops"]
     return content
 
 
@@ -115,6 +154,9 @@ ATTACKS: dict[str, Callable[[Content], Any]] = {
     "choices are a path": setting("config", "choices", "model", to="/tmp/elsewhere"),
     "choices are a list": setting("config", "choices", to=[1]),
     "choices are a number": setting("config", "choices", to=5),
+    **{f"a choice is {value!r}": setting("config", "choices", "model", to=value) for value in NO_NAMES},
+    **{f"no {key} in the config": lacking("config", key) for key in ("model", "data", "seed", "choices")},
+    **{f"{key} is a function": setting("config", *key.split("."), "_partial_", to=True) for key in WHOLE_PARTS},
     "choices go up": setting("config", "choices", "data", to="../../elsewhere"),
     "choices are an interpolation": setting("config", "choices", "experiment", to="${oc.env:HOME}"),
     "trainer writes elsewhere": setting("config", "trainer", "default_root_dir", to="elsewhere"),
@@ -139,6 +181,8 @@ ATTACKS: dict[str, Callable[[Content], Any]] = {
     "a tensor in the config": setting("config", "seed", to=torch.zeros(1)),
     "infinitely deep": recursive,
     "a list a million billion times": many_times,
+    "loops that are a million billion": many_loops,
+    "loops within themselves": endless_loops,
     "a list": lambda content: [content],
     "nothing": lambda content: {},
 }
@@ -147,6 +191,164 @@ ATTACKS: dict[str, Callable[[Content], Any]] = {
 @pytest.fixture(scope="module")
 def content(trained: Path) -> Content:
     return torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+LEFT_OUT = object()
+STRANGE: dict[str, Any] = {
+    **{"left out": LEFT_OUT, "null": None, "a number": 5, "a negative number": -1, "a huge number": 10**400},
+    **{"NaN": math.nan, "true": True, "a text": "x", "a long text": "x" * 200_000, "an empty list": []},
+    **{"a deep list": nested(100), "an empty mapping": {}, "a mapping": {"x": 5}, "a key that is no text": {5: "x"}},
+    **{"a tensor": torch.ones(2), "a float8": torch.ones(()).to(torch.float8_e5m2)},
+}
+NO_TEXTS = (5, 2.5, True, None, (1,))  # which a pickle can have for a key
+
+
+def paths(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to each value in a checkpoint; of a list, of the weights and of what an optimizer keeps to the first."""
+    if path:
+        yield path
+    items = list(node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ())
+    is_many = isinstance(node, list | tuple) or path[-1:] in (("state_dict",), ("state",))
+    for key, inner in items[:1] if is_many else items:
+        yield from paths(inner, (*path, key))
+
+
+def put(node: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """A copy with another value at the end of that way."""
+    key, *rest = path
+    inner = put(node[key], (*rest,), value) if rest else value
+    if isinstance(node, list | tuple):
+        return type(node)([*([] if inner is LEFT_OUT else [inner]), *node[1:]])
+    return {name: old for name, old in node.items() if name != key} | ({} if inner is LEFT_OUT else {key: inner})
+
+
+def assert_one_line(error: Exception) -> None:
+    """That is what a user reads, and not the whole of what a file holds."""
+    written = io.StringIO()
+    with contextlib.redirect_stderr(written):
+        status = report(error)
+    assert (status, written.getvalue().count("\n")) == (2, 1), written.getvalue()
+    assert len(written.getvalue()) < 25_000
+
+
+def use(content: Content, composed: DictConfig | None) -> None:
+    """All that task=test does before it reads images, or a message in one line."""
+    torch.save(content, "strange.ckpt")
+    command = ("task=test", "ckpt_path=strange.ckpt", "trainer.accelerator=cpu")
+    try:
+        cfg = compose(*command) if composed is None else prepare(composed)
+        model, *_ = build(cfg, Path.cwd())
+        load_weights(model, cfg)
+    except Exception as error:
+        assert_one_line(error)
+
+
+QUICK = ("a tensor", "a key that is no text")
+VALUES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.extended) for name in STRANGE]
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_checkpoint_with_any_value_of_its_config_replaced_is_used_or_refused_in_one_line(
+    name: str, content: Content
+) -> None:
+    small = {key: content[key] for key in ("format", "config", "overrides", "state_dict")}
+    torch.save(small, "strange.ckpt")
+    composed = compose_once.__wrapped__(("task=test", "ckpt_path=strange.ckpt", "trainer.accelerator=cpu"))
+    for path in paths(small):
+        is_read_before = path[:2] == ("config", "choices") or path == ("config",)
+        use(put(small, path, STRANGE[name]), None if is_read_before else composed)
+
+
+def test_checkpoint_whose_config_has_a_key_that_is_no_text_is_refused(content: Content) -> None:
+    small = {key: content[key] for key in ("format", "config", "overrides", "state_dict")}
+    config = small["config"]
+    mappings = [path for path in paths(config) if isinstance(functools.reduce(getitem, path, config), dict)]
+    assert {("choices",), ("callbacks", "checkpoint"), ("model", "optimizer")} < {*mappings}
+    for path in [(), *mappings]:
+        for key in NO_TEXTS:
+            torch.save(put(small, ("config", *path, key), 5), "strange.ckpt")
+            with pytest.raises(ValueError, match=r"^ckpt_path=strange\.ckpt: [^\n]+$"):
+                read_checkpoint("strange.ckpt")
+
+
+def test_checkpoint_of_another_format_is_refused_whatever_it_says(content: Content) -> None:
+    torch.save(content, "strange.ckpt")
+    assert read_checkpoint("strange.ckpt")["format"] == 2
+    for value in [*STRANGE.values(), 2.0, torch.tensor(2), "2", [2]]:
+        torch.save(put(content, ("format",), value), "strange.ckpt")
+        with pytest.raises(ValueError, match=r"^ckpt_path=strange\.ckpt: [^\n]+$"):
+            read_checkpoint("strange.ckpt")
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_checkpoint_with_any_value_of_its_state_replaced_is_resumed_or_refused_in_one_line(
+    name: str, content: Content
+) -> None:
+    torch.save(content, "last.ckpt")
+    cfg = compose("ckpt_path=last.ckpt", "trainer.accelerator=cpu")
+    for path in paths({key: part for key, part in content.items() if key not in ("config", "state_dict")}):
+        strange = put(content, path, STRANGE[name])
+        try:
+            for check in (check_tensors, check_untrusted):
+                check(strange)
+            check_resume(strange, cfg)
+            ResumedCheckpoint(strange, Path.cwd()).load_checkpoint("last.ckpt")
+        except Exception as error:
+            assert_one_line(error)
+
+
+def test_counts_of_a_run_that_is_resumed_are_counts(content: Content) -> None:
+    counted = {key: content[key] for key in ("loops", "training_set")}
+    leaves = [path for path in paths(counted) if isinstance(functools.reduce(getitem, path, counted), int)]
+    assert len(leaves) > 50
+    for path in leaves:
+        for name, value in STRANGE.items():
+            strange = put(content, path, value)
+            if name in ("left out", "a number", "true", "an empty mapping", "a mapping"):
+                check_untrusted(strange)
+            else:
+                with pytest.raises(ValueError, match=f"its {path[0]} "):
+                    check_untrusted(strange)
+
+
+@pytest.mark.parametrize("key", [5, None])
+def test_state_of_a_callback_without_a_name_is_refused(key: Any, content: Content) -> None:
+    torch.save(put(content, ("callbacks", key), {}), "strange.ckpt")
+    outcome = run("ckpt_path=strange.ckpt", "trainer.accelerator=cpu")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome.err
+    assert not list(Path().rglob("results.json"))
+
+
+NET_TYPES = ("float16", "bfloat16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool")
+ALL_TYPES = {str(kind).removeprefix("torch.") for kind in vars(torch).values() if isinstance(kind, torch.dtype)}
+
+
+def zeros(shape: torch.Size, name: str) -> torch.Tensor:
+    """Also of types that torch can do nothing with."""
+    kind = getattr(torch, name)
+    return torch.zeros(shape.numel() * kind.itemsize, dtype=torch.uint8).view(kind).view(shape)
+
+
+@pytest.mark.parametrize("name", NET_TYPES)
+def test_weights_of_a_type_that_a_net_takes_are_used(name: str, content: Content) -> None:
+    weights = {key: zeros(value.shape, name) for key, value in content["state_dict"].items()}
+    torch.save(content | {"state_dict": weights}, "other.ckpt")
+    net, _ = load("other.ckpt")
+    assert {value.dtype for value in net.state_dict().values()} == {torch.float32}
+
+
+@pytest.mark.filterwarnings("ignore:B?Complex")
+@pytest.mark.parametrize("name", sorted(name for name in ALL_TYPES - {*NET_TYPES} if name[0] != "q"))
+def test_weights_of_any_other_type_are_refused_in_one_line(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"{name}\b.*float32"):
+        check_tensors({"state_dict": {"x": zeros(torch.Size([2]), name)}})
 
 
 def files() -> set[str]:
@@ -187,6 +389,19 @@ def test_checkpoint_that_asks_for_memory_in_a_few_bytes_is_refused(name: str, co
         read_checkpoint("strange.ckpt")
     repack(Path("plain.ckpt"), Path("same.ckpt"), zipfile.ZIP_STORED)
     assert read_checkpoint("same.ckpt")["epoch"] == content["epoch"]
+
+
+@pytest.mark.parametrize("part", ["model", "data", "seed", "choices"])
+def test_checkpoint_without_a_part_of_its_config_is_refused_by_tasks_that_would_name_it_at_their_end(
+    part: str, content: Content, trained: Path
+) -> None:
+    torch.save(put(content, ("config", part), LEFT_OUT), "strange.ckpt")
+    members = f"task.checkpoints=[strange.ckpt,'{trained}/checkpoints/best.ckpt']"
+    for arguments in (("task=publish", "ckpt_path=strange.ckpt"), ("task=ensemble", members, "data=mnist_5k")):
+        outcome = run(*arguments, "trainer.accelerator=cpu", "~callbacks.plots")
+        assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome.err
+        assert "path=strange.ckpt: " in outcome.err
+        assert not list(Path().rglob("results.json"))
 
 
 TASKS: dict[str, tuple[str, ...]] = {
@@ -354,6 +569,22 @@ def test_machine_of_the_command_tests_a_net_not_that_of_the_checkpoint(content: 
     torch.save(strange, "strange.ckpt")
     cfg = compose("task=test", "ckpt_path=strange.ckpt", "trainer.accelerator=cpu")
     assert (cfg.trainer.devices, cfg.trainer.strategy, cfg.trainer.accelerator) == (1, "auto", "cpu")
+
+
+@pytest.mark.parametrize("key", WHOLE_PARTS)
+def test_whole_part_is_no_function_by_the_command_either(key: str, trained: Path) -> None:
+    last = f"ckpt_path={trained}/checkpoints/last.ckpt"
+    for arguments in ((last, "task=test"), ("data=mnist_5k",)):
+        with pytest.raises(ValueError, match=rf"^{key}\._partial_=true: [^\n]+$"):
+            build(compose(*arguments, f"{key}._partial_=true", "trainer.accelerator=cpu"), Path.cwd())
+
+
+def test_callback_with_integers_for_keys_is_left_out_by_the_command(content: Content) -> None:
+    own = {"_target_": "lightning.pytorch.callbacks.GradientAccumulationScheduler", "scheduling": {0: 2, 1: 1}}
+    torch.save(put(content, ("config", "callbacks", "own"), own), "strange.ckpt")
+    with pytest.raises(ValueError, match=r"callbacks\.own=null"):
+        compose("task=test", "ckpt_path=strange.ckpt")
+    assert compose("task=test", "ckpt_path=strange.ckpt", "callbacks.own=null").callbacks.own is None
 
 
 @pytest.mark.extended

@@ -157,3 +157,15 @@ def test_at_most_ten_pictures_are_explained() -> None:
 def test_options_of_hydra_go_with_a_checkpoint() -> None:
     out = run_well("task=summarize", "ckpt_path=published/lenet_mnist", "--cfg", "job", "--resolve").out
     assert "_target_: classic_cnn.lenet.LeNet5" in out
+
+
+def test_command_that_leaves_a_callback_out_still_has_the_choices_of_its_checkpoint() -> None:
+    run_well(*TINY[:-1], "model/lr_scheduler=none", "trainer.max_epochs=1")
+    folder = only_run()
+    run_well(f"ckpt_path={folder}/checkpoints/last.ckpt", "trainer.max_epochs=2", "~callbacks.learning_rate")
+    assert results_of(folder)["epochs"] == 2
+
+
+@pytest.mark.parametrize("part", ["model", "data", "trainer", "task"])
+def test_whole_part_is_no_function(part: str) -> None:
+    assert_one_line(run("model=lenet", *PLAIN, f"{part}._partial_=true"), f"{part}._partial_")

@@ -15,6 +15,7 @@ from tasks.folders import lock
 from tasks.leaderboard import SHOWN, write_table
 from tasks.leaderboard_plot import draw
 from tasks.leaderboard_rows import make_rows, summarize
+from tasks.plots import save_plot
 from tasks.run_records import collect, read_run
 from tasks.tables import Table
 
@@ -236,6 +237,23 @@ def test_run_in_progress_is_listed_as_such() -> None:
     assert "a process is writing into it" in run("task=leaderboard", "task.failed=true").out
     held.release()
     assert read_run(Path("outputs/a"))["status"] == "unknown"
+
+
+def test_plot_shows_the_rows_that_have_what_it_needs() -> None:
+    needed = ("status", "task", "model", "data", "macs")
+    for number, key in enumerate(RECORD.keys() - {"status", "macs"}):
+        leave_run(f"runs/{number}-lacks", json.dumps({name: RECORD[name] for name in RECORD if name != key}))
+        leave_run(f"runs/{number}-has", json.dumps({name: RECORD[name] for name in RECORD if name in (*needed, key)}))
+    records = collect(Path("runs"))
+    assert len(records) == 2 * (len(RECORD) - 2)
+    for shown in [records, *([record] for record in records)]:
+        draw(make_rows(shown))
+    save_plot(draw(make_rows(records)), Path("plot.png"))
+
+
+def test_leaderboard_of_a_run_without_a_score_is_written() -> None:
+    leave_run("outputs/a", json.dumps({"status": "finished", "task": "train", "model": "m", "data": "d", "macs": 5}))
+    assert "leaderboard.md" in run_well("task=leaderboard").out
 
 
 def test_plot_has_a_panel_per_data_set_and_measure_and_keeps_to_its_limits() -> None:

@@ -1,7 +1,10 @@
 """task=runs: runs are listed, compared and deleted, and nothing that a person left in a folder is lost."""
 
+import io
+import math
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,16 +13,31 @@ import pytest
 from command_line import PLAIN, only_run, results_of, run, run_well
 from conftest import ROOT
 from PIL import Image
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 from test_leaderboard import GOOD, changed, leave_run
 
 from tasks.runs import WRITTEN, fault_of
-from tasks.runs_compare import read_config, read_curves
+from tasks.runs_compare import compare_runs, read_config, read_curves
 
 SHORT = ("model=lenet", *PLAIN, "~callbacks.progress_bar", "trainer.max_epochs=2", "trainer.log_every_n_steps=5")
 
 
 def left(folder: Path | str) -> set[str]:
     return {str(path.relative_to(folder)) for path in Path(folder).rglob("*")}
+
+
+def record(*contents: bytes) -> bytes:
+    """A file of TensorBoard's that holds these."""
+    written = io.BytesIO()
+    for content in contents:
+        RecordWriter(written).write(content)
+    return written.getvalue()
+
+
+def scalar(step: int, value: float) -> Event:
+    return Event(step=step, summary=Summary(value=[Summary.Value(tag="val/$loss", simple_value=value)]))
 
 
 def leave_failed(folder: str) -> Path:
@@ -131,6 +149,63 @@ def test_odd_config_is_refused_in_one_line(text: str, two_runs: list[Path]) -> N
     assert (outcome.status, outcome.err.count("\n")) == (2, 1)
     assert "odd" in outcome.err
     assert not list(Path("outputs/runs").iterdir())
+
+
+CURVES: dict[str, str | bytes] = {
+    **{"a long cell": f"step,train/loss\n1,{'9' * 200_000}\n", "no rows": "step,train/loss\n", "nothing": ""},
+    **{"zero bytes": "step,train/loss\n1,\0\n", "no text": b"\xff\xfe\x00" * 10, "an open quote": 'step,a/b\n1,"2\n3'},
+    **{"more cells": "step,train/loss\n1,2,3,4\n2,3,4\n", "names twice": "step,step,a/b,a/b\n1,2,3,4\n2,3,4,5\n"},
+    **{"odd numbers": "step,a/b\n1e308,1e308\n-1e308,-1e308\ninf,nan\n1e999,-0\n1e18,1e18\n0,-1e18\n"},
+    **{"odd names": "step,a/$\\frac\n1,2\n2,3\n3,4\n", "carriage returns": "step,a/b\r1,2\r2,3\r3,4\r"},
+}
+EVENTS: dict[str, bytes] = {
+    **{"nothing": b"", "noise": b"\xff" * 1000, "text": b"hello " * 100},
+    "a record of noise": record(b"\xff" * 4),
+    "odd numbers": record(
+        *(scalar(step, value).SerializeToString() for step, value in ((2**62, 1e38), (-(2**62), -1e38), (0, math.nan)))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_curves_of_any_csv_are_drawn_or_refused_in_one_line(
+    name: str, two_runs: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = CURVES[name]
+    shutil.copytree(two_runs[1], "odd")
+    Path("odd/csv_0/metrics.csv").write_bytes(text.encode() if isinstance(text, str) else text)
+    compare_odd("metrics.csv", is_refused=name == "a long cell")
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_curves_of_any_events_are_drawn_or_refused_in_one_line(
+    name: str, two_runs: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(two_runs[0], "odd")
+    for path in Path("odd").glob("events*"):
+        path.unlink()
+    Path("odd/events.out.tfevents.1.vm.1.0").write_bytes(EVENTS[name])
+    compare_odd("events.out.tfevents", is_refused=name == "a record of noise")
+
+
+def compare_odd(file: str, is_refused: bool) -> None:
+    if is_refused:
+        with pytest.raises(ValueError, match=rf"^odd.*{file}[^\n]+$"):
+            compare_runs(Path("odd"), Path("odd"), Path())
+        assert not list(Path().glob("comparison*"))
+    else:
+        compare_runs(Path("odd"), Path("odd"), Path())
+        assert Path("comparison.csv").is_file()
+
+
+@pytest.mark.extended
+def test_pipe_in_the_place_of_curves_is_not_waited_for(two_runs: list[Path]) -> None:
+    shutil.copytree(two_runs[1], "odd")
+    Path("odd/csv_0/metrics.csv").unlink()
+    os.mkfifo("odd/csv_0/metrics.csv")
+    outcome = run("task=runs", "task.compare=[odd,odd]")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert "metrics.csv" in outcome.err
 
 
 @pytest.mark.extended

@@ -188,6 +188,34 @@ def test_what_is_in_a_net_is_data(attack: str) -> None:
     assert not Path("outputs").exists() or not list(Path("outputs").rglob("results.json"))
 
 
+NET_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
+OTHER_BITS = {
+    **{"F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "F6_E2M3": 6, "F6_E3M2": 6},
+    **{"F4": 4, "U16": 16, "U32": 32, "U64": 64, "C64": 64, "none": 32},
+}
+
+
+@pytest.mark.parametrize("kind", [*NET_BITS, *OTHER_BITS])
+def test_weights_of_every_type_of_the_format_are_used_or_refused_in_one_line(kind: str) -> None:
+    bits = (NET_BITS | OTHER_BITS)[kind]
+
+    def change(net: Path) -> None:
+        header, end = {}, 0
+        for name, value in load_file(net / WEIGHTS).items():
+            start, end = end, end + value.numel() * bits // 8
+            header[name] = {"dtype": kind, "shape": [*value.shape], "data_offsets": [start, end]}
+        text = json.dumps(header).encode()
+        (net / WEIGHTS).write_bytes(len(text).to_bytes(8, "little") + text + bytes(end))
+
+    rewrite(change)
+    if kind in NET_BITS:
+        net, _ = load("net")
+        assert not any(value.any() for value in net.state_dict().values())
+    else:
+        with pytest.raises(ValueError, match=r"^path=net: [^\n]+$"):
+            load("net")
+
+
 @pytest.mark.parametrize("file", [WEIGHTS, CONFIG, "results.json"])
 def test_a_file_that_was_changed_or_is_missing_is_named(file: str) -> None:
     shutil.copytree(ROOT / "published" / "lenet_mnist", "net")
