@@ -40,13 +40,7 @@ def build(cfg: DictConfig, folder: Path) -> tuple[LightningModule, LightningData
 
 
 def build_part(key: str, node: Mapping[Any, Any], **given: Any) -> Any:
-    """Instantiates a node of the config; an error that its class raises names the key.
-
-    Raises:
-        ValueError: its arguments cannot be used, or it is a function rather than a part.
-    """
-    if node.get("_partial_"):
-        raise ConfigError(f"{key}._partial_", "is for an argument such as model.optimizer, not for a whole part", True)
+    """Instantiates a node of the config; an error that its class raises names the key."""
     try:
         return instantiate(node, **given, _convert_="all")
     except Exception as error:

@@ -175,15 +175,14 @@ def check_parts(plain: Any, parts: tuple[str, ...]) -> None:
             raise ConfigError(key, reason, value)
     for key in hints.keys() - plain.keys():
         raise ConfigError(key, "cannot be left out")
-    for part in parts:
-        if plain[part].get("_partial_"):
-            raise ConfigError(
-                f"{part}._partial_", "is for an argument such as model.optimizer, not for a whole part", True
-            )
-        check_node(part, plain[part])
-    for name, callback in plain["callbacks"].items() if parts == PARTS else ():
-        if callback is not None:
-            check_node(f"callbacks.{name}", callback)
+    callbacks = {f"callbacks.{name}": node for name, node in plain["callbacks"].items()} if parts == PARTS else {}
+    for key, node in {**{part: plain[part] for part in parts}, **callbacks}.items():
+        if node is None:
+            continue
+        if node.get("_partial_"):
+            reason = "is for an argument such as model.optimizer, not for a whole part"
+            raise ConfigError(f"{key}._partial_", reason, True)
+        check_node(key, node)
 
 
 def check_node(key: str, node: Mapping[str, Any]) -> None:

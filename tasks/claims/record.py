@@ -133,8 +133,8 @@ def complete(record: Mapping[str, Any], task: DictConfig) -> dict[str, Any]:
     verdict = overall((row["verdict"] for row in outcomes), (row["verdict"] for row in required))
     facts = {key: record[key] for key in ClaimRecord.__required_keys__}
     defaults = {"drawn": None, "drawn_over": "step"}
-    judged = {"outcomes": rounded(outcomes), **({"required": rounded(required)} if required else {})}
-    return defaults | texts | facts | judged | {"verdict": verdict}
+    decided = {"outcomes": rounded(outcomes), **({"required": rounded(required)} if required else {})}
+    return defaults | texts | facts | decided | {"verdict": verdict}
 
 
 def read_claim(path: Path) -> ClaimRecord:
