@@ -1,5 +1,6 @@
 """IDX files under the names of MNIST, EMNIST or QMNIST, in a folder of a person's own."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -69,26 +70,27 @@ def read_set(folder: Path, files: dict[tuple[str, str], list[Path]], is_transpos
     Raises:
         ValueError: a file is missing, damaged or there under two names, or they do not belong together.
     """
-    if missing := {("train", "images"), ("train", "labels")} - files.keys():
-        raise ValueError(f"lacks the file of {' '.join(sorted(missing)[0])}")
-    for (part, kind), found in files.items():
-        if len(same := sorted({file.name.removesuffix(".gz") for file in found})) > 1:
+    parts = dict.fromkeys(["train", *(part for part, _ in files)])
+    for pair in itertools.product(parts, ("images", "labels")):
+        if pair not in files:
+            raise ValueError(f"lacks the file of {' '.join(pair)}")
+    for (part, kind), named in files.items():
+        if len(same := sorted({file.name.removesuffix(".gz") for file in named})) > 1:
             raise ValueError(f"holds several files of {part} {kind}, {', '.join(same[:MAX_NAMED])}: keep one of them")
     pictures, numbers = {}, {}
-    for part in dict.fromkeys(part for part, _ in files):
-        if {(part, "images"), (part, "labels")} <= files.keys():
-            images, labels = (read_first(files[part, kind], kind) for kind in ("images", "labels"))
-            if part != "train" and len(images) == len(labels) == 0:
-                continue  # as task=generate writes them
-            check_pairs(part, images, labels)
-            pictures[part], numbers[part] = images.swapaxes(1, 2) if is_transposed else images, labels
+    for part in parts:
+        images, labels = (read_first(files[part, kind], kind) for kind in ("images", "labels"))
+        if part != "train" and len(images) == len(labels) == 0:
+            continue  # as task=generate writes them
+        check_pairs(part, images, labels)
+        pictures[part], numbers[part] = images.swapaxes(1, 2) if is_transposed else images, labels
     indices, names = labels_of_numbers(numbers)
     check_class_names(names)
-    parts = {part: Part(indices[part], partial(gray_images, pictures[part])) for part in pictures}
+    found = {part: Part(indices[part], partial(gray_images, pictures[part])) for part in pictures}
     height, width = pictures["train"].shape[1:]
     if any(images.shape[1:] != (height, width) for images in pictures.values()):
         raise ValueError("its parts have images of different sizes")
-    return FoundSet(parts, names, 1, f"gray images of {width}x{height} pixels")
+    return FoundSet(found, names, 1, f"gray images of {width}x{height} pixels")
 
 
 def read_first(files: Sequence[Path], kind: str) -> np.ndarray:

@@ -276,7 +276,9 @@ def load(
     for name in local_paths("data", config.data):
         if name in given:
             config.data[name] = given[name]
+    config.ckpt_path = str(path)
+    check_sizes(config)
     datamodule: LightningDataModule = instantiate(config.data, _convert_="all")
     model = build_model(config.model, datamodule)
-    load_weights(model, OmegaConf.create({"ckpt_path": str(path)}))
+    load_weights(model, config)
     return model.eval(), datamodule

@@ -397,6 +397,14 @@ def test_two_idx_files_for_the_same_are_refused_and_one_beside_its_gz_is_not(fir
     assert second in text
 
 
+@pytest.mark.parametrize("kind", ["images", "labels"])
+@pytest.mark.parametrize("part", ["train", "t10k", "test", "val"])
+def test_a_part_of_which_one_idx_file_is_missing_is_refused(part: str, kind: str) -> None:
+    idx_set(tuple({"train", part}))
+    next(Path("set").glob(f"{part}-{kind}*")).unlink()
+    assert f"lacks the file of {part.replace('t10k', 'test')} {kind}" in refusal("set")
+
+
 def test_a_set_of_idx_files_may_be_called_labels() -> None:
     idx_set(prefix="my-labels-")
     assert sizes(read(Folder("set"))) == [24, 3, 3]

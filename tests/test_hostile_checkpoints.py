@@ -533,6 +533,8 @@ def test_sizes_in_a_checkpoint_take_no_memory_before_they_are_refused(
     outcome = run("task=test", "ckpt_path=strange.ckpt", "trainer.accelerator=cpu")
     assert outcome.status == 2, outcome.err
     assert outcome.err.count("\n") == 1
+    with pytest.raises(ValueError, match=r"^[^\n]+$"):
+        load("strange.ckpt")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
 
 
