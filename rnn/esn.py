@@ -44,8 +44,10 @@ def ridge_regression(gram: Tensor, cross: Tensor, strength: float) -> Tensor:
     Raises:
         ValueError: the strength is too small for the precision of the sums.
     """
+    system = gram.clone()
+    system.diagonal().add_(strength)
     try:
-        factor = torch.linalg.cholesky(gram + strength * torch.eye(len(gram), dtype=gram.dtype, device=gram.device))
+        factor = torch.linalg.cholesky(system)
     except torch.linalg.LinAlgError as error:
         raise ValueError(f"ridge is too small for these features, got {strength}") from error
     return torch.cholesky_solve(cross, factor).T
@@ -176,7 +178,8 @@ class EchoStateNetwork(SequenceClassifier):
             return
         assert self.last_batch is not None
         gram, cross = (self.trainer.strategy.reduce(part.clone(), reduce_op="sum") for part in self.ridge_sums)
-        gram = gram.tril() + gram.tril(-1).T
+        gram = gram.tril_() + gram.T  # few copies: of 14,000 features, each takes 1.6 GB
+        gram.diagonal().div_(2)
         self.candidates = [ridge_regression(gram, cross, strength) for strength in self.ridge]
         images, labels = self.last_batch
         error = (F.linear(self.features(images), self.candidates[0]) - self.one_hot(labels)).square().mean()
