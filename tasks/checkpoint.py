@@ -55,20 +55,20 @@ def read_content(path: str | Path, key: str) -> dict[str, Any]:
     file = net or Path(path)
     if net is None and not file.is_file():  # a device could be read without end
         raise ValueError(f"{key}={path}: no such file; {alternatives(path)}")
-    return _read(str(file.resolve()), version_of(file), f"{key}={path}")
+    try:
+        return _read(str(file.resolve()), version_of(file))
+    except ValueError as error:
+        raise ValueError(f"{key}={path}: {error}") from error
 
 
 @lru_cache(maxsize=1)
-def _read(path: str, version: tuple[int, ...], name: str) -> dict[str, Any]:
-    try:
-        checkpoint = read_net(Path(path)) if Path(path).is_dir() else load_pickled(path)
-        if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
-            raise ValueError("not written by run.py, it holds no config")
-        if type(checkpoint.get("format")) is not int or checkpoint["format"] != FORMAT:
-            raise ValueError("written by an earlier version of this project, which this one cannot read")
-        check_tensors(checkpoint)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+def _read(path: str, version: tuple[int, ...]) -> dict[str, Any]:
+    checkpoint = read_net(Path(path)) if Path(path).is_dir() else load_pickled(path)
+    if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
+        raise ValueError("not written by run.py, it holds no config")
+    if type(checkpoint.get("format")) is not int or checkpoint["format"] != FORMAT:
+        raise ValueError("written by an earlier version of this project, which this one cannot read")
+    check_tensors(checkpoint)
     return checkpoint
 
 
