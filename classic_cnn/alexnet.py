@@ -44,6 +44,9 @@ class ResponseNorm(nn.Module):
     with its gradient 9 times as fast as nn.LocalResponseNorm on (128, 48, 28, 28), channels_last, one CPU thread. Under
     autocast it is computed in float32, which is both faster on a CPU and up to three times as accurate as in bfloat16.
 
+    The constants are for the activations of pixels of about +-128: of small activations all are scaled by 2^-0.75 =
+    0.59.
+
     >>> ResponseNorm(8)(torch.ones(1, 8, 1, 1)).flatten()[:3]  # sums over three, four and five channels
     tensor([0.5945, 0.5945, 0.5945])
     """
@@ -65,16 +68,33 @@ class ResponseNorm(nn.Module):
             return NormalizeResponses.apply(exact, self.alpha, self.k).to(activations.dtype)
 
 
+class RawPixelConv2d(nn.Conv2d):
+    """A convolution of the raw pixels that the papers' nets read: those in [-1, 1] times 127.5.
+
+    Weights from N(0, 0.01), the learning rate, `ResponseNorm`'s constants and ZFNet's bound of its filters belong to
+    it.
+
+    >>> conv = RawPixelConv2d(1, 1, kernel_size=1, bias=False)
+    >>> _ = nn.init.ones_(conv.weight)
+    >>> conv(torch.tensor([[[[-1.0, 0.5]]]])).flatten().tolist()
+    [-127.5, 63.75]
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images * 127.5)
+
+
 class AlexNet(ImageClassifier):
     """AlexNet for small gray images, (N, 1, 28, 28) in [-1, 1] -> (N, 10).
 
     The default is the native form: what one of the paper's two GPUs held. Deviations from the paper: half the channels,
     no groups, a 3x3 stem with stride 1, no pooling after the fifth convolution, 1024 units in the hidden layers, He's
-    initialization.
+    initialization, and pixels in [-1, 1], of which response normalization makes little more than a constant factor.
 
     `AlexNet.published()` is the paper's net, (N, 3, 227, 227) -> (N, 1000), with 60,965,224 parameters: two groups,
-    local response normalization after the ReLU of the first two convolutions, weights from N(0, 0.01). No deviations
-    from the paper (its 224 is 227 in fact, for (227 - 11) / 4 + 1 = 55).
+    local response normalization after the ReLU of the first two convolutions, weights from N(0, 0.01), pixels that the
+    first convolution scales to [-127.5, 127.5] (section 2: raw values less their mean, which is the data set's
+    `normalize`). No deviations from the paper (its 224 is 227 in fact, for (227 - 11) / 4 + 1 = 55).
 
     Args:
         layout: `small` for images of about 28 pixels; `two_gpus`, the paper's; or `one_gpu`, the net of textbooks that
@@ -190,7 +210,7 @@ def small_features(
 def two_gpu_features(in_channels: int) -> nn.Sequential:
     """Section 3.5: five convolutions with overlapping pooling, 3x3 windows at a stride of 2."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, 96, 11, stride=4),  # (N, 96, 55, 55)
+        RawPixelConv2d(in_channels, 96, 11, stride=4),  # (N, 96, 55, 55)
         nn.ReLU(),
         ResponseNorm(96),
         nn.MaxPool2d(3, stride=2),  # (N, 96, 27, 27)

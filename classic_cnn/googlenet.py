@@ -77,8 +77,9 @@ class GoogLeNet(ImageClassifier):
 
     `GoogLeNet.published()` is the paper's net, (N, 3, 224, 224) -> (N, 1000); without the auxiliary classifiers it has
     6,998,552 parameters, 5,977,530 for gray images and 10 classes. Deviations from the paper: He's initialization, for
-    it names none; local response normalization with AlexNet's constants; no Polyak average of the weights (section 6).
-    (torchvision has 3x3 instead of 5x5 convolutions and batch normalization.)
+    it names none; local response normalization with AlexNet's constants, which scale pixels in [-1, 1] by little more
+    than a constant; no Polyak average of the weights (section 6). (torchvision has 3x3 instead of 5x5 convolutions and
+    batch normalization.)
 
     Args:
         width: factor of the channels of all layers.

@@ -48,9 +48,10 @@ class VGG(ImageClassifier):
     batch normalization, no pooling after the last two stages, 512 units in the hidden layers, He's initialization.
 
     `VGG.published()` is the paper's net, (N, 3, 224, 224) -> (N, 1000), by its depth and `one_by_one` with 132,863,336
-    (A), 133,047,848 (B), 133,638,952 (C), 138,357,544 (D) or 143,667,240 (E) parameters. No deviations from the paper;
-    of its two ways to initialize the deeper nets it is the one that needs no pre-trained net, Glorot's (section 3.1).
-    The other one is `warm_start` from a shallower net.
+    (A), 133,047,848 (B), 133,638,952 (C), 138,357,544 (D) or 143,667,240 (E) parameters. Deviation from the paper:
+    pixels in [-1, 1], not from 0 to 255 less the mean colour (section 2.1). Of its two ways to initialize the deeper
+    nets it is the one that needs no pre-trained net, Glorot's (section 3.1). The other one is `warm_start` from a
+    shallower net.
 
     Args:
         depth: layers with weights: configurations A, B, D and E of Table 1.

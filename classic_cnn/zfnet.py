@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Unpack
 import torch
 from torch import Tensor, nn
 
-from classic_cnn.alexnet import ResponseNorm
+from classic_cnn.alexnet import RawPixelConv2d, ResponseNorm
 from classic_cnn.classifier import ImageClassifier, Recipe
 from datamodules.contract import Count, Positive, Share
 
@@ -17,11 +17,12 @@ class ZFNet(ImageClassifier):
 
     The default is the native form. Deviations from the paper: half the channels, a 5x5 stem with stride 1, no pooling
     after the second convolution, 1024 units in the hidden layers, He's initialization, whose stem starts above
-    `filter_rms` (0.28) and so is scaled down by the first step.
+    `filter_rms` (0.28) and so is scaled down by the first step. Pixels are in [-1, 1]: the paper's bound, and AlexNet's
+    constants of response normalization, are for values 128 times as large.
 
     `ZFNet.published()` is the paper's net (Figure 3), (N, 3, 224, 224) -> (N, 1000), with 62,357,608 parameters;
-    weights from N(0, 0.01), biases 0. Deviations from the paper: its contrast normalization, of which it gives no
-    constants, is AlexNet's.
+    weights from N(0, 0.01), biases 0, pixels that the first convolution scales to [-127.5, 127.5]. Deviations from the
+    paper: its contrast normalization, of which it gives no constants, is AlexNet's.
 
     Args:
         layout: `small` for images of about 28 pixels, or `large`, the paper's for about 224.
@@ -131,7 +132,7 @@ def small_features(in_channels: int, width: float, coarse_stem: bool) -> nn.Sequ
 def large_features(in_channels: int) -> nn.Sequential:
     """Figure 3: AlexNet's five convolutions on one GPU, the first two finer."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, 96, 7, stride=2, padding=1),  # (N, 96, 110, 110)
+        RawPixelConv2d(in_channels, 96, 7, stride=2, padding=1),  # (N, 96, 110, 110)
         nn.ReLU(),
         nn.MaxPool2d(3, stride=2, ceil_mode=True),  # (N, 96, 55, 55)
         ResponseNorm(96),

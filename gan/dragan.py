@@ -17,7 +17,8 @@ class DRAGAN(GAN):
 
     The first paper's losses + lambda E (|grad D(x + delta)| - 1)^2 (section 2.3), on logits, with delta as in the
     authors' code: a uniformly random share of std(X) U[0, 1) / 2, std over all pixels of the batch X. The discriminator
-    has neither batch normalization nor dropout. Deviations from the authors' code: the nets are the
+    has neither batch normalization nor dropout. Deviation from the paper: its delta is Gaussian noise of each pixel,
+    and the authors' code is older than that. Deviations from the authors' code: the nets are the
     pair's, not perceptrons of one hidden layer, latents are Gaussian, and pixels are in [-1, 1], not [0, 1], so that
     the penalty asks for a slope of 1 over twice the range.
 

@@ -1,5 +1,6 @@
 """AlexNet's groups, initialization and local response normalization, as its paper has them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from classic_cnn.alexnet import AlexNet, ResponseNorm
+from classic_cnn.zfnet import ZFNet
 
 
 def test_published_net_splits_the_convolutions_of_its_two_gpus() -> None:
@@ -74,3 +76,15 @@ def test_what_the_paper_brought_can_be_left_out() -> None:
 def test_layout_of_the_paper_is_not_varied(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="layout=two_gpus"):
         AlexNet.published(**changes)
+
+
+@pytest.mark.parametrize("net", [AlexNet.published, ZFNet.published])
+def test_published_nets_normalize_the_responses_of_raw_pixels(net: Callable[..., AlexNet | ZFNet]) -> None:
+    """On pixels in [-1, 1] the paper's constants would make 2^-0.75 = 0.595 of every activation, and nothing else."""
+    model = net(num_classes=10)
+    images = torch.rand(1, 3, model.image_size, model.image_size) * 2 - 1
+    norm = next(index for index, module in enumerate(model.features) if isinstance(module, ResponseNorm))
+    with torch.no_grad():
+        activations = model.features[:norm](images)
+        factors = (model.features[norm](activations) / activations)[activations > 0]
+    assert factors.min() < 0.55

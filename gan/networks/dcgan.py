@@ -9,12 +9,13 @@ from gan.networks.pair import NetworkPair
 
 
 class DCGAN(NetworkPair):
-    """The net of the authors' code for MNIST, with 4x4 filters for 5x5: latents -> images (N, 1, 28, 28) in [-1, 1].
+    """The layers of the authors' code for MNIST: latents -> images (N, 1, 28, 28) in [-1, 1].
 
     The generator has two linear layers and two transposed convolutions with batch normalization; its head is the
     transposed convolutions. The discriminator has two convolutions and a linear layer with LeakyReLU 0.2 and, except
     for the first, batch normalization. In the class-conditional form the label joins the latents as 50 numbers and the
-    image as a second channel.
+    image as a second channel. Deviations from that code: 4x4 filters, not 5x5; its nets are class-conditional only,
+    with the label's 10 numbers beside the input of every layer, and the images are a sigmoid's, in [0, 1].
 
     >>> [sum(p.numel() for p in net.parameters()) for net in (DCGAN().generator(100), DCGAN().discriminator())]
     [6671745, 6558017]
