@@ -32,7 +32,7 @@ class CSVWriter:
         self.file.write(f"{HEADER}\n".encode())
 
     def write(self, images: np.ndarray, labels: np.ndarray | None) -> None:
-        """Adds images, uint8 (N, 28, 28), and their labels, uint8 (N,)."""
+        """Adds images, uint8 (N, 28, 28), and their labels (N,), from 0 to 255."""
         assert labels is not None, "a CSV has a column of labels"
         cells = CELLS[np.column_stack([labels, images.reshape(len(images), -1)])]  # (N, 785)
         cells[:, -1] = LAST_CELLS[images[:, -1, -1]]
@@ -54,10 +54,10 @@ class IDXWriter:
         self.images, self.labels = (open(folder / name, "ab") for name in NAMES[:2])  # noqa: SIM115
 
     def write(self, images: np.ndarray, labels: np.ndarray | None) -> None:
-        """Adds images, uint8 (N, 28, 28), and their labels, uint8 (N,)."""
+        """Adds images, uint8 (N, 28, 28), and their labels (N,), from 0 to 255."""
         assert labels is not None, "IDX has a file of labels"
         self.images.write(images.tobytes())
-        self.labels.write(labels.tobytes())
+        self.labels.write(labels.astype(np.uint8).tobytes())
 
     def close(self) -> None:
         self.images.close()
@@ -77,7 +77,7 @@ class PNGWriter:
         self.done = 0
 
     def write(self, images: np.ndarray, labels: np.ndarray | None) -> None:
-        """Adds images, uint8 (N, 28, 28), and their labels, uint8 (N,), if any."""
+        """Adds images, uint8 (N, 28, 28), and their labels (N,), if any."""
         folders = [self.path / str(label) for label in labels] if labels is not None else [self.path] * len(images)
         for folder in set(folders):
             folder.mkdir(exist_ok=True)

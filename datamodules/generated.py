@@ -35,22 +35,29 @@ class Generated(MNIST):
         real: Literal["mnist", "fashion_mnist"] = "mnist",
         **settings: Unpack[ImageSettings],
     ) -> None:
-        if path is None:
-            raise ArgumentError("path", None, "is needed: a set to train on, such as one that task=generate wrote")
         super().__init__(**settings)
+        if self.num_folds is not None:
+            raise ArgumentError("num_folds", self.num_folds, "would put real images among the generated ones")
         self.path = path
         original = REAL[real]
         self.name = f"generated images, real {original.name}"
         self.files, self.domain = original.files, original.domain
         self.class_names, self.centred_digits = original.class_names, original.centred_digits
 
+    def given_path(self) -> str:
+        """The path; a net that was trained on the set is used without it, on other images."""
+        if self.path is None:
+            raise ValueError("data.path=null: is needed: a set to train on, such as one that task=generate wrote")
+        return self.path
+
     def prepare_data(self) -> None:
-        check_imitates(self.path, self.domain)  # before anything is fetched
+        check_imitates(self.given_path(), self.domain)  # before anything is fetched
         super().prepare_data()
 
     def read(self) -> None:
-        check_imitates(self.path, self.domain)
-        train_split = Split(*read_labelled(self.path, len(self.class_names)))
+        path = self.given_path()
+        check_imitates(path, self.domain)
+        train_split = Split(*read_labelled(path, len(self.class_names)))
         super().read()
         self.train_split = train_split
         self.source = f"{self.path} (train) and, real ones for validation and test, from {self.source}"

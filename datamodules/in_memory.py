@@ -70,6 +70,7 @@ class InMemoryData(CheckedArguments, LightningDataModule):
     """
 
     name: str  # what people call the data set
+    stores_samples: bool = True  # False: a sample is made of several stored ones
 
     def __init__(self, batch_size: Count = 128, seed: Index = 0) -> None:
         super().__init__()

@@ -1,8 +1,10 @@
 """Gaussians on a circle, on which one sees whether a generator finds all modes (Metz et al. 2017, section 3.1)."""
 
 import math
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from datamodules.contract import Count, Index, Positive
@@ -17,10 +19,10 @@ class Ring(InMemoryData):
 
     Args:
         batch_size: points per training step and process.
-        modes: number of Gaussians.
+        modes: number of Gaussians, up to 10,000.
         radius: of the circle; 2 in the paper.
         sigma: standard deviation of each Gaussian along either axis; 0.02 in the paper.
-        epoch_size: points that count as an epoch.
+        epoch_size: points that count as an epoch, up to 100 million.
         seed: seeds all that is drawn.
 
     Raises:
@@ -36,10 +38,10 @@ class Ring(InMemoryData):
     def __init__(
         self,
         batch_size: Count = 512,
-        modes: Count = 8,
+        modes: Annotated[int, Field(gt=0, le=10_000)] = 8,
         radius: Positive = 2.0,
         sigma: Positive = 0.02,
-        epoch_size: Count = 51_200,
+        epoch_size: Annotated[int, Field(gt=0, le=100_000_000)] = 51_200,
         seed: Index = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, seed=seed)

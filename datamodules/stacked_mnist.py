@@ -20,6 +20,7 @@ class StackedMNIST(MNIST):
     name = "Stacked MNIST"
     class_names = tuple(f"{number:03}" for number in range(1000))
     in_channels = 3
+    stores_samples = False
 
     def on_before_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         images, labels = super().on_before_batch_transfer(batch, dataloader_idx)  # seeds what is drawn here

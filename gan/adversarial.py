@@ -253,7 +253,10 @@ class GAN(CheckedArguments, LightningModule):
         self.to(memory_format=torch.channels_last)  # a step of DCGAN takes 0.7 of the time on a CPU
 
     def check_data(self, data: InMemoryData) -> None:
-        """Raises a ValueError if samples have another shape than the data's, or the data has more classes."""
+        """Raises a ValueError if samples have another shape or range than the data's, or the data has more classes."""
+        normalize = getattr(data, "normalize", "half")
+        if normalize != "half":
+            raise ValueError(f"data.normalize={normalize}: a GAN's images are in [-1, 1], use data.normalize=half")
         if self.num_classes is not None and data.spec is not None and self.num_classes < data.spec.num_classes:
             raise ValueError(f"num_classes must be at least {data.spec.num_classes}, got {self.num_classes}")
         made = tuple(self.generate(self.fixed_latents[:1], averaged=False).shape[1:])

@@ -190,7 +190,8 @@ def result(model: LightningModule, datamodule: LightningDataModule, trainer: Tra
     if not is_overridden("validation_step", model):
         return ""
     trainer.validate(model, datamodule=datamodule, verbose=False)
-    return f"val/accuracy {numbers(trainer.callback_metrics)['val/accuracy']:.4f}"
+    accuracy = numbers(trainer.callback_metrics).get("val/accuracy")  # none of limit_val_batches=0
+    return "" if accuracy is None else f"val/accuracy {accuracy:.4f}"
 
 
 def rate(key: str, digits: str) -> Any:

@@ -28,6 +28,22 @@ def check_callbacks(callbacks: Mapping[str, Callback], model: LightningModule, p
             check_mode(name, callback)
         if isinstance(callback, ModelCheckpoint):
             check_file_names(name, callback)
+    check_places(callbacks)
+
+
+def check_places(callbacks: Mapping[str, Callback]) -> None:
+    """Refuses two callbacks that would write the same checkpoint file.
+
+    Raises:
+        ConfigError: names the one that the other would overwrite.
+    """
+    seen: dict[tuple[str, str], str] = {}
+    for name, callback in callbacks.items():
+        if isinstance(callback, ModelCheckpoint) and callback.filename and "{" not in callback.filename:
+            other = seen.setdefault((str(callback.dirpath), callback.filename), name)
+            if other != name:
+                reason = f"callbacks.{other} writes {callback.filename}.ckpt, too: give it another name"
+                raise ConfigError(f"callbacks.{name}.filename", reason, callback.filename)
 
 
 def check_states(callbacks: Mapping[str, Callback]) -> None:

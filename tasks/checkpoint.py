@@ -17,6 +17,7 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig, OmegaConf
 
+from classic_cnn.classifier import ImageClassifier
 from tasks.annotations import is_local_path
 from tasks.build import build, build_model, build_part, describe
 from tasks.config import CONF, check_config, locate
@@ -26,6 +27,11 @@ from tasks.untrusted import check_callbacks, check_tensors, check_untrusted, cla
 READING = ("normalize", "image_size")  # of a data set: what a net has learned to see
 FORMAT = 2  # of the config in a checkpoint; 1 had interpolations and paths
 MACHINE_KEYS = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
+# How far and how closely a training goes, which says nothing of what uses its net.
+LENGTH_KEYS = (
+    *("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"),
+    *("fast_dev_run", "overfit_batches", "max_time", "profiler", "detect_anomaly"),
+)
 COMMAND_KEYS = ("task", "ckpt_path", "input", "init_from", "expect")  # not of the run that a checkpoint is from
 RUN_KEYS = ("name", "tags", "description")  # of a run alone; one that resumes it may change them
 # Whose options a checkpoint remembers; the last two count where its run goes on.
@@ -121,6 +127,10 @@ def complete(cfg: DictConfig, given: list[str]) -> DictConfig:
     if not resumes:  # the machine at hand decides, not the one that trained the net
         for key in MACHINE_KEYS:
             config.trainer[key] = composed.trainer.get(key, MACHINE_KEYS[key])
+        for key in LENGTH_KEYS:
+            config.trainer.pop(key, None)
+            if key in composed.trainer:
+                config.trainer[key] = composed.trainer[key]
     for override in OverridesParser.create().parse_overrides(given):
         key = override.key_or_group.replace("/", ".")
         if override.is_delete():
@@ -249,6 +259,9 @@ def load_trained(
     model, datamodule, trainer = build(cfg, folder)
     if not isinstance(model, family):
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: {type(model).__name__} is not a kind of {family.__name__}")
+    if family is ImageClassifier and not getattr(datamodule, "stores_samples", True):
+        made = f"{cfg.choices.data}, whose images are made of several, which only task=test does"
+        raise ValueError(f"ckpt_path={cfg.ckpt_path}: a {type(model).__name__} of {made}")
     load_weights(model, cfg)
     if reads_data or getattr(datamodule, "is_transform_fitted", False):
         datamodule.prepare_data()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from classic_cnn.classifier import ImageClassifier
 from datamodules.contract import LocalPath
-from datamodules.in_memory import InMemoryData
+from datamodules.in_memory import InMemoryData, Split
 from tasks.build import build_trainer
 from tasks.checkpoint import load, read_checkpoint
 from tasks.config import ConfigError
@@ -40,18 +40,22 @@ def ensemble(cfg: DictConfig, folder: Path, checkpoints: LocalPath | list[LocalP
     Raises:
         ValueError: there are fewer than two, one cannot be used, or they are of different data sets.
     """
+    for key, whole in {"fast_dev_run": False, "limit_predict_batches": 1.0}.items():
+        value = cfg.trainer.get(key)
+        if value is not None and (type(value), value) != (type(whole), whole):  # 1 is one batch, 1.0 all of them
+            raise ConfigError(f"trainer.{key}", "an ensemble is compared on all images, leave it out", value)
     paths = find_checkpoints(checkpoints)
     probabilities: list[Tensor] = []
     rows: list[dict[str, Any]] = []
     images: Images | None = None
     for path in paths:
         net, data = load(path, cfg.data.get("root"), cfg.data)
-        if not (isinstance(net, ImageClassifier) and isinstance(data, InMemoryData)):
+        if not (isinstance(net, ImageClassifier) and isinstance(data, InMemoryData) and data.stores_samples):
             raise ConfigError("task.checkpoints", f"{short(path)} is a {type(net).__name__}, not a classifier")
         found = images_of(data)
         images = images or found
-        if not torch.equal(found.labels, images.labels):
-            raise ConfigError("task.checkpoints", f"{short(path)} is of {data.name}, the first one of another data set")
+        if not all(map(torch.equal, found.split, images.split)):
+            raise ConfigError("task.checkpoints", f"{short(path)} is of {data.name}, the first one of other images")
         trainer = build_trainer(cfg, folder, net)
         if trainer.world_size > 1:
             raise ConfigError("trainer.devices", "an ensemble is compared on one device", cfg.trainer.devices)
@@ -62,13 +66,13 @@ def ensemble(cfg: DictConfig, folder: Path, checkpoints: LocalPath | list[LocalP
     mean = torch.stack(probabilities).mean(0)  # (N, K)
     rows.append({"member": f"ensemble of {len(paths)}", "model": ""})
     for row, predicted in zip(rows, [*probabilities, mean], strict=True):
-        row["accuracy"] = share(predicted.argmax(1) == images.labels)
+        row["accuracy"] = share(predicted.argmax(1) == images.split.labels)
         row["agreement"] = share(predicted.argmax(1) == mean.argmax(1))
     table = Table(COLUMNS, rows)
     table.print()
     with atomic_writer(folder / "ensemble.csv") as file:
         file.write(table.to_csv())
-    counted = f"accuracy on {len(images.labels):,} {images.stage} images"
+    counted = f"accuracy on {len(images.split.labels):,} {images.stage} images"
     print(f"written      {one_line(short(folder))}/ensemble.csv, {counted}")
     members = {row["member"]: row["accuracy"] for row in rows[:-1]}
     kind = {"model": "ensemble", "data": read_checkpoint(paths[0])["config"]["choices"].get("data")}
@@ -76,10 +80,10 @@ def ensemble(cfg: DictConfig, folder: Path, checkpoints: LocalPath | list[LocalP
 
 
 class Images(NamedTuple):
-    """The labels (N,) of the images that are compared, and whether they are of the "test" or the "val" images."""
+    """The images that nets are compared on, and whether they are the "test" or the "val" images."""
 
     stage: str
-    labels: Tensor
+    split: Split
 
 
 def images_of(data: InMemoryData) -> Images:
@@ -87,7 +91,7 @@ def images_of(data: InMemoryData) -> Images:
     data.setup("test")
     stage, split = ("test", data.test_split) if data.test_split else ("val", data.val_split)
     assert split is not None
-    return Images(stage, split.labels)
+    return Images(stage, split)
 
 
 def share(correct: Tensor) -> float:

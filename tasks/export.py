@@ -85,9 +85,10 @@ def export(cfg: DictConfig, folder: Path, format: Literal["onnx", "torch"]) -> d
     with atomic_writer(path, "wb") as file:
         file.write(content)
     print(f"written      {short(path)}, {len(content):,} bytes")
-    print(f"checked      its outputs for {COMPARED:,} inputs are the checkpoint's, to {difference:.1g}")
+    count = len(next(iter(inputs.values())))
+    print(f"checked      its outputs for {count:,} inputs are the checkpoint's, to {difference:.1g}")
     print("to use it:", *example(path, inputs).splitlines(), sep="\n    ")
-    return facts | {"export": {"file": path.name, "inputs": COMPARED, "difference": difference}}
+    return facts | {"export": {"file": path.name, "inputs": count, "difference": difference}}
 
 
 def check_packages(format: str) -> None:
@@ -104,7 +105,7 @@ def exportable(model: LightningModule, data: Any) -> tuple[nn.Module, dict[str, 
     Raises:
         ValueError: the model is neither a classifier nor a GAN.
     """
-    if isinstance(model, ImageClassifier) and isinstance(data, ImageData):
+    if isinstance(model, ImageClassifier) and isinstance(data, ImageData) and data.stores_samples:
         split = data.test_split or data.val_split
         assert split is not None
         return ClassProbabilities(model, data.transform).eval(), {"images": split.images[:COMPARED]}

@@ -50,9 +50,10 @@ def find_lr(
             "ckpt_path", "task=find_lr begins a training: take the weights with init_from=", cfg.ckpt_path
         )
     check_length_is_its_own(cfg, "find_lr")
+    length = {"max_epochs": -1, "max_steps": steps}  # steps in as many epochs as they need
     quiet = {"logger": None, "enable_checkpointing": False, "enable_progress_bar": False}
     model, datamodule, trainer = build(
-        DictConfig({**cfg, "callbacks": {}, "trainer": {**cfg.trainer, **quiet}}), folder
+        DictConfig({**cfg, "callbacks": {}, "trainer": {**cfg.trainer, **quiet, **length}}), folder
     )
     if not model.automatic_optimization:
         raise ValueError(f"task=find_lr: a {type(model).__name__} is not trained by one optimizer")

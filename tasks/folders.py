@@ -63,10 +63,20 @@ def run_of_checkpoint(path: str | Path) -> Path | None:
     """
     place = Path(path).resolve().parent
     for folder in {parent.parent for parent in (place, Path(path).parent.resolve()) if is_of_run(parent)}:
-        for link in folder.rglob("*"):
-            if link.is_symlink() and not Path(os.path.realpath(link)).is_relative_to(folder):
-                raise ValueError(f"{link}: a link out of the run's folder, which is not written through: remove it")
+        check_links(folder)
     return place.parent if is_of_run(place) else None
+
+
+def check_links(folder: Path) -> None:
+    """Refuses a run's folder with a link out of it, which a run that goes on there would write through.
+
+    Raises:
+        ValueError: names the link.
+    """
+    inside = os.path.realpath(folder)
+    for link in folder.rglob("*"):
+        if link.is_symlink() and not Path(os.path.realpath(link)).is_relative_to(inside):
+            raise ValueError(f"{link}: a link out of the run's folder, which is not written through: remove it")
 
 
 def is_of_run(checkpoints: Path) -> bool:
@@ -87,7 +97,12 @@ def remove_unused(folder: Path) -> bool:
     own = {folder / CONFIG, folder / OVERRIDES, folder / ".lock"}
     if any(path.is_file() and path not in own for path in folder.rglob("*")):
         return False
-    shutil.rmtree(folder)
+    if folder.is_symlink():  # to a folder that hydra.run.dir named
+        for file in own:
+            file.unlink(missing_ok=True)
+        (folder / CONFIG).parent.rmdir()
+    else:
+        shutil.rmtree(folder)
     return True
 
 

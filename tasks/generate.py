@@ -25,6 +25,7 @@ from tasks.published import WEIGHTS, find_net
 from tasks.results import atomic_writer
 
 CHUNK = 1_000  # images in memory at a time
+LARGEST_LABEL = 255  # a byte, in IDX and in CSV
 
 Format = Literal["csv", "idx", "png"]
 
@@ -55,7 +56,7 @@ def generate(
     counts = write_set(model, path, format, count, classes)
     net = find_net(cfg.ckpt_path)
     weights = net / WEIGHTS if net else Path(cfg.ckpt_path)
-    imitates = datamodule.domain or cfg.choices.data
+    imitates = datamodule.domain
     sidecar = {
         "path": path.name,
         "format": format,
@@ -91,6 +92,9 @@ def choose_classes(model: GAN, format: str, labels: int | Sequence[int] | None) 
     classes = known if labels is None else [labels] if isinstance(labels, int) else list(labels)
     if not classes or any(label not in known for label in classes):
         raise ValueError(f"task.labels={labels}: should be null or integers from 0 to {model.num_classes - 1}")
+    if format != "png" and max(classes) > LARGEST_LABEL:
+        reason = f"has no room for labels above {LARGEST_LABEL}, of {model.num_classes} classes: use task.format=png"
+        raise ValueError(f"task.format={format}: {reason}")
     return classes
 
 
@@ -119,7 +123,7 @@ def write_set(
                     for label in labels.tolist():
                         counts[str(label)] += 1
                 images = to_pixels(model.sample(size, labels))
-                writer.write(images, None if labels is None else labels.byte().numpy())
+                writer.write(images, None if labels is None else labels.numpy())
                 progress.advance(bar, size)
     finally:
         signal.signal(signal.SIGTERM, before)

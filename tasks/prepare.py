@@ -1,5 +1,6 @@
 """From what Hydra composes to the checked config of a run: with what a claim's arm and a checkpoint bring."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,6 +10,13 @@ from tasks.annotations import fault_of
 from tasks.config import ConfigError, Name, as_override, check_config, compose
 from tasks.run_records import USED_BY, WITHOUT_NET
 
+# Tasks that read what runs have left, and by what they choose of it.
+OF_RECORDS = {
+    "leaderboard": "task.runs, task.model, task.data and task.tag",
+    "runs": "task.runs, task.model, task.data and task.tag",
+    "records": "task.add",
+    "claims": "task.add",
+}
 CHOICES = ("model", "data", "experiment", "trainer/logger", "callbacks")
 
 
@@ -46,6 +54,12 @@ def check_used(cfg: DictConfig) -> None:
     for key, tasks in USED_BY.items():
         if key in given and cfg.get(key) and task_name(cfg) not in tasks:
             raise ConfigError(key, f"is not used by task={task_name(cfg)}, but by {', '.join(tasks)}", cfg[key])
+    if task_name(cfg) in OF_RECORDS:
+        for key in sorted(given):
+            part = re.split(r"[./]", key)[0]
+            if part in ("model", "data", "seed"):
+                advice = f", whose own options are {OF_RECORDS[task_name(cfg)]}"
+                raise ConfigError(key, f"says nothing to task={task_name(cfg)}{advice}")
 
 
 def check_claim(cfg: DictConfig) -> None:

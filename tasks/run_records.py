@@ -137,7 +137,8 @@ def read_sweep(folder: Path) -> dict[str, Any]:
 def read_overrides(path: Path) -> list[str]:
     """The command line's changes as Hydra keeps them, a YAML list of words; empty where it is none."""
     try:
-        lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+        is_readable = path.is_file() and path.stat().st_size <= MAX_BYTES
+        lines = path.read_text(errors="replace").splitlines() if is_readable else []
     except OSError:
         lines = []
     texts = (line.removeprefix("- ").strip() for line in lines if line.startswith("- "))

@@ -141,6 +141,8 @@ def begin(config: DictConfig) -> None:
         check_same(folder, wanted)
         if links := [path for path in folder.iterdir() if path.is_symlink()]:
             raise ValueError(f"{links[0]}: a link, which a sweep does not write through: remove it")
+        for job in jobs_of(folder):
+            folders.check_links(job)
         statuses = [read_run(job)["status"] for job in jobs_of(folder)]
         jobs = f"its {number} jobs" if values else "its jobs"
         print(f"sweep        goes on; {statuses.count('finished')} of {jobs} have finished")

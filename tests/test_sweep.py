@@ -1,6 +1,7 @@
 """A sweep goes on after a failing job, says so by its exit status, and ends with one table over all jobs."""
 
 import csv
+import shutil
 import statistics
 from pathlib import Path
 
@@ -139,3 +140,21 @@ def test_sweep_with_an_unknown_model_leaves_nothing_behind() -> None:
     assert "model=nope" in outcome.err
     assert outcome.err.count("\n") == 1
     assert not list(Path().glob("outputs/sweeps/*"))
+
+
+@pytest.mark.parametrize("name", [".hydra", "checkpoints", "results.json"])
+def test_a_sweep_does_not_go_on_through_a_link_in_a_job(name: str) -> None:
+    sweep = ("-m", "task=summarize", "model=lenet", "data=mnist_5k", "hydra.sweep.dir=sweep")
+    run_well(*sweep)
+    (job,) = (path for path in Path("sweep").iterdir() if path.is_dir())
+    (job / "results.json").unlink()
+    Path("mine").mkdir()
+    Path("mine", "config.yaml").write_text("mine\n")
+    if (job / name).exists():
+        shutil.move(job / name, f"old{name}")
+    (job / name).symlink_to(Path("mine").resolve())
+    outcome = run(*sweep)
+    assert outcome.status == 2
+    assert f"{job / name}: a link out of the run's folder" in outcome.err
+    assert [path.name for path in Path("mine").iterdir()] == ["config.yaml"]
+    assert Path("mine", "config.yaml").read_text() == "mine\n"

@@ -20,6 +20,7 @@ from gan.scores.scoring_net import PRETRAINED, ScoringNet, ScoringNetName, gan_t
 
 BATCH = 500  # samples that a generator makes at a time
 PARZEN_VALIDATION = 1000
+LEARNED_CLASSES = 10  # by the LeNet-5 of GAN-train
 
 SampleCount = Annotated[int, Field(ge=10)]
 
@@ -159,6 +160,11 @@ class GANEvaluation(Evaluation):
     def check(self, model: Any, data: Any) -> None:
         if self.scoring_net is None:
             self.scoring_net = ScoringNet(self.scoring_net_name or scoring_net_for(data.name))
+        if model.num_classes is not None and self.gan_train_count and len(data.class_names) > LEARNED_CLASSES:
+            raise ValueError(
+                f"gan_train_count must be 0, got {self.gan_train_count}: the LeNet-5 of GAN-train has "
+                f"{LEARNED_CLASSES} classes, {data.name} has {len(data.class_names)}"
+            )
 
     def compute_scores(self, model: Any, data: Any, stage: str, final: bool) -> dict[str, float]:
         started = time.perf_counter()
@@ -211,7 +217,7 @@ class GANEvaluation(Evaluation):
             key = fingerprint(PRETRAINED[net.name].sha256, real, train, validation)
             if key not in self.floors:
                 self.floors[key] = image_scores(net, real, train, validation, self.pixels, self.report_floor)
-            if labels is not None:
+            if labels is not None and data.name in PRETRAINED[net.name].data_sets:  # its classes are the net's
                 predicted = net.logits(net.features_of_all(fake)).argmax(1)
                 scores["gan_test_accuracy"] = (predicted == labels.to(device)).float().mean().item()
         net.cpu()
