@@ -131,7 +131,7 @@ def complete(record: Mapping[str, Any], task: DictConfig) -> dict[str, Any]:
         for key in ("expectations", "requires")
     )
     verdict = overall((row["verdict"] for row in outcomes), (row["verdict"] for row in required))
-    facts = {key: record[key] for key in ClaimRecord.__required_keys__}
+    facts = {key: record[key] for key in sorted(ClaimRecord.__required_keys__)}  # of a set
     defaults = {"drawn": None, "drawn_over": "step"}
     decided = {"outcomes": rounded(outcomes), **({"required": rounded(required)} if required else {})}
     return defaults | texts | facts | decided | {"verdict": verdict}
