@@ -218,4 +218,5 @@ def check_imitates(path: str | Path, domain: str) -> None:
         raise ValueError(f"{record}, the record of {path}, cannot be read: {reason(error)}") from error
     imitates = content.get("imitates") if isinstance(content, dict) else None
     if isinstance(imitates, str) and imitates.removesuffix("_5k") != domain:
-        raise ValueError(f"{path} imitates {imitates}, it cannot stand for images of {domain or 'this set'}")
+        named = imitates or "a set of a person's own"
+        raise ValueError(f"{path} imitates {named}, it cannot stand for images of {domain or 'this set'}")
