@@ -97,7 +97,7 @@ class ImageData(InMemoryData):
         self.train_images_per_class = train_images_per_class
         self.extra_train_path = extra_train_path
         self.extra_count = 0  # images from there
-        self.classes = 0  # of which there are training images
+        self.classes = 0  # of which the whole training set has images
         self.source = ""  # where the files were found
         self.mean = torch.tensor(0.5)
         self.resize = v2.Resize([image_size, image_size], antialias=True)
@@ -130,7 +130,8 @@ class ImageData(InMemoryData):
             images, labels = (torch.cat(parts) for parts in zip(*splits, strict=True))
             self.train_split, self.val_split = divide(Split(images, labels), self.num_folds, self.fold)
             self.test_split = None
-        self.classes = int(self.train_split.labels.max()) + 1  # of the whole set
+        labels_of_all = self.train_split.labels
+        self.classes = len(labels_of_all.unique())
         if self.train_images is not None:
             self.train_split = first_images(self.train_split, self.train_images)
         if self.train_images_per_class is not None:
@@ -138,7 +139,7 @@ class ImageData(InMemoryData):
         if self.extra_train_path is not None:
             check_imitates(self.extra_train_path, self.domain)
             original = self.train_split
-            images, labels = read_labelled(self.extra_train_path, self.classes)
+            images, labels = read_labelled(self.extra_train_path, int(labels_of_all.max()) + 1)
             if images.shape[1:] != original.images.shape[1:]:
                 shape = "x".join(map(str, original.images.shape[1:]))
                 raise ValueError(
@@ -159,7 +160,7 @@ class ImageData(InMemoryData):
             f"; {self.extra_count:,} of the training images from {self.extra_train_path}" if self.extra_count else ""
         )
         if missing := self.classes - len(self.train_split.labels.unique()):
-            extra += f"; {missing} of its {self.classes} classes have no training image"
+            extra += f"; {missing} of its {self.classes} classes without a training image"
         fold = f"; fold {self.fold} of {self.num_folds} validates" if self.num_folds is not None else ""
         return f"{self.name}: {sizes} images from {self.source}{extra}{fold}"
 

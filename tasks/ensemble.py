@@ -50,8 +50,11 @@ def ensemble(cfg: DictConfig, folder: Path, checkpoints: LocalPath | list[LocalP
     images: Images | None = None
     for path in paths:
         net, data = load(path, cfg.data.get("root"), cfg.data)
-        if not (isinstance(net, ImageClassifier) and isinstance(data, InMemoryData) and data.stores_samples):
+        if not (isinstance(net, ImageClassifier) and isinstance(data, InMemoryData)):
             raise ConfigError("task.checkpoints", f"{short(path)} is a {type(net).__name__}, not a classifier")
+        if not data.stores_samples:
+            reason = f"{short(path)} is of {data.name}, whose images are made of several stored ones"
+            raise ConfigError("task.checkpoints", reason)
         found = images_of(data)
         images = images or found
         if not all(map(torch.equal, found.split, images.split)):

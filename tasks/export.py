@@ -105,7 +105,9 @@ def exportable(model: LightningModule, data: Any) -> tuple[nn.Module, dict[str, 
     Raises:
         ValueError: the model is neither a classifier nor a GAN.
     """
-    if isinstance(model, ImageClassifier) and isinstance(data, ImageData) and data.stores_samples:
+    if isinstance(model, ImageClassifier) and isinstance(data, ImageData):
+        if not data.stores_samples:
+            raise ValueError(f"a {type(model).__name__} of {data.name} has no stored images to compare a file on")
         split = data.test_split or data.val_split
         assert split is not None
         return ClassProbabilities(model, data.transform).eval(), {"images": split.images[:COMPARED]}

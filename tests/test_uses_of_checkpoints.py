@@ -123,7 +123,7 @@ def test_gan_train_is_refused_where_its_net_has_too_few_classes() -> None:
 def test_a_data_set_says_which_classes_it_lost() -> None:
     data = MNIST5k(train_images=400)  # which are sorted by class
     data.setup()
-    assert "9 of its 10 classes have no training image" in " ".join(data.describe().split())
+    assert "9 of its 10 classes without a training image" in " ".join(data.describe().split())
 
 
 def test_generated_images_are_not_divided_into_folds() -> None:
