@@ -1,4 +1,4 @@
-"""What a checkpoint is used for is its net: not how long its run was, nor on how many images that was measured."""
+"""What a trained net is used for, whatever limits its run had; uses of nets, sets and records that are refused."""
 
 from pathlib import Path
 from typing import Any
