@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import (
 )
 
 from tasks.config import ConfigError
-from tasks.report import direction
+from tasks.metrics import direction
 
 MODES = {"higher": "max", "lower": "min"}
 

@@ -20,7 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from classic_cnn.classifier import ImageClassifier
 from tasks.annotations import is_local_path
 from tasks.build import build, build_model, build_part, describe
-from tasks.config import CONF, check_config, locate
+from tasks.config import check_config, locate
+from tasks.overrides import CONF
 from tasks.published import alternatives, find_net, read_net, version_of
 from tasks.untrusted import check_callbacks, check_tensors, check_untrusted, class_of, load_pickled
 

@@ -17,8 +17,8 @@ from typing_extensions import TypedDict
 
 from datamodules.contract import Count, Index, LocalPath, NonNegative, Share
 from tasks.annotations import Parameters, fault_of, members, parameters_of, suggestion
+from tasks.overrides import CONF
 
-CONF = Path(__file__).parents[1] / "conf"
 HYDRA_KEYS = {"_target_": str, "_partial_": bool, "_convert_": typing.Literal["none", "partial", "object", "all"]}
 PARTS = ("model", "data", "trainer", "task")
 # Arguments that the run gives itself, so that all it writes lies in its own folder.
@@ -123,16 +123,6 @@ def compose(overrides: list[str]) -> DictConfig:
         return hydra.compose("config", overrides, return_hydra_config=True)
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         return hydra.compose("config", overrides, return_hydra_config=True)
-
-
-def as_override(text: str) -> str:
-    """A recorded KEY=VALUE in Hydra's grammar: the choice of an option as it is, a value as one that may be new.
-
-    >>> as_override("model/optimizer=sgd"), as_override("model.optimizer.momentum=0.8"), as_override("~callbacks.plots")
-    ('model/optimizer=sgd', '++model.optimizer.momentum=0.8', '~callbacks.plots')
-    """
-    key, equals, _ = text.partition("=")
-    return f"++{text}" if equals and key[:1] not in "~+" and not Path(CONF, key).is_dir() else text
 
 
 def as_typed(value: Any) -> str:

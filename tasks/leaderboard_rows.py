@@ -4,6 +4,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from tasks.metrics import best_of
 from tasks.run_records import METRICS, STAGES, Record
 from tasks.tables import Row, deviation, mean
 
@@ -80,17 +81,6 @@ def latest_per_seed(group: list[Record]) -> list[Record]:
 
 def tags_of(group: list[Record]) -> str:
     return " ".join(dict.fromkeys(tag for record in group for tag in record.get("tags") or ()))
-
-
-def best_of(group: list[Record]) -> Record:
-    """The run whose checkpoint is the best by validation, the first where none says."""
-    compared = [record for record in group if record.get("objective") is not None]
-    if not compared:
-        return group[0]
-    first = compared[0]
-    metric = next((key for key in first if key.startswith("val/") and first[key] == first["objective"]), "")
-    is_lower_better = "fid" in metric or "loss" in metric
-    return (min if is_lower_better else max)(compared, key=lambda record: record["objective"])
 
 
 def checkpoint_of(record: Record) -> str:

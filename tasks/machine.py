@@ -12,7 +12,7 @@ from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from datamodules.contract import STRICT, Count
-from tasks.config import CONF
+from tasks.overrides import CONF
 
 CODE = ("run.py", "conf", "classic_cnn", "rnn", "gan", "datamodules", "tasks")
 MOST_NAMED = 4  # commits in a text for people

@@ -7,7 +7,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tasks.annotations import fault_of
-from tasks.config import ConfigError, Name, as_override, check_config, compose
+from tasks.config import ConfigError, Name, check_config, compose
+from tasks.overrides import as_override
 from tasks.run_records import USED_BY, WITHOUT_NET
 
 # Tasks that read what runs have left, and by what they choose of it.

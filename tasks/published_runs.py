@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from datamodules.contract import Index
 from tasks.annotations import fault_of
 from tasks.checkpoint import plain_config, read_checkpoint
-from tasks.config import CONF
 from tasks.folders import short
 from tasks.machine import Line, Machine, fault_of_commit
+from tasks.overrides import CONF
 from tasks.publish import without_paths
 from tasks.results import MAX_BYTES, RESULTS, atomic_writer, rounded
 from tasks.run_records import COUNTS, Record, collect, is_number, read_run

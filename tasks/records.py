@@ -6,9 +6,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from datamodules.contract import LocalPath
-from tasks.config import CONF
 from tasks.league import make_rows, page, print_tables
 from tasks.league_plot import draw_plots
+from tasks.overrides import CONF
 from tasks.plots import save_plot
 from tasks.published_runs import RECORDS, check_publishable, publish, published_groups, runs_of
 from tasks.results import atomic_writer

@@ -10,30 +10,12 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from tasks.folders import short
 from tasks.loggers import where_to_look
+from tasks.metrics import BETTER, direction
 from tasks.tables import Column, Table, one_line
 
 WIDTH = 80  # characters of a line
 MAX_METRICS = 9  # in the table
 STAGES = ("test", "val", "samples", "train")
-# What is better in each metric, the most important metrics first; others follow in the order in which they came.
-BETTER = {
-    "accuracy": "higher",
-    "fid": "lower",
-    "inception_score": "higher",
-    "nearest_neighbour_accuracy": "near 0.5",
-    "nearest_neighbour_accuracy_real": "near 0.5",  # both halves: 500 copies of one image have 0.5 in total
-    "nearest_neighbour_accuracy_fake": "near 0.5",
-    "precision": "higher",
-    "recall": "higher",
-    "gan_test_accuracy": "higher",
-    "gan_train_accuracy": "higher",
-    "modes": "higher",
-    "modes_kl": "lower",
-    "high_quality": "higher",
-    "loss": "lower",
-    "fid_relative": "lower",
-    "kid": "lower",
-}
 COLUMNS = (
     Column("metric"),
     Column("value", right=True),
@@ -78,15 +60,6 @@ def metrics_of(results: Mapping[str, Any]) -> list[str]:
     skipped = ("_floor", "count", "_seconds")
     named = [name for name, value in results.items() if "/" in name and isinstance(value, float)]
     return [name for name in named if not name.endswith(skipped)]
-
-
-def direction(metric: str) -> str:
-    """Which way a metric is better; empty where it says nothing about quality.
-
-    >>> direction("accuracy_flip"), direction("generator_loss")
-    ('higher', '')
-    """
-    return BETTER.get(metric, "higher" if metric.startswith("accuracy_") else "")
 
 
 def format_value(value: float | None) -> str:

@@ -11,7 +11,7 @@ from pydantic import Field
 from datamodules.contract import LocalPath
 from tasks import folders
 from tasks.leaderboard_rows import list_changes, summarize, tags_of
-from tasks.results import RESULTS
+from tasks.results import RESULTS, is_temporary
 from tasks.run_records import WITHOUT_NET, Record, collect, existing, select
 from tasks.tables import Column, Row, Table, format_number, one_line
 
@@ -19,16 +19,19 @@ TwoFolders = Annotated[list[LocalPath], Field(min_length=2, max_length=2)]
 Deleted = Literal["failed", "diverged", "interrupted"]
 # What runs write. A file of another name is a person's, and so is one that was changed after the run had ended.
 WRITTEN = re.compile(
+    r"(first/)?("  # the net from which a claim's arm starts is trained there
     r"results\.json|\.lock|\.hydra/(config|overrides)\.yaml|checkpoints/[^/]+\.ckpt|hparams\.yaml|"
     r"events\.out\.tfevents\.[^/]+|csv_\d+/(metrics\.csv|hparams\.yaml)|projector_config\.pbtxt|"
     r"mlruns/(\d+/)?(meta\.yaml|[0-9a-f]{32}/(meta\.yaml|(metrics|params|tags|artifacts)/.+))|"
-    r"wandb/(debug(-internal)?\.log|(offline-)?run-\w+-\w+/.+)|\w+-profile\.txt|"
+    r"wandb/(debug(-internal)?\.log|(offline-)?run-\w+-\w+/.+)|[\w\-]+-profile(-\d+)?\.txt|"
     r"\d+/[\w.%\-]+/(tensors\.tsv|metadata\.tsv|sprite\.png)|"
     r"(leaderboard|comparison|benchmark|summary|predictions|small_data|ensemble|find_lr)\.(csv|md)|"
     r"(leaderboard|comparison|predictions|small_data|generated|find_lr|samples_\w+)\.png|net\.(onnx|pt2)|samples\.gif|"
     r"(interpolations|nearest_neighbours|real_and_generated|filters|feature_maps|occlusion|attributions)\.png|"
     r"excites_\d+_[\w.]+\.png|explain\.html|samples/step_\d+\.png|"
-    r"generated(\.csv|\.json|/[\w\-]+-idx\d-ubyte(\.gz)?|/[\w/ \-]+\.png)"
+    r"generated(\.csv|\.json|/[\w\-]+-idx\d-ubyte(\.gz)?|/[\w/ \-]+\.png)|"
+    r"net/(weights\.safetensors|config\.json|results\.json|SHA256SUMS)"
+    r")"
 )
 TOUCHED_LATER = re.compile(r"\.lock|events\.out\.tfevents\..+")  # by libraries, as the process ends
 SECONDS = 5  # within which the last files of a run are written
@@ -168,7 +171,7 @@ def fault_of(folder: Path) -> str | None:
             return f"{name} is not a file of the run"
         if path.is_dir():
             continue
-        if not WRITTEN.fullmatch(name):
+        if not WRITTEN.fullmatch(name) and not is_temporary(path):
             return f"{name} is not a file of the run"
         if path.stat().st_mtime > end and not TOUCHED_LATER.fullmatch(name):
             return f"{name} was changed after the run"

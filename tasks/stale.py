@@ -7,8 +7,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from tasks.checkpoint import plain_config
-from tasks.config import as_override, as_typed, compose
+from tasks.config import as_typed, compose
 from tasks.messages import command
+from tasks.overrides import as_override
 from tasks.prepare import prepare
 from tasks.resume import leaves
 

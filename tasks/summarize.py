@@ -11,6 +11,7 @@ from datamodules.contract import LocalPath
 from tasks.build import build
 from tasks.folders import short
 from tasks.layer_summary import Layer, is_depthwise, kind, parameters, trace
+from tasks.metrics import best_of
 from tasks.results import atomic_writer
 from tasks.run_records import collect
 from tasks.tables import Column, Table, count, escape_markdown, one_line
@@ -57,7 +58,7 @@ def known_accuracy(folder: Path, net: dict[str, Any]) -> tuple[dict[str, float],
     same = ("model", "data", "parameters", "macs")
     runs = [run for run in collect(folder) if all(run.get(key) == net[key] for key in same)]
     compared = [run for run in runs if run["status"] == "finished" and run.get("objective") is not None]
-    best = max(compared, key=lambda run: run["objective"], default={})
+    best = best_of(compared) if compared else {}
     metrics = [metric for metric in ("test/accuracy", "val/accuracy") if metric in best]
     return {metric: best[metric] for metric in metrics[:1]}, best.get("folder", "")
 

@@ -19,9 +19,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from tasks import cross_validation, folders, search
-from tasks.config import CONF, ConfigError
+from tasks.config import ConfigError
 from tasks.leaderboard import describe_unfinished, make_rows, unfinished, write_table
 from tasks.messages import command, report
+from tasks.overrides import CONF
 from tasks.prepare import check_jobs_of_claim, task_name, typed
 from tasks.results import atomic_writer
 from tasks.run_records import SWEEP, Record, collect, read_run, read_sweep

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from test_config import leaves
 
 from run import compose
-from tasks.config import CONF
+from tasks.overrides import CONF
 from tasks.resume import FIXED_CALLBACKS, FIXED_TRAINER_KEYS, changes, is_planned
 
 BUDGET = ("trainer.max_epochs", "trainer.max_steps")

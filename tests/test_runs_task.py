@@ -281,8 +281,20 @@ def test_folder_that_holds_something_of_a_person_stays(what: str) -> None:
 
 def test_everything_that_runs_write_counts_as_theirs(trained: Path, two_runs: list[Path]) -> None:
     gan = ("model=gan", *PLAIN, "trainer.max_epochs=1", "model.network.width=0.1", "trainer.limit_val_batches=0")
-    run_well(*gan, "~callbacks.evaluation")
-    for folder in (trained, *two_runs, only_run()):
+    run_well(*gan, "~callbacks.evaluation", "hydra.run.dir=outputs/gan")
+    run_well("task=publish", f"ckpt_path={trained}/checkpoints/best.ckpt", "hydra.run.dir=outputs/publish")
+    profilers = ("trainer.profiler=simple", "hydra.run.dir=outputs/arm")
+    run_well("experiment=claim/warm", "task.arm=from_vgg_11", "seed=0", "hydra.mode=RUN", *PLAIN, *profilers)
+    new = [Path("outputs", name) for name in ("gan", "publish", "arm")]
+    assert (new[2] / "first" / "checkpoints" / "best.ckpt").is_file()
+    for folder in (trained, *two_runs, *new):
         names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
         assert [name for name in names if not WRITTEN.fullmatch(name)] == []
-    assert fault_of(only_run()) is None
+    assert [fault_of(folder) for folder in new] == [None, None, None]
+
+
+def test_what_a_killed_writer_left_counts_as_the_runs() -> None:
+    folder = leave_failed("outputs/a")
+    (folder / "checkpoints" / ".last.ckpt.123-456").write_bytes(b"half")
+    run_well("task=runs", "task.delete=failed", "task.yes=true")
+    assert not folder.exists()

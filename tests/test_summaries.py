@@ -7,12 +7,23 @@ from typing import Any
 import pytest
 from command_line import run_well
 
+from tasks.summarize import known_accuracy
+
 
 def finished_run(folder: str, results: dict[str, Any]) -> None:
     run = Path(folder)
     (run / ".hydra").mkdir(parents=True)
     (run / ".hydra/overrides.yaml").touch()
     (run / "results.json").write_text(json.dumps(results))
+
+
+def test_accuracy_of_the_best_run_is_known_also_where_a_low_loss_is_best() -> None:
+    net = {"model": "lenet", "data": "mnist_5k", "parameters": 61_706, "macs": 416_520}
+    run = {"status": "finished", "task": "train", "folder": "there", "overrides": [], **net}
+    for name, loss, accuracy in (("good", 0.05, 0.99), ("bad", 0.5, 0.85)):
+        objective = {"val/loss": loss, "objective": loss}
+        finished_run(f"outputs/{name}", run | objective | {"test/accuracy": accuracy})
+    assert known_accuracy(Path("outputs"), net) == ({"test/accuracy": 0.99}, "outputs/good")
 
 
 @pytest.mark.extended

@@ -12,7 +12,7 @@ from datamodules.contract import LocalPath
 from tasks.claims.record import CLAIM, ClaimRecord, check_complete, check_unchanged, complete, cost, read_claim, to_json
 from tasks.claims.report import page, plot
 from tasks.claims.verdict import FAILS, HOLDS, UNDECIDED
-from tasks.config import CONF
+from tasks.overrides import CONF
 from tasks.plots import save_plot
 from tasks.results import atomic_writer
 from tasks.tables import Column, Table
