@@ -180,7 +180,6 @@ class GAN(CheckedArguments, LightningModule):
                 raise ValueError("batch_size must give each device at least 2 samples per step of a GAN, got 1")
             return  # the rest of an epoch whose size is not a multiple of the batch size
         generator_optimizer, discriminator_optimizer = self.optimizers()  # type: ignore[attr-defined]
-        discriminator_optimizer._on_before_step = discriminator_optimizer._on_after_step = _not_counted
 
         self.discriminator_steps_done += 1
         is_generator_due = self.discriminator_steps_done >= self.discriminator_steps_at(self.global_step)
@@ -212,7 +211,10 @@ class GAN(CheckedArguments, LightningModule):
         self.divergence.track(fake, loss, self.global_step + 1)
         optimizer.zero_grad()
         self.manual_backward(loss)
-        optimizer.step()
+        if loss_function == self.generator_loss:
+            optimizer.step()
+        else:  # past Lightning's counter: trainer.global_step is that of the generator
+            self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
         self.untoggle_optimizer(optimizer)
         return loss
 
@@ -291,7 +293,3 @@ class GAN(CheckedArguments, LightningModule):
 def at_least_float32(values: Tensor) -> Tensor:
     """Values in a precision in which they can be summed: bfloat16 becomes float32."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def _not_counted() -> None:
-    """Keeps the discriminator's steps out of `trainer.global_step`."""

@@ -231,6 +231,6 @@ chosen. The official 10,000 test images were read once, at the end of each run. 
 "By an earlier recipe" marks rows whose file in conf/ has changed since: the command runs the present one, and
 config.json of the record has the earlier one. The tables "Other recipes" and "Modes" are outside the limit of ten
 minutes.
-The sampling error is that of a share of 10,000 images: the order of two nets that differ by less says nothing. Core
-seconds are the processor's time in training, whatever ran beside; for a run on a GPU they are the clock's. Computed on
-{machines}."""
+The sampling error is the standard error of a share of 10,000 images: nets that differ by less than about three times as
+much cannot be ranked by them. Core seconds are the processor's time in training, whatever ran beside; for a run on a
+GPU they are the clock's. Computed on {machines}."""

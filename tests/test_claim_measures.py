@@ -77,9 +77,10 @@ def test_initial_gradient_is_the_mean_over_draws_of_weights(mnist_5k: ImageData)
     assert mnist_5k.train_split is not None
     norms = []
     for seed in (3, 1003):
+        generator = torch.Generator().manual_seed(seed)
+        index = torch.randint(len(mnist_5k.train_split.labels), (128,), generator=generator)
         torch.manual_seed(seed)
         net = GoogLeNet(width=0.05)
-        index = torch.randint(len(mnist_5k.train_split.labels), (128,))
         images, labels = (part[index] for part in mnist_5k.train_split)
         net.training_loss(mnist_5k.transform(images), labels)[0].backward()
         weight = next(net.parameters())
@@ -87,6 +88,24 @@ def test_initial_gradient_is_the_mean_over_draws_of_weights(mnist_5k: ImageData)
         norms.append(weight.grad.norm().item())
     assert gradients.initial_gradient(run, draws=1)["initial_gradient"] == pytest.approx(norms[0], rel=1e-4)
     assert gradients.initial_gradient(run, draws=2)["initial_gradient"] == pytest.approx(sum(norms) / 2, rel=1e-4)
+
+
+@pytest.mark.extended
+def test_auxiliary_classifiers_are_all_that_initial_gradients_differ_in(
+    mnist_5k: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for auxiliary in ("true", "false"):
+        run = run_of(nn.Identity(), mnist_5k, "model=googlenet", "model.width=0.05", f"model.auxiliary={auxiliary}")
+        with monkeypatch.context() as patch:  # without its weight, a classifier adds nothing
+            patch.setattr(GoogLeNet, "training_loss", main_loss)
+            found.append(gradients.initial_gradient(run, draws=1)["initial_gradient"])
+    assert found[0] == found[1]
+
+
+def main_loss(net: GoogLeNet, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    logits = net(images)
+    return net.loss(logits, labels), logits
 
 
 def test_layers_whose_change_comes_later_converge_later() -> None:

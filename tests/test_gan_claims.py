@@ -175,6 +175,13 @@ def test_estimate_of_a_critic_that_falls_with_the_fid_correlates_fully() -> None
     assert found["generator_loss_and_fid"] == 0  # it is constant
 
 
+def test_estimate_is_compared_from_the_highest_fid_on() -> None:
+    run = made_up_run([0.0, 2.0, 5.0, 4.0, 3.0], [91.0, 90.0, 99.0, 50.0, 20.0], "train/wasserstein_estimate")
+    found = gan_measures.loss_tracks_fid(run)
+    assert found["estimate_and_fid"] == 1
+    assert len(found["estimate"]) == 5  # type: ignore[arg-type]
+
+
 def test_estimate_of_a_discriminator_is_the_jensen_shannon_divergence_of_its_loss() -> None:
     found = gan_measures.loss_tracks_fid(made_up_run([1.0, 0.5, 0.0], [90.0, 50.0, 20.0]))
     assert found["estimate_and_fid"] == -1
@@ -233,9 +240,12 @@ def test_spectral_norm_makes_each_layer_of_the_discriminator_one_of_norm_1() -> 
         model.discriminator(torch.rand(5, 2))
     norms = [torch.linalg.matrix_norm(m.weight, 2) for m in model.discriminator.modules() if isinstance(m, nn.Linear)]
     assert [norm.item() for norm in norms] == pytest.approx([1, 1, 1], rel=0.05)
+    points = torch.randn(1000, 2, requires_grad=True)
+    [slopes] = torch.autograd.grad(model.discriminator(points).sum(), points)
+    assert 0.25 < slopes.norm(dim=1).max() <= 10.5  # up to 1 over a standard deviation of a Gaussian, 0.1
 
 
-@pytest.mark.parametrize(("modes", "collapsed"), [(3.0, 1), (4.0, 0)])
-def test_run_of_few_modes_has_collapsed(modes: float, collapsed: int) -> None:
+@pytest.mark.parametrize(("modes", "few"), [(3.0, 1), (4.0, 0)])
+def test_fewer_than_four_modes_are_few(modes: float, few: int) -> None:
     run = MeasuredRun(compose("model=gan", *POINTS), Path("unused"), {"val/modes": modes})
-    assert gan_measures.collapse(run) == {"collapsed": collapsed}
+    assert gan_measures.few_modes(run) == {"few_modes": few}

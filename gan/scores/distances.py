@@ -214,7 +214,7 @@ def kernel_mmd(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
     A. Gretton et al., "A Kernel Two-Sample Test", 2012, equations 5 and 3. The bandwidth s is the mean squared distance
     between two real samples, the pairs of a sample with itself included. `mmd` is the square root of the biased
     estimate, which is above 0 even for two sets of one distribution; `mmd_squared_unbiased` is the unbiased estimate of
-    its square, about 0 there and below 0 as often as above.
+    its square, which is 0 on average there, and below 0 more often than above.
 
     >>> scores = kernel_mmd(torch.tensor([[0.0], [2.0]]), torch.tensor([[0.0], [2.0]]))
     >>> {name: round(value.item(), 4) for name, value in scores.items()}
@@ -228,8 +228,8 @@ def nearest_neighbour_accuracy(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
 
     D. Lopez-Paz & M. Oquab, "Revisiting Classifier Two-Sample Tests", 2017. `total` is the mean of `real` and `fake`,
     the accuracies on either set: read all three, since copies of a single real image give 1 and 0, half in total. 0.5
-    is ideal, as for two sets of one distribution, and 1 the worst. Below 0.5 the generated samples lie on the real
-    ones, at 0 each is a copy. A tie counts as real.
+    is ideal, as for two sets of one distribution, and 1 the worst. Below 0.5 samples lie nearer to the other set's than
+    to their own: copies of all real ones give 0. A tie counts as real.
 
     >>> scores = nearest_neighbour_accuracy(torch.tensor([[0.0], [1.0]]), torch.tensor([[5.0], [0.2]]))
     >>> {name: value.item() for name, value in scores.items()}

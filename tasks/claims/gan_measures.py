@@ -21,15 +21,15 @@ def scores(run: MeasuredRun, names: list[str]) -> dict[str, float]:
     return found
 
 
-def collapse(run: MeasuredRun, least: Count = 4) -> dict[str, float]:
-    """`collapsed`: 1 where the finished run found fewer than four modes, else 0; the mean over seeds is the share of
-    runs that collapse.
+def few_modes(run: MeasuredRun, least: Count = 4) -> dict[str, float]:
+    """`few_modes`: 1 where the finished run found fewer than four modes, else 0; the mean over seeds is the share of
+    such runs. A generator whose samples lie between the modes has few as well as one whose samples are all alike.
 
     Args:
         run: of a GAN whose modes are counted.
-        least: the modes of a run that did not collapse.
+        least: the modes that are not few.
     """
-    return {"collapsed": float(scores(run, ["modes"])["modes"] < least)}
+    return {"few_modes": float(scores(run, ["modes"])["modes"] < least)}
 
 
 def early_mean(run: MeasuredRun, curve: str, until: int) -> dict[str, float]:
@@ -46,8 +46,11 @@ def early_mean(run: MeasuredRun, curve: str, until: int) -> dict[str, float]:
 
 
 def loss_tracks_fid(run: MeasuredRun) -> dict[str, float | Curve]:
-    """`estimate_and_fid`: Spearman's rank correlation, over the training, of what the discriminator estimates of the
-    distance of real and generated images with the FID; `generator_loss_and_fid`: that of the generator's loss.
+    """`estimate_and_fid`: Spearman's rank correlation, from the highest FID on, of what the discriminator estimates of
+    the distance of real and generated images with the FID; `generator_loss_and_fid`: that of the generator's loss.
+
+    Before its FID is highest a generator makes noise, and the estimate rises as the discriminator learns what real
+    images are; 0 where that is so to the end.
 
     A critic's estimate is train/wasserstein_estimate, a discriminator's log 2 - L / 2 with L its loss, which estimates
     the Jensen-Shannon divergence (M. Arjovsky et al., "Wasserstein GAN", 2017, section 4.2). Each FID is compared with
@@ -60,10 +63,12 @@ def loss_tracks_fid(run: MeasuredRun) -> dict[str, float | Curve]:
         estimate = run.curve(ESTIMATE)
     else:
         estimate = [(step, math.log(2) - loss / 2) for step, loss in run.curve(DISCRIMINATOR_LOSS)]
+    worst = max(range(len(fid)), key=lambda number: fid[number][1])
+    estimate, loss = (means_between(curve, fid) for curve in (estimate, run.curve("train/generator_loss")))
     return {
-        "estimate_and_fid": rank_correlation(means_between(estimate, fid), fid),
-        "generator_loss_and_fid": rank_correlation(means_between(run.curve("train/generator_loss"), fid), fid),
-        "estimate": means_between(estimate, fid),
+        "estimate_and_fid": rank_correlation(estimate[worst:], fid[worst:]),
+        "generator_loss_and_fid": rank_correlation(loss[worst:], fid[worst:]),
+        "estimate": estimate,
         "fid": fid,
     }
 

@@ -23,7 +23,7 @@ class Expectation(TypedDict):
     """One sentence about the measures, a mean over seeds: `arm - than` (or `arm / than`) lies above or below a bound.
 
     Without `than` it is about the arm's measure alone. The seeds of both arms are paired: they share the order of the
-    images and, where shapes allow it, the initial weights.
+    images and, where both nets draw them in the same order, the initial weights.
     """
 
     measure: str
