@@ -57,7 +57,8 @@ class ImageClassifier(CheckedArguments, LightningModule):
             `optimizer` makes the optimizer from the parameters (`functools.partial(torch.optim.SGD, lr=0.1)`); the
             default is Adam.
             `lr_scheduler` makes the schedule from the optimizer. One with an argument `total_steps` receives it and is
-            stepped after every batch, any other after every epoch; ReduceLROnPlateau monitors val/loss.
+            stepped after every batch, any other after every epoch; ReduceLROnPlateau monitors
+            val/accuracy with mode=max, val/loss otherwise.
             `label_smoothing` is the share of probability that the target spreads over all classes.
             `channels_last` stores weights as (N, H, W, C): equal results to rounding, faster on most machines; left out
             where it would crash (`overruns_memory`).

@@ -1,1 +1,1 @@
-"""LightningDataModules: MNIST, Fashion-MNIST and the bundled sample, as uint8 tensors that stay in memory."""
+"""LightningDataModules: MNIST, Fashion-MNIST, images of one's own and others, as uint8 tensors that stay in memory."""

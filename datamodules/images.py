@@ -45,7 +45,7 @@ class ImageData(InMemoryData):
             `data`.
         batch_size: images per training step and process.
         image_size: S, the side in pixels that the net reads, up to 1,024; 28 leaves the images as they are.
-        augment: transforms of a float batch (N, C, 28, 28) in [0, 1] by name, for training only, applied in their
+        augment: transforms of a float batch (N, C, H, W) in [0, 1] by name, for training only, applied in their
             order; None switches one off.
         normalize: "half" maps [0, 1] to [-1, 1]; "pixel_mean" scales alike but centers each pixel on its mean over
             the training images (Krizhevsky et al. 2012, section 2), so that values lie in [-2, 2].
@@ -149,7 +149,7 @@ class ImageData(InMemoryData):
             self.extra_count = len(labels)
             self.train_split = Split(torch.cat([original.images, images]), torch.cat([original.labels, labels]))
         if self.normalize == "pixel_mean":
-            self.mean = self.train_split.images.float().mean(0) / 255  # (C, 28, 28)
+            self.mean = self.train_split.images.float().mean(0) / 255  # (C, H, W)
 
     def describe(self) -> str:
         if self.train_split is None:
@@ -165,8 +165,8 @@ class ImageData(InMemoryData):
         return f"{self.name}: {sizes} images from {self.source}{extra}{fold}"
 
     def transform(self, images: Tensor, augment: bool = False) -> Tensor:
-        """From stored pixels, uint8 (N, C, 28, 28), to what a net reads: float32 (N, C, S, S)."""
-        pixels = images.float() / 255  # (N, C, 28, 28) in [0, 1]: 0 is the background, so augmentations pad with it
+        """From stored pixels, uint8 (N, C, H, W), to what a net reads: float32 (N, C, S, S)."""
+        pixels = images.float() / 255  # (N, C, H, W) in [0, 1]: 0 is the background, so augmentations pad with it
         if augment:
             for transform in self.augment.values():
                 pixels = transform(pixels)

@@ -101,7 +101,7 @@ def benchmark(cfg: DictConfig, folder: Path, steps: Count, warm_up: Index) -> di
         row["ratio"] = row["images_per_second"] / rows[0]["images_per_second"]
     remarks = [
         f"{steps} steps of {cfg.data.batch_size} images, after {warm_up} steps of warm-up.",
-        *only_cpu(cfg, rows),
+        *only_cpu(rows),
     ]
     table = Table(COLUMNS, rows)
     with atomic_writer(folder / "benchmark.csv") as file:
@@ -132,7 +132,7 @@ def devices(cfg: DictConfig) -> list[str]:
     return ["cpu", "gpu"] if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu" else ["cpu"]
 
 
-def only_cpu(cfg: DictConfig, rows: list[dict[str, Any]]) -> list[str]:
+def only_cpu(rows: list[dict[str, Any]]) -> list[str]:
     """Why there is only one device, if so."""
     if len(rows) > 1:
         return []

@@ -55,7 +55,7 @@ class Settings(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """The images that are explained: uint8 (N, 1, 28, 28), what they are called, and their classes if known."""
+    """The images that are explained: uint8 (N, C, H, W), what they are called, and their classes if known."""
 
     images: Tensor
     names: list[str]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from classic_cnn.explain import plots
 from classic_cnn.explain.attribution import guided_backpropagation, has_relu
 from classic_cnn.explain.deconvnet import ConvLayer, Responses, feature_maps, is_chain, project
-from classic_cnn.explain.receptive_field import ReceptiveField, receptive_field
+from classic_cnn.explain.receptive_field import receptive_field
 from tasks.explain_page import DECONVNET, GUIDED, Picture
 
 
@@ -24,7 +24,7 @@ class ExplainedNet(NamedTuple):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
-        """From uint8 images (N, 1, 28, 28) to class probabilities (N, K) on the CPU."""
+        """From uint8 images (N, C, H, W) to class probabilities (N, K) on the CPU."""
         return self.model(self.transform(images)).softmax(1).cpu()
 
 
@@ -45,8 +45,8 @@ def excitation(
     """The `count` strongest feature maps of a layer, each with its nine images and their projections to pixels."""
     maps, top = responses.strongest(count)  # (M,), (M, 9)
     chain = features_up_to(net.model, layer)
-    whole_image = ReceptiveField(size=images.shape[-1] ** 2)
-    field = whole_image if chain is None else receptive_field(chain)
+    field = None if chain is None else receptive_field(chain)
+    width = feature_maps(net.model, [layer], net.transform(images[:1]))[0].shape[-1]
     projections, patches = [], []
     for feature, indices in zip(maps.tolist(), top, strict=True):
         inputs = net.transform(images[indices])
@@ -57,12 +57,12 @@ def excitation(
             else project(chain, inputs, wanted)
         )
         positions = responses.positions[indices, feature]
-        width = feature_maps(net.model, [layer], inputs[:1])[0].shape[-1]
         rows, columns = positions // width, positions % width
-        projections.append(field.crop(back.cpu(), rows, columns, 0.0))
-        patches.append(field.crop(inputs.cpu(), rows, columns, -1.0))
+        back, inputs = back.cpu(), inputs.cpu()
+        projections.append(back if field is None else field.crop(back, rows, columns, 0.0))
+        patches.append(inputs if field is None else field.crop(inputs, rows, columns, -1.0))
     classes = [[net.class_names[label] for label in labels[indices].tolist()] for indices in top]
-    side = field.size if chain is not None and field.size < inputs.shape[-1] else None
+    side = field.size if field is not None and field.size < inputs.shape[-1] else None
     seen = f"windows of {side}x{side} pixels" if side else "whole images"
     title = f"What excites convolution {number} ({layer.name}), {seen}"
     figure = plots.excitation_figure(title, maps, projections, patches, classes)

@@ -14,7 +14,7 @@ from tasks.folders import short
 from tasks.machine import Line, Machine, fault_of_commit
 from tasks.overrides import CONF
 from tasks.publish import without_paths
-from tasks.results import MAX_BYTES, RESULTS, atomic_writer, rounded
+from tasks.results import RESULTS, atomic_writer, read_json, rounded
 from tasks.run_records import COUNTS, Record, collect, is_number, read_run
 from tasks.runs_compare import Curve, read_curves
 from tasks.stale import compared, composed
@@ -219,9 +219,9 @@ def read_config(path: Path) -> dict[str, Any]:
         ValueError: the file is missing or damaged.
     """
     try:
-        config = json.loads(path.read_bytes()[:MAX_BYTES])
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+        config = read_json(path)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file") from error
     if not isinstance(config, dict) or not all(isinstance(config.get(part), dict) for part in ("model", "data")):
         raise ValueError(f"{path}: holds no config")
     return config

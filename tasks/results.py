@@ -68,15 +68,27 @@ def read_results(folder: Path) -> dict[str, Any]:
     path = folder / RESULTS
     if not path.is_file():
         return {}
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError("too large")
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+    record = read_json(path)
     if not isinstance(record, dict):
         raise ValueError(f"{path}: holds no record")
     return record
+
+
+def read_json(path: Path) -> Any:
+    """The content of a file that a run or a task wrote, of at most `MAX_BYTES`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is too large, damaged, or not JSON.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"larger than {MAX_BYTES:,} bytes")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]})") from error
 
 
 def rounded(value: Any) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.folders import is_locked, short
-from tasks.results import MAX_BYTES, RESULTS
+from tasks.results import MAX_BYTES, RESULTS, read_json
 
 MOST = 1e18  # the size of a number that is summed up, drawn and written
 SWEEP = "sweep.json"  # in the folder of a sweep: the command that began it
@@ -125,11 +125,11 @@ def read_sweep(folder: Path) -> dict[str, Any]:
     """
     path = folder / SWEEP
     try:
-        record = json.loads(path.read_bytes()[:MAX_BYTES])
+        record = read_json(path)
         lists = [record["overrides"], record["shared"]]
         if all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists):
             return {"sweeper": None} | record
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError):
         pass
     raise ValueError(f"{path}: is damaged, or not of a sweep: begin a new one, without hydra.sweep.dir")
 

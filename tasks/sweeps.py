@@ -187,7 +187,7 @@ def values_of(override: Override) -> list[str]:
 
 
 def check_grid(values: Mapping[str, list[str]], config: DictConfig) -> None:
-    """Refuses a value that a sweep names twice, and an arm that a claim does not have.
+    """Refuses a value that a sweep names twice, and a sweeper that makes no job at a time.
 
     Raises:
         ValueError: names the option.

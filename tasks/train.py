@@ -249,6 +249,8 @@ def fit(
             raise ConfigError("callbacks.early_stopping.monitor", reason) from error
         if cfg.ckpt_path is None or trainer.current_epoch > read_checkpoint(cfg.ckpt_path)["epoch"] + 1:
             raise  # not a state of the checkpoint, which an optimizer may look at in its first step only
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: cannot be resumed ({' '.join(str(error).split())})") from error
     if signals.received:
         raise SystemExit(128 + signals.received)

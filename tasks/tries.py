@@ -14,7 +14,7 @@ from tasks.annotations import fault_of
 from tasks.machine import Line, Machine
 from tasks.messages import command
 from tasks.published_runs import check_facts, checkpoint_without_files, place_of_recipe, shared
-from tasks.results import MAX_BYTES, atomic_writer, rounded
+from tasks.results import atomic_writer, read_json, rounded
 from tasks.run_records import Record
 from tasks.stale import changes_of_recipe, compared
 from tasks.tables import Column, Table, format_number
@@ -105,10 +105,7 @@ def read_tries(file: Path) -> list[Try]:
     Raises:
         ValueError: the file is damaged.
     """
-    try:
-        tries: list[Try] = json.loads(file.read_bytes()[:MAX_BYTES])
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: cannot be read ({' '.join(str(error).split())})") from error
+    tries: list[Try] = read_json(file)
     check_tries(tries, str(file))
     return tries
 

@@ -136,6 +136,12 @@ def test_record_gives_numbers_and_the_yaml_texts_and_verdict() -> None:
     assert "<script>" not in draw_page(completed(read_claim(path)))[0]
 
 
+def test_record_that_is_too_large_is_called_so() -> None:
+    Path("claim.json").write_bytes(b" " * 10_000_001)
+    with pytest.raises(ValueError, match=r"claim\.json: cannot be read \(larger than 10,000,000 bytes\)"):
+        read_claim(Path("claim.json"))
+
+
 @pytest.mark.parametrize("key", ["arms", "expectations"])
 def test_record_of_other_arms_or_bounds_than_the_yaml_has_is_refused(key: str) -> None:
     whole = json.loads((ROOT / "published" / "claims" / "lesion.json").read_text())

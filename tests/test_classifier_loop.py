@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -198,6 +198,12 @@ def test_reduce_on_plateau_looks_at_the_validation_loss() -> None:
     rates = learning_rates(partial(ReduceLROnPlateau, factor=0.5, patience=0), lr=1e-12)
     expected = [rate for rate in (1e-12, 1e-12, 5e-13, 2.5e-13) for _ in range(BATCHES)]
     assert rates == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("mode", "metric"), [("min", "val/loss"), ("max", "val/accuracy")])
+def test_reduce_on_plateau_monitors_what_its_mode_suits(mode: Literal["min", "max"], metric: str) -> None:
+    net = LeNet5(lr_scheduler=partial(ReduceLROnPlateau, mode=mode))
+    assert net.configure_optimizers()["lr_scheduler"]["monitor"] == metric
 
 
 def test_channels_last_gives_the_same_result_to_rounding(tmp_path: Path) -> None:

@@ -65,13 +65,16 @@ class ClassifierPlots(CheckedArguments, Callback):
             pl_module.train()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._watch_features(pl_module)
+        self._watch_features(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == TrainerFn.VALIDATING:
-            self._watch_features(pl_module)
+            self._watch_features(trainer, pl_module)
 
-    def _watch_features(self, net: nn.Module) -> None:
+    def _watch_features(self, trainer: Trainer, net: nn.Module) -> None:
+        if not draws_end(trainer):
+            return
+
         def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             self.last_inputs = inputs[0]
 
@@ -79,17 +82,19 @@ class ClassifierPlots(CheckedArguments, Callback):
         self.hooks = [layer.register_forward_pre_hook(keep) for layer in layers]
 
     def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-        self._keep(outputs)
+        self._keep(trainer, outputs)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         if trainer.state.fn == TrainerFn.VALIDATING:
-            self._keep(outputs)
+            self._keep(trainer, outputs)
 
-    def _keep(self, outputs: Any) -> None:
+    def _keep(self, trainer: Trainer, outputs: Any) -> None:
+        if not draws_end(trainer):
+            return
         self.outputs.append(outputs)
         if sum(map(len, self.features)) < self.embedded and len(self.last_inputs) == len(outputs["labels"]):
-            inputs = self.last_inputs.float().cpu()
-            self.features.append(inputs.mean((2, 3)) if inputs.dim() == 4 else inputs)  # (N, features)
+            inputs = self.last_inputs.float()
+            self.features.append((inputs.mean((2, 3)) if inputs.dim() == 4 else inputs).cpu())  # (N, features)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._draw_end(trainer, "test")
@@ -103,9 +108,9 @@ class ClassifierPlots(CheckedArguments, Callback):
         features, self.features, self.last_inputs = self.features, [], torch.empty(0)
         while self.hooks:
             self.hooks.pop().remove()
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if not takes_pictures(trainer) or data is None or trainer.world_size > 1:  # a process sees only its part
+        if not draws_end(trainer):
             return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         probabilities = torch.cat([output["logits"] for output in outputs]).float().softmax(1).cpu()
         labels = torch.cat([output["labels"] for output in outputs]).cpu()
         images = (data.test_split if stage == "test" else data.val_split).images[: len(labels)]
@@ -161,6 +166,12 @@ def log_picture(trainer: Trainer, name: str, picture: Figure | Tensor) -> None:
 def to_unit(images: Tensor) -> Tensor:
     """Scales a batch from its own range to [0, 1], to be shown."""
     return (images - images.min()) / (images.max() - images.min()).clamp_min(1e-6)
+
+
+def draws_end(trainer: Trainer) -> bool:
+    """Whether the figures of an end are drawn: there is a logger that takes them, and one process sees all images."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    return takes_pictures(trainer) and data is not None and trainer.world_size == 1
 
 
 def confusion_figure(probabilities: Tensor, labels: Tensor, names: Sequence[str]) -> Figure:

@@ -1,6 +1,7 @@
 """Discriminators and critics trained to their optimum against samples that do not change, on points of the plane."""
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 
 import torch
@@ -52,7 +53,7 @@ def parallel_lines(
     return {
         "value": values,
         "gradient": gradients,
-        "slope": slope(apart),
+        "slope": statistics.linear_regression(*zip(*apart, strict=True)).slope,
         "relative_rise": 1 - apart[0][1] / apart[-1][1],
         "gradient_at_1": dict(gradients)[1.0],
     }
@@ -131,14 +132,3 @@ def gradient_norm(model: GAN, real: Tensor, fake: Tensor) -> float:
     loss = model.generator_loss(real, fake) * len(fake)  # the sum, of the mean over samples
     [gradient] = torch.autograd.grad(loss, fake)
     return gradient.flatten(1).norm(dim=1).mean().item()
-
-
-def slope(curve: Curve) -> float:
-    """Of the straight line that fits a curve best.
-
-    >>> slope([(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)])
-    2.0
-    """
-    x, y = torch.tensor(curve, dtype=torch.double).T
-    x, y = x - x.mean(), y - y.mean()
-    return float((x @ y) / (x @ x))

@@ -15,7 +15,7 @@ from tasks.annotations import fault_of
 from tasks.claims.verdict import decide, outcome_row, overall
 from tasks.config import Name
 from tasks.machine import Line, Machine, fault_of_commit
-from tasks.results import MAX_BYTES, rounded
+from tasks.results import read_json, rounded
 from tasks.run_records import Record
 from tasks.tables import one_line
 
@@ -143,11 +143,9 @@ def read_claim(path: Path) -> ClaimRecord:
         ValueError: there is no record of a claim.
     """
     try:
-        record = json.loads(path.read_bytes()[:MAX_BYTES])
+        record = read_json(path)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file: name the folder of a claim's sweep that has finished") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: cannot be read ({one_line(str(error))[:100]})") from error
     if (fault := fault_of(record, ClaimRecord)) is not None:
         raise ValueError(f"{path}: is not the record of a claim, it {one_line(fault)[:200]}")
     return record
