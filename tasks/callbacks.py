@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -192,30 +191,6 @@ class StopOnSignal(Callback):
             if epochs.current.completed == epochs.current.ready:  # a finished epoch is saved as ModelCheckpoint does
                 epochs.current.completed -= 1
                 epochs.total.completed -= 1
-            trainer.save_checkpoint(self.last)
-
-
-class SaveAtBudgetEnd(Callback):
-    """Has a checkpoint written where ModelCheckpoint leaves it out.
-
-    That is where `max_steps` or `max_time` end within an epoch, and after an epoch in which only a discriminator
-    learned, which `global_step` does not count.
-    """
-
-    def __init__(self, last: Path) -> None:
-        self.last = last
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.on_train_epoch_start(trainer, pl_module)  # a run that is resumed within an epoch does not start one
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint):
-                callback._last_global_step_saved = -1
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        within_epoch = not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if (within_epoch or not self.last.exists()) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.save_checkpoint(self.last)
 
 

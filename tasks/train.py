@@ -25,7 +25,6 @@ from tasks.build import build, describe
 from tasks.callbacks import (
     ConfigInCheckpoint,
     ProcessSettings,
-    SaveAtBudgetEnd,
     StopAtNonFinite,
     StopOnSignal,
     TrainingClock,
@@ -35,6 +34,7 @@ from tasks.checkpoint import load_weights, plain_config, read_checkpoint, read_c
 from tasks.checkpoint_io import ResumedCheckpoint
 from tasks.config import ConfigError
 from tasks.early_stopping import KeepStopped, restore, why_stopped
+from tasks.end_of_training import PlateauStep, SaveAtEnd, WholeSteps
 from tasks.folders import write_config
 from tasks.process import has_bf16_instructions
 from tasks.report import results_table, show_results
@@ -86,9 +86,11 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         signals,
         StopAtNonFinite(),
         KeepStopped(),
-        *([SaveAtBudgetEnd(last)] if last else []),
+        PlateauStep(),
+        *([SaveAtEnd(last)] if last else []),
     ]
     trainer.callbacks[:0] = own  # type: ignore[attr-defined]
+    trainer.callbacks.append(WholeSteps())  # type: ignore[attr-defined]
     if cfg.compile:
         compile_nets(model)
     resumed_at = None

@@ -1,0 +1,108 @@
+"""Where Lightning leaves a state of the training out of a checkpoint, or counts it otherwise than it is resumed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+class SaveAtEnd(Callback):
+    """Has the end of the training written, into `last` and where the latest is kept, if ModelCheckpoint leaves it out.
+
+    That is where `max_steps` or `max_time` end within an epoch, where no validation follows the last batch, or a
+    checkpoint is due after another number of steps or epochs, and after an epoch in which only a discriminator learned,
+    which `global_step` does not count.
+    """
+
+    def __init__(self, last: Path) -> None:
+        self.last = last
+        self.begun_with = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.begun_with = batches(trainer)
+        self.on_train_epoch_start(trainer, pl_module)  # a run that is resumed within an epoch does not start one
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint):
+                callback._last_global_step_saved = -1
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        is_missing = not self.last.exists()
+        if trainer.fast_dev_run or (batches(trainer) == self.begun_with and not is_missing):  # type: ignore[attr-defined]
+            return
+        latest = [one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint) and keeps_latest(one)]
+        stale = {one.best_model_path for one in latest if one._last_global_step_saved != trainer.global_step}
+        if is_missing or is_within_epoch(trainer):
+            stale = {str(self.last), *(one.best_model_path for one in latest)}
+        with counted_as_within(trainer):
+            for path in sorted(filter(None, stale)):
+                trainer.save_checkpoint(path)
+
+
+def keeps_latest(callback: ModelCheckpoint) -> bool:
+    """Whether a callback compares nothing and writes one file, over and over."""
+    return callback.monitor is None and callback.save_top_k == 1 and "{" not in (callback.filename or "{")
+
+
+def batches(trainer: Trainer) -> int:
+    """The batches of a run so far, in all epochs."""
+    return trainer.fit_loop.epoch_loop.batch_progress.total.ready
+
+
+def is_within_epoch(trainer: Trainer) -> bool:
+    return not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+
+
+@contextmanager
+def counted_as_within(trainer: Trainer) -> Iterator[None]:
+    """For a checkpoint at the end of a training: its last epoch is counted as ModelCheckpoint finds it.
+
+    Lightning has counted it as completed, also where a budget has cut it short, and would not train the rest of it.
+    """
+    epochs = trainer.fit_loop.epoch_progress
+    counters: list[Any] = [epochs.current, epochs.total]
+    before = [(counter.processed, counter.completed) for counter in counters]
+    for counter in counters:
+        counter.completed -= 1
+        counter.processed -= is_within_epoch(trainer)
+    try:
+        yield
+    finally:
+        for counter, (processed, completed) in zip(counters, before, strict=True):
+            counter.processed, counter.completed = processed, completed
+
+
+class WholeSteps(Callback):
+    """Has a budget of time end behind a step, not between two batches whose gradients are accumulated for one.
+
+    The last of the callbacks, behind Lightning's timer, which asks again after the next batch.
+    """
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches and is_within_epoch(trainer):
+            trainer.should_stop = False
+
+
+class PlateauStep(Callback):
+    """Makes up for the step of a schedule that looks at a metric, which is behind the checkpoint of its epoch."""
+
+    def __init__(self) -> None:
+        self.finished = 0  # epochs, of the checkpoint that is resumed
+        self.metrics: dict[str, float] = {}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        at_end = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
+        self.finished = checkpoint["epoch"] + 1 if at_end else 0
+        self.metrics = (checkpoint.get("training_clock") or {}).get("metrics") or {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for config in trainer.lr_scheduler_configs:
+            is_behind = config.reduce_on_plateau and config.scheduler.last_epoch < self.finished
+            if is_behind and pl_module.automatic_optimization and config.monitor in self.metrics:
+                config.scheduler.step(self.metrics[config.monitor])  # type: ignore[arg-type]
