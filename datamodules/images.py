@@ -139,7 +139,7 @@ class ImageData(InMemoryData):
         if self.extra_train_path is not None:
             check_imitates(self.extra_train_path, self.domain)
             original = self.train_split
-            images, labels = read_labelled(self.extra_train_path, int(labels_of_all.max()) + 1)
+            images, labels = read_labelled(self.extra_train_path, int(labels_of_all.max()) + 1, self.class_names)
             if images.shape[1:] != original.images.shape[1:]:
                 shape = "x".join(map(str, original.images.shape[1:]))
                 raise ValueError(

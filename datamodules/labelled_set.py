@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO
@@ -22,8 +22,13 @@ MAX_LINE = 16 * COLUMNS  # characters of a line: names such as pixel783, or thre
 MAX_FILE_BYTES = 1 << 20  # of a PNG of 28x28 pixels, of the record beside a generated set
 
 
-def read_labelled(path: str | Path, num_classes: int = 10) -> tuple[Tensor, Tensor]:
+def read_labelled(path: str | Path, num_classes: int = 10, names: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
     """The images, uint8 (N, 1, 28, 28), and labels, int64 (N,), of a set in any of the three formats.
+
+    Args:
+        path: of the file or folder.
+        num_classes: labels go from 0 to one less.
+        names: of the classes. Where all are numbers, a label is the class of that name: of "1" and "2", 1 is the first.
 
     Raises:
         ValueError: there is no such set, or something in it is not as it has to be; one line that starts with the path.
@@ -39,6 +44,8 @@ def read_labelled(path: str | Path, num_classes: int = 10) -> tuple[Tensor, Tens
             images, labels = read_csv(path)
         if len(labels) == 0:
             raise ValueError("holds no image")
+        if names and all(name.isdecimal() for name in names):
+            labels = places(labels, [int(name) for name in names])
         if labels.max() >= num_classes:
             raise ValueError(f"has the label {labels.max()}: they go from 0 to {num_classes - 1}")
     except FileNotFoundError:
@@ -46,6 +53,21 @@ def read_labelled(path: str | Path, num_classes: int = 10) -> tuple[Tensor, Tens
     except READ_ERRORS as error:
         raise ValueError(f"{path}: {reason(error)}") from error
     return torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels.astype(np.int64))
+
+
+def places(labels: np.ndarray, numbers: list[int]) -> np.ndarray:
+    """The place of each label among the numbers of the classes.
+
+    >>> places(np.array([2, 1, 2]), [1, 2, 3])
+    array([1, 0, 1])
+
+    Raises:
+        ValueError: there is no such class.
+    """
+    found, inverse = np.unique(labels, return_inverse=True)
+    if unknown := sorted({*found.tolist()} - {*numbers}):
+        raise ValueError(f"has the label {unknown[0]}: the classes are {', '.join(map(str, numbers[:20]))}")
+    return np.array([numbers.index(label) for label in found.tolist()])[inverse]
 
 
 def read_csv(path: Path, columns: int | None = COLUMNS) -> tuple[np.ndarray, np.ndarray]:

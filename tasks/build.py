@@ -17,7 +17,9 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from classic_cnn.classifier import ImageClassifier
 from datamodules.contract import ArgumentError
+from datamodules.in_memory import InMemoryData
 from tasks.callback_checks import check_callbacks
 from tasks.checkpoint_io import WholeCheckpoints
 from tasks.config import ConfigError, locate
@@ -34,6 +36,7 @@ def build(cfg: DictConfig, folder: Path) -> tuple[LightningModule, LightningData
     check_devices(cfg.trainer)
     datamodule = build_part("data", cfg.data)
     model = build_model(cfg.model, datamodule)
+    check_samples(model, datamodule)
     multiply_adds(model)
     check_optimizers(model)
     return model, datamodule, build_trainer(cfg, folder, model)
@@ -126,6 +129,46 @@ def check_package(option: str, target: str) -> None:
     """Refuses an option whose package is not installed."""
     if (reason := missing_package(target)) is not None:
         raise ValueError(f"{option} {reason}")
+
+
+def check_all_images(trainer: DictConfig, what: str, *limits: str) -> None:
+    """Refuses to measure on a part of the images `what` is said of all: "an ensemble is compared".
+
+    Raises:
+        ConfigError: names the key that leaves some out.
+    """
+    for key in ("fast_dev_run", "overfit_batches", *limits):
+        value = trainer.get(key)
+        is_whole = isinstance(value, float) and value == 1.0 if key in limits else not value  # 1 is one batch
+        if value is not None and not is_whole:
+            raise ConfigError(f"trainer.{key}", f"{what} on all images, leave it out", value)
+
+
+def check_samples(model: LightningModule, datamodule: LightningDataModule) -> None:
+    """Refuses a classifier that cannot read the samples of the data, or has no output for one of their classes.
+
+    Raises:
+        ConfigError: names the key of the model.
+        ValueError: the samples are no images.
+    """
+    if not isinstance(model, ImageClassifier) or not isinstance(datamodule, InMemoryData):
+        return
+    name, spec = type(model).__name__, datamodule.spec
+    if spec is None:
+        raise ValueError(f"{datamodule.name}: its samples are no images, of which a {name} tells the class")
+    if model.num_classes < spec.num_classes:
+        reason = f"{datamodule.name} has {spec.num_classes} classes: leave it out"
+        raise ConfigError("model.num_classes", reason, model.num_classes)
+    if model.in_channels != spec.in_channels:
+        reason = f"images of {datamodule.name} have {spec.in_channels}: leave it out"
+        raise ConfigError("model.in_channels", reason, model.in_channels)
+    if model.image_size != spec.image_size:
+        model.example_input_array = torch.zeros(1, *datamodule.sample_shape)
+        try:
+            multiply_adds(model)
+        except ConfigError as error:
+            reason = f"the net is for such images, those of {datamodule.name} have {spec.image_size} pixels a side"
+            raise ConfigError("model.image_size", f"{reason}: give both the same", model.image_size) from error
 
 
 def check_devices(trainer: DictConfig) -> None:

@@ -67,7 +67,10 @@ def check_average(callbacks: Mapping[str, Callback], model: LightningModule, pre
     Raises:
         ConfigError: names the callback, or the precision.
     """
-    averages = {name for name, one in callbacks.items() if isinstance(one, WeightAveraging | StochasticWeightAveraging)}
+    if swa := [name for name, one in callbacks.items() if isinstance(one, StochasticWeightAveraging)]:
+        reason = "its average is made behind the last checkpoint, and so is neither tested nor kept: use callbacks=ema"
+        raise ConfigError(f"callbacks.{swa[0]}", reason)
+    averages = {name for name, one in callbacks.items() if isinstance(one, WeightAveraging)}
     if averages and not model.automatic_optimization:
         reason = "averages the weights of classifiers that are trained in steps; a GAN has model.ema_decay"
         raise ConfigError(f"callbacks.{min(averages)}", reason)

@@ -11,7 +11,7 @@ from torch import Tensor
 from classic_cnn.classifier import ImageClassifier
 from datamodules.contract import LocalPath
 from datamodules.in_memory import InMemoryData, Split
-from tasks.build import build_trainer
+from tasks.build import build_trainer, check_all_images
 from tasks.checkpoint import load, read_checkpoint
 from tasks.config import ConfigError
 from tasks.folders import short
@@ -40,10 +40,7 @@ def ensemble(cfg: DictConfig, folder: Path, checkpoints: LocalPath | list[LocalP
     Raises:
         ValueError: there are fewer than two, one cannot be used, or they are of different data sets.
     """
-    for key, whole in {"fast_dev_run": False, "limit_predict_batches": 1.0}.items():
-        value = cfg.trainer.get(key)
-        if value is not None and (type(value), value) != (type(whole), whole):  # 1 is one batch, 1.0 all of them
-            raise ConfigError(f"trainer.{key}", "an ensemble is compared on all images, leave it out", value)
+    check_all_images(cfg.trainer, "an ensemble is compared", "limit_predict_batches")
     paths = find_checkpoints(checkpoints)
     probabilities: list[Tensor] = []
     rows: list[dict[str, Any]] = []

@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -90,6 +91,19 @@ def write_config(cfg: DictConfig, folder: Path) -> None:
         file.write(OmegaConf.to_yaml(cfg))
     with atomic_writer(folder / OVERRIDES) as file:
         file.write(OmegaConf.to_yaml(cfg.overrides))
+
+
+def read_config(folder: Path) -> dict[Path, bytes]:
+    """The two files of a run's config, as they are."""
+    return {folder / name: (folder / name).read_bytes() for name in (CONFIG, OVERRIDES) if (folder / name).is_file()}
+
+
+def restore_config(folder: Path, content: Mapping[Path, bytes]) -> None:
+    """Writes the files that `read_config` has read, if they have changed."""
+    if read_config(folder) != content:
+        for path, before in content.items():
+            with atomic_writer(path, "wb") as file:
+                file.write(before)
 
 
 def remove_unused(folder: Path) -> bool:

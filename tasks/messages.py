@@ -36,8 +36,7 @@ PLUGINS = {
 
 def report(error: BaseException, show_traceback: bool = False) -> int:
     """Prints what was wrong on stderr; returns the status: 2 for a user's mistake, 1 for a fault of the program."""
-    mistake = isinstance(error, MISTAKES) or type(error).__name__ in BY_NAME
-    if show_traceback or not mistake:
+    if show_traceback or not is_mistake(error):
         traceback.print_exception(error)
         return 1
     try:
@@ -46,6 +45,11 @@ def report(error: BaseException, show_traceback: bool = False) -> int:
         line = " ".join(str(error).split())
     print(f"Error: {''.join(c if c.isprintable() else ' ' for c in line)}", file=sys.stderr)
     return 2
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Whether an error is a user's mistake, and not a fault of the program."""
+    return isinstance(error, MISTAKES) or type(error).__name__ in BY_NAME
 
 
 def one_line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from lightning import LightningModule
 from omegaconf import DictConfig
 
 from tasks.annotations import is_local_path
+from tasks.build import check_all_images
 from tasks.checkpoint import load_trained, read_checkpoint
 from tasks.config import locate
 from tasks.folders import short
@@ -27,6 +28,7 @@ def publish(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: the checkpoint is missing or cannot be used, or nothing can be measured in a net of its kind.
     """
+    check_all_images(cfg.trainer, "a published net is measured", "limit_test_batches", "limit_val_batches")
     model, datamodule, trainer, facts = load_trained(cfg, folder, LightningModule)
     metrics = test_model(trainer, model, datamodule, None)
     if not metrics:

@@ -22,9 +22,7 @@ FIXED_TRAINER_KEYS = (
 )
 FIXED_CALLBACKS = ("checkpoint", "last", "ema", "early_stopping")
 # The same by their classes, whatever their keys are.
-FIXED_CLASSES = (
-    *("ModelCheckpoint", "EarlyStopping", "WeightEMA", "StochasticWeightAveraging", "GradientAccumulationScheduler"),
-)
+FIXED_CLASSES = (*("ModelCheckpoint", "EarlyStopping", "WeightEMA", "GradientAccumulationScheduler"),)
 
 
 @with_config(STRICT)

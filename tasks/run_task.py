@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tasks import folders
 from tasks.config import HYDRA_KEYS, ConfigError
-from tasks.messages import MISTAKES, command
+from tasks.messages import command, is_mistake
 from tasks.prepare import choices_of, prepare, task_name, typed
 from tasks.results import RESULTS, read_results, write_results
 from tasks.run_records import TRAINING, WITHOUT_MODEL, WITHOUT_NET, read_run
@@ -172,7 +172,7 @@ def record_task(
         folders.write_config(cfg, folder)
     keep = resumed  # the record of a resumed run, until there is a better one
     last = folder / "checkpoints" / "last.ckpt"
-    begun_with = stamp(last)
+    begun_with, config = stamp(last), folders.read_config(folder)
     try:
         outcome = task(cfg, folder, **settings)
         record |= outcome
@@ -191,9 +191,11 @@ def record_task(
         raise SystemExit(128 + number) from stop
     except Exception as error:
         record |= {"status": getattr(error, "status", "failed"), "reason": f"{type(error).__name__}: {error}"}
-        is_mistake = isinstance(error, MISTAKES) and record["status"] == "failed"
-        keep = resumed and is_mistake and stamp(last) == begun_with
-        if is_mistake and alone and folders.remove_unused(folder):
+        is_refused = is_mistake(error) and record["status"] == "failed"
+        keep = resumed and is_refused and stamp(last) == begun_with
+        if keep:
+            folders.restore_config(folder, config)
+        if is_refused and alone and folders.remove_unused(folder):
             keep = True
         raise
     finally:

@@ -121,6 +121,8 @@ def begin(config: DictConfig) -> None:
         ValueError: `hydra.sweep.dir` holds another sweep, or files of another kind; or the command sets what a claim's
             arms differ in, or a size or an arm that it does not have, or names a value twice.
     """
+    if any(text.startswith("hydra.sweep.subdir=") for text in config.hydra.overrides.hydra):
+        raise ValueError("hydra.sweep.subdir: each job has a folder with its number in hydra.sweep.dir, leave it out")
     if "direction" in config.hydra.sweeper:
         search.check_search(config)
     values = grid(config.hydra)

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelCheckpoint, Timer
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from classic_cnn.classifier import ImageClassifier, copy_layers, layer_name
 from gan.adversarial import GAN
@@ -126,15 +127,25 @@ def check_budget(trainer: DictConfig) -> None:
 
 
 def check_length(model: LightningModule, trainer: Trainer) -> None:
-    """Refuses a schedule that is planned for a number of steps where none is given.
+    """Refuses a budget of no time, and a schedule that lacks what it needs: a number of steps, or a validation.
 
     Raises:
-        ConfigError: says how to give one.
+        ConfigError: says how to give it.
     """
+    for timer in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(timer, Timer) and timer.time_remaining() == 0:
+            raise ConfigError("trainer.max_time", "leaves nothing to train")
     schedule = getattr(model, "lr_scheduler", None)
     planned = schedule is not None and "total_steps" in inspect.signature(schedule).parameters
     if planned and trainer.max_epochs == -1 and trainer.max_steps == -1:
         reason = "is planned for a number of steps: give trainer.max_epochs or trainer.max_steps, or choose another"
+        raise ConfigError("model.lr_scheduler", reason)
+    changing = [one for one in trainer.callbacks if isinstance(one, GradientAccumulationScheduler)]  # type: ignore[attr-defined]
+    if planned and any(len({*one.scheduling.values()}) > 1 for one in changing):
+        reason = "is planned for a number of steps, which a change of accumulated batches makes smaller: choose another"
+        raise ConfigError("model.lr_scheduler", reason)
+    if getattr(schedule, "func", None) is ReduceLROnPlateau and trainer.limit_val_batches == 0:
+        reason = "looks at a metric of validation, which trainer.limit_val_batches=0 leaves out"
         raise ConfigError("model.lr_scheduler", reason)
 
 

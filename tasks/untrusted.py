@@ -29,7 +29,7 @@ TRUSTED_NAMES = re.compile(
 TRUSTED_TYPES = (LightningModule, LightningDataModule, CheckedArguments, nn.Module, Optimizer, LRScheduler)
 TRUSTED_CALLBACKS = {
     *("ModelCheckpoint", "EarlyStopping", "LearningRateMonitor", "RichProgressBar", "TQDMProgressBar", "Timer"),
-    *("DeviceStatsMonitor", "StochasticWeightAveraging", "GradientAccumulationScheduler", "RichModelSummary"),
+    *("DeviceStatsMonitor", "GradientAccumulationScheduler", "RichModelSummary"),
 }
 CHOICE = re.compile(r"[\w-]+(/[\w-]+)?|\[[\w-]+(,[\w-]+)*\]")  # of a group's option, or of several
 PATHS = {"default_root_dir", "plugins"}  # arguments of a Trainer that are never taken out of a checkpoint

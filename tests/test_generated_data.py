@@ -7,6 +7,7 @@ import pytest
 import torch
 from command_line import only_run, results_of, run, run_well
 
+from datamodules.folder import Folder
 from datamodules.formats import WRITERS, image_set_writer
 from datamodules.generated import Generated
 from datamodules.images import ImageData
@@ -53,6 +54,20 @@ def test_training_images_are_the_files_and_the_others_the_real_sets(form: str, d
     assert equal(data.test_split, real.test_split)
     assert "200 train / 5,000 validation / 10,000 test" in data.describe()
     assert "from set (train)" in data.describe()
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_labels_that_are_added_to_classes_named_by_numbers_are_these_numbers(form: str, digits: Split) -> None:
+    chosen = Split(*(part[(digits.labels > 0) & (digits.labels < 4)] for part in digits))
+    save(part(chosen, 60), "own", "png")
+    added = save(Split(*(part[chosen.labels < 3][:20] for part in chosen)), "extra", form)
+    data = read(Folder("own", extra_train_path="extra"))
+    assert data.class_names == ("1", "2", "3")
+    assert data.train_split
+    assert sorted(data.train_split.labels[-20:].tolist()) == sorted((added.labels - 1).tolist())
+    save(part(digits, 20), "others", form)
+    with pytest.raises(ValueError, match=r"others.*has the label 0: the classes are 1, 2, 3"):
+        read(Folder("own", extra_train_path="others"))
 
 
 def test_the_real_set_can_be_fashion_mnist(digits: Split) -> None:

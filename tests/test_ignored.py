@@ -16,6 +16,7 @@ from datamodules.mnist import MNIST5k
 from tasks.callbacks import TrainingClock
 from tasks.run_records import USED_BY
 
+LIGHTNING = "lightning.pytorch.callbacks"
 VALUES = {"compile": "true", "init_from": "published/lenet_mnist", "input": "digit.png"}
 TASKS = sorted(file.stem for file in (CONF / "task").glob("*.yaml") if file.stem != "claim")
 SECOND_EPOCH = Moment(TrainingClock, "on_train_epoch_start", 2)
@@ -53,6 +54,25 @@ def test_key_that_a_task_does_not_use_is_refused(key: str, task: str) -> None:
         (("task=find_lr", "trainer.max_time=00:00:00:01"), ("trainer.max_time", "task.steps")),
         (("task=find_lr", "ckpt_path=published/lenet_mnist"), ("ckpt_path", "init_from")),
         (("task=benchmark", "trainer.fast_dev_run=true"), ("trainer.fast_dev_run", "task.steps")),
+        (("trainer.max_time=00:00:00:00",), ("trainer.max_time", "nothing to train")),
+        (("model/lr_scheduler=plateau", "trainer.limit_val_batches=0"), ("model.lr_scheduler", "limit_val_batches=0")),
+        ((f"callbacks.a={{_target_:{LIGHTNING}.StochasticWeightAveraging,swa_lrs:0.1}}",), ("callbacks.a", "ema")),
+        (
+            (f"callbacks.a={{_target_:{LIGHTNING}.GradientAccumulationScheduler,scheduling:{{0:2,1:4}}}}",),
+            ("model.lr_scheduler", "accumulated"),
+        ),
+        (("model=gan", "trainer.accumulate_grad_batches=2"), ("accumulate_grad_batches=2",)),
+        (("model=gan", "trainer.gradient_clip_val=1.0"), ("gradient_clip_val=1.0",)),
+        (("model.num_classes=5",), ("model.num_classes=5", "10 classes")),
+        (("model.in_channels=3",), ("model.in_channels=3", "have 1")),
+        (("model.image_size=32",), ("model.image_size=32", "28 pixels")),
+        (("~data.train_images_per_class", "~data.batch_size", "data=ring"), ("no images", "LeNet5")),
+        (
+            ("task=publish", "ckpt_path=published/lenet_mnist", "trainer.limit_test_batches=2"),
+            ("limit_test_batches=2",),
+        ),
+        (("task=publish", "ckpt_path=published/lenet_mnist", "trainer.limit_test_batches=0.5"), ("=0.5", "all images")),
+        (("seed=0,1", "hydra.sweep.subdir=x", "-m"), ("hydra.sweep.subdir", "leave it out")),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
@@ -74,6 +94,16 @@ def test_best_of_a_loss_is_the_lowest_and_several_checkpoints_have_names() -> No
     [scores] = [state["best_k_models"] for name, state in callbacks.items() if "val/loss" in name]
     assert Path(min(scores, key=scores.get)) == Path(results_of(folder)["best_checkpoint"])
     assert {Path(path).name for path in scores} == kept - {"last.ckpt"}
+
+
+def test_resume_that_a_library_refuses_changes_nothing() -> None:
+    run_well(*TINY, "trainer.max_epochs=1")
+    folder = only_run()
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.name != ".lock"}
+    changes = ("callbacks=device_stats", "trainer/logger=none", "trainer.max_epochs=2")
+    assert_one_line(run(f"ckpt_path={folder}/checkpoints/last.ckpt", *changes), "DeviceStatsMonitor")
+    after = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.name != ".lock"}
+    assert after == before
 
 
 def test_run_with_an_extra_set_is_resumed_with_it_or_not_at_all() -> None:
