@@ -18,7 +18,7 @@ from tasks.messages import command
 FIXED_TRAINER_KEYS = (
     *("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "limit_train_batches"),
     *("overfit_batches", "val_check_interval", "check_val_every_n_epoch", "use_distributed_sampler", "barebones"),
-    *("enable_checkpointing", "fast_dev_run", "devices", "num_nodes"),
+    *("enable_checkpointing", "fast_dev_run", "devices", "num_nodes", "limit_val_batches"),
 )
 FIXED_CALLBACKS = ("checkpoint", "last", "ema", "early_stopping")
 # The same by their classes, whatever their keys are.

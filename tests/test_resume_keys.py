@@ -80,6 +80,7 @@ REFUSED = (
     "trainer.gradient_clip_val=1.0",
     "trainer.precision=bf16-mixed",
     "trainer.limit_train_batches=3",
+    "trainer.limit_val_batches=0.5",
     "callbacks.checkpoint.every_n_epochs=2",
     "~callbacks.checkpoint",
     "trainer.max_epochs=0",
@@ -116,7 +117,6 @@ def assert_refused(outcome: Outcome, key: str) -> None:
 ACCEPTED = (
     "trainer.max_steps=20",
     "trainer.log_every_n_steps=5",
-    "trainer.limit_val_batches=1",
     "callbacks.learning_rate.logging_interval=step",
     "~callbacks.learning_rate",
     "trainer/logger=csv",
