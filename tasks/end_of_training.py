@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 
 
 class SaveAtEnd(Callback):
@@ -85,7 +85,9 @@ class WholeSteps(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if (batch_idx + 1) % trainer.accumulate_grad_batches and is_within_epoch(trainer):
+        timers = [one for one in trainer.callbacks if isinstance(one, Timer)]  # type: ignore[attr-defined]
+        is_over = any(left is not None and left <= 0 for left in (timer.time_remaining() for timer in timers))
+        if is_over and (batch_idx + 1) % trainer.accumulate_grad_batches and is_within_epoch(trainer):
             trainer.should_stop = False
 
 

@@ -57,8 +57,8 @@ def kernel_inception_distance(
 ) -> Tensor:
     """KID: the unbiased squared MMD with the kernel (a b / F + 1)^3, averaged over random subsets of both sets.
 
-    M. Binkowski et al., "Demystifying MMD GANs", 2018, section 4. 100 subsets: with 10 the error of drawing
-    them is three times larger.
+    M. Binkowski et al., "Demystifying MMD GANs", 2018, section 4. 100 subsets: with 10 the error that drawing them adds
+    is three times larger.
 
     Args:
         real, fake: features (N, F) and (M, F).
