@@ -26,9 +26,8 @@ from hydra.utils import get_method  # noqa: E402
 from omegaconf import DictConfig, OmegaConf  # noqa: E402
 
 PROJECT = str(Path(__file__).parent.resolve())
+CONF = str(Path(PROJECT, "conf"))
 sys.path.insert(0, PROJECT)  # `_target_: classic_cnn...`, wherever run.py is called from
-
-from tasks.overrides import CONF, as_override  # noqa: E402
 
 
 def resolver(function: str) -> Any:
@@ -48,16 +47,16 @@ def any_key(arguments: list[str]) -> list[str]:
     """
     if any(text.startswith("ckpt_path=") for text in arguments):  # its run's options are this command's too
         arguments = get_method("tasks.checkpoint.add_choices")(arguments)
-    return [as_override(text) for text in arguments]
+    return [*map(get_method("tasks.overrides.as_override"), arguments)]
 
 
 def compose(*overrides: str) -> DictConfig:
     """The config that `python run.py OVERRIDES` runs, for use from Python: `run_task(compose("model=lenet"))`."""
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+    with hydra.initialize_config_dir(CONF, version_base="1.3"):
         return hydra.compose("config", any_key(list(overrides)), return_hydra_config=True)
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+@hydra.main(version_base="1.3", config_path=CONF, config_name="config")
 def job(cfg: DictConfig) -> float | None:
     """One run. In a sweep a failing job is reported and the others go on."""
     try:
