@@ -211,7 +211,7 @@ class GAN(CheckedArguments, LightningModule):
         self.divergence.track(fake, loss, self.global_step + 1)
         optimizer.zero_grad()
         self.manual_backward(loss)
-        if loss_function == self.generator_loss:
+        if optimizer is self.optimizers()[0]:  # type: ignore[index]
             optimizer.step()
         else:  # past Lightning's counter: trainer.global_step is that of the generator
             self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 
 class SaveAtEnd(Callback):
@@ -26,21 +27,28 @@ class SaveAtEnd(Callback):
         self.on_train_epoch_start(trainer, pl_module)  # a run that is resumed within an epoch does not start one
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint):
-                callback._last_global_step_saved = -1
+        for callback in callbacks_of(trainer, ModelCheckpoint):
+            callback._last_global_step_saved = -1
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         is_missing = not self.last.exists()
         if trainer.fast_dev_run or (batches(trainer) == self.begun_with and not is_missing):  # type: ignore[attr-defined]
             return
-        latest = [one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint) and keeps_latest(one)]
+        latest = [*filter(keeps_latest, callbacks_of(trainer, ModelCheckpoint))]
         stale = {one.best_model_path for one in latest if one._last_global_step_saved != trainer.global_step}
         if is_missing or is_within_epoch(trainer):
             stale = {str(self.last), *(one.best_model_path for one in latest)}
         with counted_as_within(trainer):
             for path in sorted(filter(None, stale)):
                 trainer.save_checkpoint(path)
+
+
+Kind = TypeVar("Kind", bound=Callback)
+
+
+def callbacks_of(trainer: Trainer, kind: type[Kind]) -> list[Kind]:
+    """The trainer's callbacks of a kind."""
+    return [one for one in trainer.callbacks if isinstance(one, kind)]  # type: ignore[attr-defined]
 
 
 def keeps_latest(callback: ModelCheckpoint) -> bool:
@@ -85,8 +93,8 @@ class WholeSteps(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        timers = [one for one in trainer.callbacks if isinstance(one, Timer)]  # type: ignore[attr-defined]
-        is_over = any(left is not None and left <= 0 for left in (timer.time_remaining() for timer in timers))
+        left = [timer.time_remaining() for timer in callbacks_of(trainer, Timer)]
+        is_over = any(seconds is not None and seconds <= 0 for seconds in left)
         if is_over and (batch_idx + 1) % trainer.accumulate_grad_batches and is_within_epoch(trainer):
             trainer.should_stop = False
 
@@ -105,6 +113,8 @@ class PlateauStep(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for config in trainer.lr_scheduler_configs:
-            is_behind = config.reduce_on_plateau and config.scheduler.last_epoch < self.finished
-            if is_behind and pl_module.automatic_optimization and config.monitor in self.metrics:
-                config.scheduler.step(self.metrics[config.monitor])  # type: ignore[arg-type]
+            schedule = config.scheduler
+            if not isinstance(schedule, ReduceLROnPlateau) or not pl_module.automatic_optimization:
+                continue
+            if schedule.last_epoch < self.finished and config.monitor in self.metrics:
+                schedule.step(self.metrics[config.monitor])

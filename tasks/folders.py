@@ -93,14 +93,14 @@ def write_config(cfg: DictConfig, folder: Path) -> None:
         file.write(OmegaConf.to_yaml(cfg.overrides))
 
 
-def read_config(folder: Path) -> dict[Path, bytes]:
+def config_files(folder: Path) -> dict[Path, bytes]:
     """The two files of a run's config, as they are."""
     return {folder / name: (folder / name).read_bytes() for name in (CONFIG, OVERRIDES) if (folder / name).is_file()}
 
 
 def restore_config(folder: Path, content: Mapping[Path, bytes]) -> None:
-    """Writes the files that `read_config` has read, if they have changed."""
-    if read_config(folder) != content:
+    """Writes the files that `config_files` has read, if they have changed."""
+    if config_files(folder) != content:
         for path, before in content.items():
             with atomic_writer(path, "wb") as file:
                 file.write(before)

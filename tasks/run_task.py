@@ -172,7 +172,7 @@ def record_task(
         folders.write_config(cfg, folder)
     keep = resumed  # the record of a resumed run, until there is a better one
     last = folder / "checkpoints" / "last.ckpt"
-    begun_with, config = stamp(last), folders.read_config(folder)
+    begun_with, config = stamp(last), folders.config_files(folder)
     try:
         outcome = task(cfg, folder, **settings)
         record |= outcome

@@ -35,7 +35,7 @@ from tasks.checkpoint import load_weights, plain_config, read_checkpoint, read_c
 from tasks.checkpoint_io import ResumedCheckpoint
 from tasks.config import ConfigError
 from tasks.early_stopping import KeepStopped, restore, why_stopped
-from tasks.end_of_training import PlateauStep, SaveAtEnd, WholeSteps
+from tasks.end_of_training import PlateauStep, SaveAtEnd, WholeSteps, callbacks_of
 from tasks.folders import write_config
 from tasks.process import has_bf16_instructions
 from tasks.report import results_table, show_results
@@ -132,18 +132,16 @@ def check_length(model: LightningModule, trainer: Trainer) -> None:
     Raises:
         ConfigError: says how to give it.
     """
-    for timer in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(timer, Timer) and timer.time_remaining() == 0:
-            raise ConfigError("trainer.max_time", "leaves nothing to train")
+    if any(timer.time_remaining() == 0 for timer in callbacks_of(trainer, Timer)):
+        raise ConfigError("trainer.max_time", "leaves nothing to train")
     schedule = getattr(model, "lr_scheduler", None)
     planned = schedule is not None and "total_steps" in inspect.signature(schedule).parameters
     if planned and trainer.max_epochs == -1 and trainer.max_steps == -1:
         reason = "is planned for a number of steps: give trainer.max_epochs or trainer.max_steps, or choose another"
         raise ConfigError("model.lr_scheduler", reason)
-    changing = [one for one in trainer.callbacks if isinstance(one, GradientAccumulationScheduler)]  # type: ignore[attr-defined]
-    if planned and any(len({*one.scheduling.values()}) > 1 for one in changing):
-        reason = "is planned for a number of steps, which a change of accumulated batches makes smaller: choose another"
-        raise ConfigError("model.lr_scheduler", reason)
+    if planned and callbacks_of(trainer, GradientAccumulationScheduler):
+        reason = "is planned for a number of steps, which GradientAccumulationScheduler makes smaller: choose another"
+        raise ConfigError("model.lr_scheduler", f"{reason}, or use trainer.accumulate_grad_batches")
     if getattr(schedule, "func", None) is ReduceLROnPlateau and trainer.limit_val_batches == 0:
         reason = "looks at a metric of validation, which trainer.limit_val_batches=0 leaves out"
         raise ConfigError("model.lr_scheduler", reason)

@@ -59,7 +59,11 @@ def test_key_that_a_task_does_not_use_is_refused(key: str, task: str) -> None:
         ((f"callbacks.a={{_target_:{LIGHTNING}.StochasticWeightAveraging,swa_lrs:0.1}}",), ("callbacks.a", "ema")),
         (
             (f"callbacks.a={{_target_:{LIGHTNING}.GradientAccumulationScheduler,scheduling:{{0:2,1:4}}}}",),
-            ("model.lr_scheduler", "accumulated"),
+            ("model.lr_scheduler", "trainer.accumulate_grad_batches"),
+        ),
+        (
+            (f"callbacks.a={{_target_:{LIGHTNING}.GradientAccumulationScheduler,scheduling:{{0:2}}}}",),
+            ("lr_scheduler",),
         ),
         (("model=gan", "trainer.accumulate_grad_batches=2"), ("accumulate_grad_batches=2",)),
         (("model=gan", "trainer.gradient_clip_val=1.0"), ("gradient_clip_val=1.0",)),
