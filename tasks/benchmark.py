@@ -16,13 +16,13 @@ from torchvision.utils import save_image
 from datamodules.contract import Count, Index
 from gan.adversarial import GAN
 from gan.callbacks.sample_plots import grid
+from tasks.budget import check_length_is_its_own
 from tasks.build import build, describe
 from tasks.callbacks import numbers
-from tasks.config import ConfigError
+from tasks.compiling import check_compile, compile_nets
 from tasks.folders import short
 from tasks.results import atomic_writer
 from tasks.tables import Column, Table, escape_markdown, one_line
-from tasks.train import check_compile, compile_nets
 
 MEMORY = "Peak memory: on the CPU that of the whole process, on a GPU what the training allocated there."
 
@@ -112,19 +112,6 @@ def benchmark(cfg: DictConfig, folder: Path, steps: Count, warm_up: Index) -> di
     print("\n".join(remarks))
     print(f"written      {one_line(short(folder))}/benchmark.md and benchmark.csv")
     return {"benchmark": rows}
-
-
-def check_length_is_its_own(cfg: DictConfig, task: str) -> None:
-    """Refuses a trainer's limits that would end a task before the number of steps that it is asked for.
-
-    Raises:
-        ConfigError: names one.
-    """
-    for key in ("fast_dev_run", "max_time"):
-        if cfg.trainer.get(key):
-            raise ConfigError(
-                f"trainer.{key}", f"task={task} makes task.steps={cfg.task.steps} steps", cfg.trainer[key]
-            )
 
 
 def devices(cfg: DictConfig) -> list[str]:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from pydantic import Field
 
 from datamodules.contract import Positive
-from tasks.benchmark import check_length_is_its_own
+from tasks.budget import check_length_is_its_own
 from tasks.build import build, describe
 from tasks.config import ConfigError
 from tasks.folders import short

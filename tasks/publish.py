@@ -12,8 +12,9 @@ from tasks.checkpoint import load_trained, read_checkpoint
 from tasks.config import locate
 from tasks.folders import short
 from tasks.published import find_net, write_net
+from tasks.report import show_results
 from tasks.results import read_results
-from tasks.train import show_results, test_model
+from tasks.train import test_model
 
 KEPT = ("model", "data", "experiment", "seed", "device", "precision", "epochs", "seconds")  # of the record of its run
 NET = "net"  # the folder's name

@@ -1,9 +1,11 @@
 """What a resumed run may change: the machine, the budget and what watches it; not what it computes."""
 
 import re
+import zlib
 from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired
 
+from lightning import LightningDataModule
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
@@ -177,3 +179,30 @@ def finished_epochs(checkpoint: Mapping[str, Any]) -> int:
         return int(progress["processed"]) - int(within and progress["processed"] > progress["completed"])
     except (KeyError, TypeError) as error:
         raise ValueError("ckpt_path: cannot be resumed, its loops are damaged") from error
+
+
+def fingerprint(datamodule: LightningDataModule) -> dict[str, int]:
+    """By which the training images of a run are known again: their number and the CRC-32 of their pixels and labels."""
+    split = getattr(datamodule, "train_split", None)
+    if split is None:
+        return {}
+    checksum = 0
+    for part in split:
+        checksum = zlib.crc32(part.contiguous().numpy(), checksum)
+    return {"images": len(split.labels), "crc32": checksum}
+
+
+def check_training_set(now: dict[str, int], checkpoint: Mapping[str, Any], path: str) -> None:
+    """Refuses to resume a run on other training images than it was begun with, whose places are not in its checkpoint.
+
+    Raises:
+        ValueError: says how many there were.
+    """
+    before = checkpoint.get("training_set")  # not in checkpoints of before
+    if before is not None and before != now:
+        count = before.get("images") if isinstance(before, dict) else None
+        counts = f"{count:,} there" if isinstance(count, int) else "unknown there"
+        raise ValueError(
+            f"ckpt_path={path}: of a run on other training images ({counts}, {now.get('images', 0):,} now): give the "
+            "paths that it had, such as data.root, data.path or data.extra_train_path"
+        )

@@ -1,27 +1,20 @@
 """task=train: fit, then test the checkpoint that validation chose."""
 
 import functools
-import inspect
-import os
-import shutil
-import zlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelCheckpoint, Timer
-from lightning.pytorch.loops.fit_loop import _FitLoop
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from classic_cnn.classifier import ImageClassifier, copy_layers, layer_name
-from gan.adversarial import GAN
 from tasks.board import log_outcome
+from tasks.budget import check_budget, check_length
 from tasks.build import build, describe
 from tasks.callbacks import (
     ConfigInCheckpoint,
@@ -33,14 +26,15 @@ from tasks.callbacks import (
 )
 from tasks.checkpoint import load_weights, plain_config, read_checkpoint, read_content
 from tasks.checkpoint_io import ResumedCheckpoint
+from tasks.compiling import check_compile, compile_nets
 from tasks.config import ConfigError
 from tasks.early_stopping import KeepStopped, restore, why_stopped
-from tasks.end_of_training import PlateauStep, SaveAtEnd, WholeSteps, callbacks_of
+from tasks.end_of_training import PlateauStep, SaveAtEnd, WholeSteps, is_within_epoch
 from tasks.folders import write_config
 from tasks.process import has_bf16_instructions
 from tasks.report import results_table, show_results
 from tasks.results import is_temporary
-from tasks.resume import check_resume
+from tasks.resume import check_resume, check_training_set, fingerprint
 
 
 def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
@@ -119,34 +113,6 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     return results
 
 
-def check_budget(trainer: DictConfig) -> None:
-    """Refuses a budget of zero."""
-    for name in ("max_epochs", "max_steps", "limit_train_batches"):
-        if trainer.get(name) == 0:
-            raise ValueError(f"trainer.{name}=0: leaves nothing to train")
-
-
-def check_length(model: LightningModule, trainer: Trainer) -> None:
-    """Refuses a budget of no time, and a schedule that lacks what it needs: a number of steps, or a validation.
-
-    Raises:
-        ConfigError: says how to give it.
-    """
-    if any(timer.time_remaining() == 0 for timer in callbacks_of(trainer, Timer)):
-        raise ConfigError("trainer.max_time", "leaves nothing to train")
-    schedule = getattr(model, "lr_scheduler", None)
-    planned = schedule is not None and "total_steps" in inspect.signature(schedule).parameters
-    if planned and trainer.max_epochs == -1 and trainer.max_steps == -1:
-        reason = "is planned for a number of steps: give trainer.max_epochs or trainer.max_steps, or choose another"
-        raise ConfigError("model.lr_scheduler", reason)
-    if planned and callbacks_of(trainer, GradientAccumulationScheduler):
-        reason = "is planned for a number of steps, which GradientAccumulationScheduler makes smaller: choose another"
-        raise ConfigError("model.lr_scheduler", f"{reason}, or use trainer.accumulate_grad_batches")
-    if getattr(schedule, "func", None) is ReduceLROnPlateau and trainer.limit_val_batches == 0:
-        reason = "looks at a metric of validation, which trainer.limit_val_batches=0 leaves out"
-        raise ConfigError("model.lr_scheduler", reason)
-
-
 def is_slow_bf16(trainer: Trainer) -> bool:
     """Whether training in bfloat16 takes longer than in float32."""
     return (
@@ -165,33 +131,6 @@ def prepare_resume(model: LightningModule, trainer: Trainer, cfg: DictConfig, fo
             stale.unlink(missing_ok=True)
 
 
-def fingerprint(datamodule: LightningDataModule) -> dict[str, int]:
-    """By which the training images of a run are known again: their number and the CRC-32 of their pixels and labels."""
-    split = getattr(datamodule, "train_split", None)
-    if split is None:
-        return {}
-    checksum = 0
-    for part in split:
-        checksum = zlib.crc32(part.contiguous().numpy(), checksum)
-    return {"images": len(split.labels), "crc32": checksum}
-
-
-def check_training_set(now: dict[str, int], checkpoint: Mapping[str, Any], path: str) -> None:
-    """Refuses to resume a run on other training images than it was begun with, whose places are not in its checkpoint.
-
-    Raises:
-        ValueError: says how many there were.
-    """
-    before = checkpoint.get("training_set")  # not in checkpoints of before
-    if before is not None and before != now:
-        count = before.get("images") if isinstance(before, dict) else None
-        counts = f"{count:,} there" if isinstance(count, int) else "unknown there"
-        raise ValueError(
-            f"ckpt_path={path}: of a run on other training images ({counts}, {now.get('images', 0):,} now): give the "
-            "paths that it had, such as data.root, data.path or data.extra_train_path"
-        )
-
-
 def warm_start(model: LightningModule, path: str) -> str:
     """Starts a net from the layers of a checkpoint; says which were copied and which were not.
 
@@ -208,32 +147,6 @@ def warm_start(model: LightningModule, path: str) -> str:
     return f"taken over   {', '.join(taken)} from {path}\nleft random  {', '.join(new) or 'nothing'}"
 
 
-def check_compile(model: LightningModule, device: torch.device) -> None:
-    """Checks that what is trained can be compiled.
-
-    Raises:
-        ConfigError: the model or the machine cannot have it.
-    """
-    if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "c++"))):
-        raise ConfigError("compile", "needs a C++ compiler, and none was found", True)
-    name = type(model).__name__
-    if isinstance(model, GAN):
-        if model.has_double_backward:
-            raise ConfigError("compile", f"torch cannot compile a {name}, whose loss is made of gradients", True)
-    elif not (isinstance(model, ImageClassifier) and model.automatic_optimization):
-        raise ConfigError("compile", f"nothing of a {name} is trained by gradient descent", True)
-
-
-def compile_nets(model: LightningModule) -> None:
-    """Compiles what is trained: a classifier with its loss, both nets of a GAN."""
-    if isinstance(model, GAN):
-        model.generator.compile()
-        model.discriminator.compile()
-    elif isinstance(model, ImageClassifier):
-        model.compile()
-        model.training_loss = torch.compile(model.training_loss)  # type: ignore[method-assign]
-
-
 def fit(
     trainer: Trainer, model: LightningModule, datamodule: LightningDataModule, cfg: DictConfig, signals: StopOnSignal
 ) -> None:
@@ -246,7 +159,7 @@ def fit(
     loop = trainer.fit_loop
     if trainer.max_steps != -1:
         # Lightning would repeat the end of an epoch that a checkpoint was saved at
-        loop._iteration_based_training = functools.partial(is_within_epoch, loop)  # type: ignore[method-assign]
+        loop._iteration_based_training = functools.partial(is_within_epoch, trainer)  # type: ignore[method-assign]
     # Lightning does this when a checkpoint has been loaded, whose float64 weights a net of float32 would have rounded
     trainer.strategy.precision_plugin.convert_module(model)
     try:
@@ -273,10 +186,6 @@ def checkpoint_paths(trainer: Trainer, last: Path | None) -> dict[str, str]:
         return {}
     best = getattr(trainer.checkpoint_callback, "best_model_path", "")
     return {"best_checkpoint": best if best and Path(best).is_file() else str(last), "last_checkpoint": str(last)}
-
-
-def is_within_epoch(loop: _FitLoop) -> bool:
-    return not loop.epoch_loop.batch_progress.is_last_batch
 
 
 def objective(trainer: Trainer) -> dict[str, float]:

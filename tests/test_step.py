@@ -17,8 +17,8 @@ from datamodules.mnist import MNIST5k
 from gan.adversarial import GAN
 from gan.networks import MLP
 from gan.vanilla import VanillaGAN
+from tasks.compiling import check_compile
 from tasks.config import ConfigError
-from tasks.train import check_compile
 
 NO_CALLBACKS = ("~callbacks.plots", "~callbacks.evaluation", "~callbacks.collapse_watch")
 CPU = torch.device("cpu")
