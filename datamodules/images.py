@@ -149,7 +149,7 @@ class ImageData(InMemoryData):
             self.extra_count = len(labels)
             self.train_split = Split(torch.cat([original.images, images]), torch.cat([original.labels, labels]))
         if self.normalize == "pixel_mean":
-            self.mean = self.train_split.images.float().mean(0) / 255  # (C, H, W)
+            self.mean = self.to_size(self.train_split.images.float().mean(0) / 255)  # (C, S, S)
 
     def describe(self) -> str:
         if self.train_split is None:
@@ -171,7 +171,10 @@ class ImageData(InMemoryData):
             for transform in self.augment.values():
                 pixels = transform(pixels)
         self.mean = self.mean.to(pixels.device)
-        pixels = (pixels - self.mean) * 2
+        return (self.to_size(pixels) - self.mean) * 2
+
+    def to_size(self, pixels: Tensor) -> Tensor:
+        """(..., H, W) -> (..., S, S), also where an augmentation has cut a part out."""
         return pixels if pixels.shape[-2:] == self.sample_shape[-2:] else self.resize(pixels)
 
     def read_user_image(self, source: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> Tensor:

@@ -3,7 +3,7 @@
 import gzip
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from batches import seen_in_a_fit
 from command_line import only_run, results_of, run_well
 from conftest import CONF, compose, small_run
 from hydra.utils import instantiate
+from kornia.augmentation import RandomCrop
 from omegaconf import OmegaConf
 from PIL import Image
 from torch import nn
@@ -182,6 +183,20 @@ def test_pixel_mean_centres_each_pixel_on_its_mean_over_the_training_images() ->
     assert data.transform(data.val_split.images).mean(0).abs().max() > 0.1
     shift = train - (data.train_split.images.float() / 127.5 - 1)
     torch.testing.assert_close(shift, shift[:1].expand_as(shift))
+
+
+@pytest.mark.parametrize("size", [14, 28, 40])
+@pytest.mark.parametrize("normalize", ["half", "pixel_mean"])
+def test_an_augmentation_may_change_the_size(size: int, normalize: Literal["half", "pixel_mean"]) -> None:
+    data = MNIST(image_size=size, normalize=normalize, augment={"cut": RandomCrop((20, 20))}, train_images=20)
+    data.prepare_data()
+    data.setup("fit")
+    assert data.train_split
+    images = data.transform(data.train_split.images, augment=True)
+    assert images.shape == (20, 1, size, size)
+    assert images.abs().max() <= 2
+    if normalize == "pixel_mean":
+        assert data.transform(data.train_split.images).mean(0).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("size", [14, 32, 56])
