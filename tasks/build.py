@@ -25,6 +25,7 @@ from tasks.checkpoint_io import WholeCheckpoints
 from tasks.config import ConfigError, locate
 from tasks.folders import short
 from tasks.loggers import missing_package, own_place
+from tasks.messages import first_cause, is_fault
 
 
 def build(cfg: DictConfig, folder: Path) -> tuple[LightningModule, LightningDataModule, Trainer]:
@@ -47,11 +48,11 @@ def build_part(key: str, node: Mapping[Any, Any], **given: Any) -> Any:
     try:
         return instantiate(node, **given, _convert_="all")
     except Exception as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
+        cause = first_cause(error)
         if isinstance(cause, ArgumentError):
             raise ConfigError(f"{key}.{cause.name}", cause.reason, cause.value) from error
+        if is_fault(cause):
+            raise
         if isinstance(cause, ValueError | TypeError) or type(cause).__name__ == "MisconfigurationException":
             raise ValueError(f"{key}: {' '.join(str(cause).split())}") from error
         raise
@@ -78,7 +79,8 @@ def build_trainer(cfg: DictConfig, folder: Path, model: LightningModule) -> Trai
     """A Trainer whose checkpoints, logs and other files lie in `folder`."""
     named = {str(name): build_callback(name, node, folder) for name, node in cfg.callbacks.items() if node is not None}
     loggers = build_loggers(cfg.trainer.get("logger"), folder)
-    without: tuple[type[Callback], ...] = () if loggers else (LearningRateMonitor,)  # which has nowhere to write
+    # which has nowhere to write, or counts the batches of a GAN, that logs its rates itself
+    without: tuple[type[Callback], ...] = () if loggers and model.automatic_optimization else (LearningRateMonitor,)
     if cfg.trainer.get("enable_checkpointing") is False:
         without += (ModelCheckpoint,)
     if cfg.trainer.get("enable_progress_bar") is False:
@@ -226,6 +228,8 @@ def multiply_adds(model: LightningModule) -> int:
             model(model.example_input_array)
     except RuntimeError as error:
         size, made_for = model.example_input_array.shape[-1], getattr(model, "image_size", 28)
+        if size == made_for:
+            raise  # whatever the images, a fault of the net
         raise ConfigError(
             "data.image_size", f"a {type(model).__name__} cannot read such images: use data.image_size={made_for}", size
         ) from error

@@ -1,6 +1,7 @@
 """The config of a run, checked before anything is done: every key, by the annotations of what it builds."""
 
 import difflib
+import importlib
 import inspect
 import pkgutil
 import typing
@@ -252,5 +253,16 @@ def locate(key: str, name: Any) -> tuple[Any, Parameters]:
     try:
         target = pkgutil.resolve_name(name)
         return target, parameters_of(target)
-    except Exception as error:
+    except (AttributeError, ModuleNotFoundError, TypeError, ValueError) as error:
+        if isinstance(error, AttributeError | ModuleNotFoundError):
+            check_import(name)
         raise ConfigError(f"{key}._target_", "names no class or function", name) from error
+
+
+def check_import(name: str) -> None:
+    """Raises what kept the module of that class or function from being imported, unless it is that there is none."""
+    try:
+        importlib.import_module(name.rpartition(".")[0] or name)
+    except ModuleNotFoundError as error:
+        if not f"{name}.".startswith(f"{error.name}."):
+            raise

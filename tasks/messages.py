@@ -1,13 +1,16 @@
 """What a user reads when something went wrong: one line for a mistake, a traceback for a fault of the program."""
 
 import difflib
+import dis
 import re
 import shlex
 import sys
+import sysconfig
 import traceback
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -22,7 +25,9 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-CONF = Path(__file__).parents[1] / "conf"
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+PACKAGES = ("classic_cnn", "gan", "rnn", "datamodules", "tasks")
 MISTAKES = (HydraException, OmegaConfBaseException, ValueError, OSError)
 BY_NAME = ("MisconfigurationException", "UncompletedJobError", "FailedJobError")  # Lightning's, and submitit's two
 INSTALLED = "classic-nets"  # the console command, where the package is installed
@@ -48,8 +53,43 @@ def report(error: BaseException, show_traceback: bool = False) -> int:
 
 
 def is_mistake(error: BaseException) -> bool:
-    """Whether an error is a user's mistake, and not a fault of the program."""
+    """Whether an error is a user's mistake, and not a fault of the program, or of a class that a user has written."""
+    if isinstance(error, InstantiationException) and is_fault(first_cause(error)):
+        return False
+    if type(error) is ValueError and is_fault(error):
+        return False
     return isinstance(error, MISTAKES) or type(error).__name__ in BY_NAME
+
+
+def is_fault(error: BaseException) -> bool:
+    """Whether Python raised an error in a file of this project or of its user: a wrong name, say.
+
+    No statement there raised it to say what is wrong, as `raise ValueError("...")` does.
+    """
+    if isinstance(error, AttributeError):  # nn.Module has a statement for it
+        return True
+    if (place := error.__traceback__) is None:
+        return False
+    while place.tb_next is not None:
+        place = place.tb_next
+    code = place.tb_frame.f_code
+    return is_own(code.co_filename) and dis.opname[code.co_code[place.tb_lasti]] != "RAISE_VARARGS"
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """The error that an error was made from, or that one from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def is_own(file: str) -> bool:
+    """Whether a file of Python is of this project, or its user's, and of no library."""
+    path = Path(file)
+    if path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in PACKAGES:
+        return True
+    libraries = (sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return path.is_absolute() and not any(path.is_relative_to(library) for library in libraries)
 
 
 def one_line(error: BaseException) -> str:
@@ -115,11 +155,12 @@ def unreadable(override: str) -> str:
         return f"{override}: not of the form KEY=VALUE"
     if not key.strip("+~"):
         return f"{override}: has no key, write KEY=VALUE"
-    quoted = value.replace("\\", "\\\\").replace("'", "\\'")
     if re.fullmatch(r"\[[^\[\]'\"]*=[^\[\]'\"]*\]", value):  # a list of overrides
         items = ",".join(f"'{item.strip()}'" for item in value[1:-1].split(","))
         return f'{override}: the items have to be quoted, for Hydra and for the shell: "{key}=[{items}]"'
-    return f"{override}: the value has to be quoted, for Hydra and for the shell: \"{key}='{quoted}'\""
+    typed = f"{key}={quoted(value)}"
+    in_shell = shlex.quote(typed) if re.search(r'[$`"\\!]', typed) else f'"{typed}"'
+    return f"{override}: the value has to be quoted, for Hydra and for the shell: {in_shell}"
 
 
 def unknown_key(error: ConfigCompositionException, cause: ConfigKeyError | None) -> str:
@@ -157,5 +198,9 @@ def for_hydra(override: str) -> str:
             return override
     except Exception:
         pass
-    quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{quoted}'"
+    return f"{key}={quoted(value)}"
+
+
+def quoted(value: str) -> str:
+    """A text as Hydra's grammar reads it whatever is in it."""
+    return QuotedString(text=value, quote=Quote.single).with_quotes()

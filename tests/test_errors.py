@@ -1,5 +1,6 @@
 """A person's mistake ends in one line that names the option; only a fault of the program ends in a traceback."""
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -192,6 +193,57 @@ def test_fault_of_the_program_keeps_its_traceback_and_ends_with_status_1(monkeyp
     results = results_of(only_run())
     assert results["status"] == "failed"
     assert results["reason"].startswith("RuntimeError: ")
+
+
+FAULTS = {  # of a net that a user has written: what is wrong, in the module, the constructor and a step
+    "a module that is not installed": ("import nowhere", "pass", "pass", "nowhere"),
+    "another's name that is none": ("from torch import nowhere", "pass", "pass", "nowhere"),
+    "a wrong name in the module": ("nowhere", "pass", "pass", "nowhere"),
+    "an attribute that is none": ("nn.Nowhere", "pass", "pass", "Nowhere"),
+    "no Python": ("x = = 1", "pass", "pass", "invalid syntax"),
+    "a wrong name in the constructor": ("", "nowhere", "pass", "nowhere"),
+    "a layer that is none": ("", "self.nowhere.weight", "pass", "nowhere"),
+    "too few values in the constructor": ("", "a, b = [1]", "pass", "not enough values"),
+    "too many values in a step": ("", "pass", "a, b, c = images.shape", "too many values"),
+    "a shape that does not fit": ("", "pass", "images @ images[:, :, 1:]", "Expected size"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_of_a_users_own_net_keeps_its_traceback(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_import, in_constructor, in_forward, said = FAULTS[fault]
+    Path("faulty.py").write_text(
+        f"""
+from torch import nn
+from classic_cnn.classifier import ImageClassifier
+{at_import}
+class Net(ImageClassifier):
+    def __init__(self, in_channels: int = 1, num_classes: int = 10, image_size: int = 28, **recipe) -> None:
+        super().__init__(in_channels, num_classes, image_size, **recipe)
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(784, num_classes))
+        {in_constructor}
+    def forward(self, images):
+        {in_forward}
+        return self.net(images)
+"""
+    )
+    monkeypatch.syspath_prepend(Path.cwd())
+    monkeypatch.delitem(sys.modules, "faulty", raising=False)
+    outcome = run("model=lenet", "model._target_=faulty.Net", *PLAIN, "trainer.max_epochs=1")
+    assert outcome.status == 1, outcome.err
+    assert outcome.err.startswith("Traceback (most recent call last):")
+    assert "faulty.py" in outcome.err
+    assert said in "".join(outcome.err.splitlines()[-3:])
+
+
+def test_what_a_users_own_net_says_is_answered_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ("from classic_cnn.lenet import LeNet5", "class Net(LeNet5):", "    def __init__(self, **recipe) -> None:")
+    Path("choosy.py").write_text("\n".join([*lines, "        raise ValueError('units: at least 3')"]))
+    monkeypatch.syspath_prepend(Path.cwd())
+    assert_one_line(run("model=lenet", "model._target_=choosy.Net", *PLAIN), "model: units: at least 3")
+    for name in ("choosy.Nets", "choosey.Net", "choosy", "choosy.Net.nothing"):
+        outcome = run("model=lenet", f"model._target_={name}", *PLAIN)
+        assert_one_line(outcome, f"model._target_={name}", "no class or function")
 
 
 def test_traceback_of_a_mistake_is_shown_on_demand() -> None:
