@@ -6,7 +6,7 @@ import os
 import stat
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -95,6 +95,21 @@ def read_idx(path: Path, dimensions: int, max_bytes: int = MAX_BYTES, dtype: str
         if stream.read(1):
             raise ValueError(f"goes on after its {size:,} bytes")
     return array.view(dtype).reshape(shape)
+
+
+def first_intact(paths: Iterable[Path], read: Callable[[Path], np.ndarray]) -> np.ndarray:
+    """What `read` makes of the first file that is intact: a damaged raw file does not hide an intact .gz beside it.
+
+    Raises:
+        ValueError: none is; says what is wrong with each.
+    """
+    problems = []
+    for path in paths:
+        try:
+            return read(path)
+        except READ_ERRORS as error:
+            problems.append(f"{path.name} {reason(error)}")
+    raise ValueError("; ".join(problems))
 
 
 @contextmanager

@@ -106,17 +106,20 @@ def checked(init: Init) -> Init:
         try:
             check(self, *args, **kwargs)
         except ValidationError as error:
-            raise argument_error(error) from None
+            raise argument_error(error, [*signature.parameters]) from None
 
     return __init__  # type: ignore[return-value]
 
 
-def argument_error(error: ValidationError) -> ArgumentError:
-    """The first fault that pydantic found, as an error of ours."""
+def argument_error(error: ValidationError, names: Sequence[str] = ()) -> ArgumentError:
+    """The first fault that pydantic found, as an error of ours; `names` are those of positional arguments."""
     fault = error.errors(include_url=False)[0]
     unknown = fault["type"] in ("unexpected_keyword_argument", "extra_forbidden")
     reason = "is not an argument" if unknown else fault["msg"].removeprefix("Input ")
-    return ArgumentError(".".join(map(str, fault["loc"])), fault["input"], reason)
+    first, *inner = fault["loc"]
+    if isinstance(first, int) and first < len(names):
+        first = names[first]
+    return ArgumentError(".".join(map(str, (first, *inner))), fault["input"], reason)
 
 
 def is_list(value: Any) -> bool:

@@ -100,12 +100,13 @@ class Folder(ImageData):
             if found.class_names != self.class_names:
                 theirs, ours = (", ".join(names[:20]) for names in (found.class_names, self.class_names))
                 raise ValueError(f"has the classes {theirs}, the net those of another set: {ours}")
-            splits, drawn = found.read(self.image_size, self.in_channels, self.split_seed)
+            draws = self.num_folds is None  # which divides all images itself
+            splits, drawn = found.read(self.image_size, self.in_channels, self.split_seed if draws else None)
         except ArgumentError as error:
             raise ValueError(f"data.{error.name}={error.value or 'null'}: {error.reason}") from error
         except READ_ERRORS as error:
             raise ValueError(f"data.{self.option}={getattr(self, self.option)}: {reason(error)}") from error
-        self.train_split, self.val_split, self.test_split = splits["train"], splits["val"], splits.get("test")
+        self.train_split, self.val_split, self.test_split = splits["train"], splits.get("val"), splits.get("test")
         side = f"{self.image_size}x{self.image_size}"
         resized = "" if f" of {side} pixels" in found.remark else f"resized to {side}"
         remarks = (found.remark, resized, f"{len(self.class_names)} classes", drawn)

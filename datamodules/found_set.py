@@ -49,8 +49,8 @@ class FoundSet(NamedTuple):
     in_channels: Literal[1, 3]
     remark: str = ""
 
-    def read(self, side: int, channels: int, split_seed: int) -> tuple[dict[str, Split], str]:
-        """The splits by name, and how those that the set lacks were drawn.
+    def read(self, side: int, channels: int, split_seed: int | None) -> tuple[dict[str, Split], str]:
+        """The splits by name, and how those that the set lacks were drawn; without a seed none is.
 
         Raises:
             ValueError: an image cannot be read, or a class has too few to draw a split.
@@ -59,10 +59,11 @@ class FoundSet(NamedTuple):
             name: Split(part.load(side, channels), torch.from_numpy(part.labels)) for name, part in self.parts.items()
         }
         missing = [name for name in ("val", "test") if name not in splits]
-        if missing == ["test"]:
+        if missing == ["test"] or split_seed is None:
             return splits, ""
         splits |= draw_splits(splits["train"], missing, self.class_names, split_seed)
-        return splits, f"{HELD_OUT:.0%} of each class drawn for {' and for '.join(missing)}" if missing else ""
+        drawn = f"{HELD_OUT:.0%} of each class, at least one, drawn for {' and for '.join(missing)}"
+        return splits, drawn if missing else ""
 
 
 def draw_splits(whole: Split, missing: Sequence[str], class_names: Sequence[str], seed: int) -> dict[str, Split]:

@@ -2,13 +2,12 @@
 
 import itertools
 import re
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from datamodules.bounded import MAX_BYTES, READ_ERRORS, read_idx, reason
+from datamodules.bounded import MAX_BYTES, first_intact, read_idx
 from datamodules.found_set import (
     FoundSet,
     Part,
@@ -79,7 +78,8 @@ def read_set(folder: Path, files: dict[tuple[str, str], list[Path]], is_transpos
             raise ValueError(f"holds several files of {part} {kind}, {', '.join(same[:MAX_NAMED])}: keep one of them")
     pictures, numbers = {}, {}
     for part in parts:
-        images, labels = (read_first(files[part, kind], kind) for kind in ("images", "labels"))
+        images = first_intact(files[part, "images"], partial(read_idx, dimensions=3))
+        labels = first_intact(files[part, "labels"], read_labels)
         if part != "train" and len(images) == len(labels) == 0:
             continue  # as task=generate writes them
         check_pairs(part, images, labels)
@@ -93,19 +93,11 @@ def read_set(folder: Path, files: dict[tuple[str, str], list[Path]], is_transpos
     return FoundSet(found, names, 1, f"gray images of {width}x{height} pixels")
 
 
-def read_first(files: Sequence[Path], kind: str) -> np.ndarray:
-    """The array of the first file that is intact, raw before .gz: images (N, H, W), or the classes (N,) of labels."""
-    problems = []
-    for file in files:
-        try:
-            if kind == "images":
-                return read_idx(file, 3)
-            if "idx2-int" in file.name:  # class, number of the writer, ...
-                rows = read_idx(file, 2, MAX_LABEL_BYTES, dtype=">i4")
-                if rows.shape[1] == 0:
-                    raise ValueError("has rows without numbers: the first of each has to be the class")
-                return rows[:, 0].astype(np.int64)
-            return read_idx(file, 1, MAX_LABEL_BYTES)
-        except READ_ERRORS as error:
-            problems.append(f"{file.name} {reason(error)}")
-    raise ValueError("; ".join(problems))
+def read_labels(file: Path) -> np.ndarray:
+    """The classes (N,) of a file of labels."""
+    if "idx2-int" not in file.name:
+        return read_idx(file, 1, MAX_LABEL_BYTES)
+    rows = read_idx(file, 2, MAX_LABEL_BYTES, dtype=">i4")  # class, number of the writer, ...
+    if rows.shape[1] == 0:
+        raise ValueError("has rows without numbers: the first of each has to be the class")
+    return rows[:, 0].astype(np.int64)

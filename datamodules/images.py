@@ -99,7 +99,7 @@ class ImageData(InMemoryData):
         self.extra_count = 0  # images from there
         self.classes = 0  # of which the whole training set has images
         self.source = ""  # where the files were found
-        self.mean = torch.tensor(0.5)
+        self.mean: Tensor | None = torch.tensor(0.5) if normalize == "half" else None  # None until `setup` knows it
         self.resize = v2.Resize([image_size, image_size], antialias=True)
 
     @property
@@ -112,9 +112,27 @@ class ImageData(InMemoryData):
         return SampleSpec(self.in_channels, self.image_size, len(self.class_names))
 
     @property
-    def is_transform_fitted(self) -> bool:
+    def transform_waits(self) -> bool:
         """Whether `transform` depends on the training images, which have to be read before it."""
-        return self.normalize == "pixel_mean"
+        return self.mean is None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `transform` has taken from the training images: a net goes on reading what it has learned to read."""
+        return {"mean": self.mean.cpu()} if self.normalize == "pixel_mean" and self.mean is not None else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """
+        Raises:
+            ValueError: it holds no mean of such images.
+        """
+        if self.normalize != "pixel_mean":
+            return
+        mean = state_dict.get("mean") if isinstance(state_dict, Mapping) else None
+        if not (isinstance(mean, Tensor) and mean.is_floating_point() and mean.dim() == 3 and mean.numel()):
+            raise ValueError("the mean of the training images is not one of pixels")
+        if len(mean) != self.in_channels or not 0 <= mean.min() <= mean.max() <= 1:
+            raise ValueError(f"the mean of the training images is not one of {self.in_channels} channels in [0, 1]")
+        self.mean = self.to_size(mean.float())
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -123,7 +141,15 @@ class ImageData(InMemoryData):
     def setup(self, stage: str | None = None) -> None:
         if self.train_split is not None:
             return
-        self.read()
+        try:
+            self.read()
+            self.choose()
+        except BaseException:
+            self.train_split = self.val_split = self.test_split = None  # the next call is to be refused as well
+            raise
+
+    def choose(self) -> None:
+        """Of what was read, the images that the arguments ask for."""
         assert self.train_split is not None
         if self.num_folds is not None:
             splits = [split for split in (self.train_split, self.val_split) if split is not None]
@@ -148,8 +174,16 @@ class ImageData(InMemoryData):
                 )
             self.extra_count = len(labels)
             self.train_split = Split(torch.cat([original.images, images]), torch.cat([original.labels, labels]))
-        if self.normalize == "pixel_mean":
+        if self.mean is None:
             self.mean = self.to_size(self.train_split.images.float().mean(0) / 255)  # (C, S, S)
+
+    @property
+    def own_train_split(self) -> Split:
+        """The training images without those of `extra_train_path`."""
+        assert self.train_split is not None, "setup() comes first"
+        images, labels = self.train_split
+        own = len(labels) - self.extra_count
+        return Split(images[:own], labels[:own])
 
     def describe(self) -> str:
         if self.train_split is None:
@@ -165,7 +199,16 @@ class ImageData(InMemoryData):
         return f"{self.name}: {sizes} images from {self.source}{extra}{fold}"
 
     def transform(self, images: Tensor, augment: bool = False) -> Tensor:
-        """From stored pixels, uint8 (N, C, H, W), to what a net reads: float32 (N, C, S, S)."""
+        """From stored pixels, uint8 (N, C, H, W), to what a net reads: float32 (N, C, S, S).
+
+        Raises:
+            TypeError: these are no stored pixels.
+            ValueError: the mean of the training images is not known yet.
+        """
+        if images.dtype != torch.uint8:
+            raise TypeError(f"images are stored as torch.uint8, from 0 to 255, got {images.dtype}")
+        if self.mean is None:
+            raise ValueError("normalize=pixel_mean takes the mean of the training images: setup() comes first")
         pixels = images.float() / 255  # (N, C, H, W) in [0, 1]: 0 is the background, so augmentations pad with it
         if augment:
             for transform in self.augment.values():
@@ -191,7 +234,7 @@ class ImageData(InMemoryData):
 
 
 def check_per_sample(name: str, transform: Any) -> None:
-    """Refuses torchvision's transforms, which draw one set of parameters for a whole batch.
+    """Refuses transforms that draw one set of parameters for a whole batch, as torchvision's do, or mix its images.
 
     >>> check_per_sample("turn", v2.RandomRotation(10))
     Traceback (most recent call last):
@@ -203,3 +246,10 @@ def check_per_sample(name: str, transform: Any) -> None:
                 f"augment.{name} would transform all images of a batch alike: "
                 f"use kornia.augmentation.{type(module).__name__}"
             )
+        if getattr(module, "same_on_batch", False):
+            raise ValueError(f"augment.{name}.same_on_batch would transform all images of a batch alike: leave it out")
+        if any(cls.__name__ == "MixAugmentationBaseV2" for cls in type(module).__mro__):
+            raise ValueError(f"augment.{name} mixes the images of a batch, and would leave their labels as they are")
+        for probability in ("p", "p_batch"):
+            if not 0 <= (value := getattr(module, probability, 0.0)) <= 1:
+                raise ValueError(f"augment.{name}.{probability}={value}: a probability is from 0 to 1")

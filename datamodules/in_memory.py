@@ -1,11 +1,14 @@
 """The base of every data set: samples that stay in memory, served in batches whose order makes a run resumable."""
 
+import math
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from lightning import LightningDataModule, Trainer
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
@@ -57,7 +60,8 @@ class TrainLoader(DataLoader[tuple[Tensor, Tensor]]):
     trainer: Trainer | None = None
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator: nothing happens before the first batch
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
+        is_fitting = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING and self.trainer.training
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer and is_fitting else 0
         yield from islice(super().__iter__(), done, None)
 
 
@@ -127,9 +131,21 @@ class InMemoryData(CheckedArguments, LightningDataModule):
         return self._evaluation_loader(self.test_split or self.val_split)
 
     def _evaluation_loader(self, split: Split | None) -> DataLoader[Any]:
-        assert split is not None, "setup() comes first, and the set must have such a split"
-        batch_size = max(self.batch_size, 1000)  # without gradients there is room for more samples
-        return DataLoader(InMemoryDataset(self.near(split)), batch_size=batch_size, collate_fn=identity)
+        if split is None:
+            what = "setup() comes first" if self.train_split is None else "has no such samples, validate on its others"
+            raise ValueError(f"{self.name}: {what}")
+        # without gradients there is room for more samples: a thousand images of 28x28 pixels
+        batch_size = max(self.batch_size, min(1000, 1000 * 28 * 28 // math.prod(self.sample_shape[-2:])))
+        dataset = self.evaluated(self.near(split))
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        sampler = None
+        if 1 < world <= len(split.labels):  # Lightning's own would give every process as many: some of them twice
+            sampler = UnrepeatedDistributedSampler(dataset, num_replicas=world, rank=rank, shuffle=False)
+        return DataLoader(dataset, batch_size=batch_size, sampler=sampler, collate_fn=identity)
+
+    def evaluated(self, split: Split) -> InMemoryDataset:
+        """The samples that a net is validated or tested on."""
+        return InMemoryDataset(split)
 
     def near(self, split: Split) -> Split:
         """The split on the GPU that trains, if an eighth of its free memory is enough, so that no batch is copied."""
@@ -144,7 +160,13 @@ class InMemoryData(CheckedArguments, LightningDataModule):
             seed_generators(
                 self.seed + 1_000_003 * batches + 10_007 * self.trainer.global_rank, self.trainer.strategy.root_device
             )
-        return batch
+        if isinstance(batch, Tensor) or len(batch) != 2:  # the example that Lightning summarizes a model with
+            return batch
+        return self.assemble(*batch)
+
+    def assemble(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The samples of a batch, made of images (N, ...) and labels (N,) that are stored."""
+        return images, labels
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         if isinstance(batch, Tensor) or len(batch) != 2:  # the example that Lightning summarizes a model with
@@ -158,7 +180,7 @@ class InMemoryData(CheckedArguments, LightningDataModule):
         """Up to `count` training samples as a net reads them, evenly spaced: a set may be stored class by class."""
         assert self.train_split is not None, "setup() comes first"
         index = torch.linspace(0, len(self.train_split.labels) - 1, min(count, len(self.train_split.labels))).long()
-        images, _ = self.on_before_batch_transfer((self.train_split.images[index], self.train_split.labels[index]), 0)
+        images, _ = self.assemble(self.train_split.images[index], self.train_split.labels[index])
         return self.transform(images)
 
 

@@ -1,8 +1,11 @@
 """Reading labelled 28x28 images of one's own: a CSV, IDX files or a folder of PNGs. Nothing in them is trusted."""
 
+import codecs
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO
@@ -11,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.bounded import MAX_BYTES, READ_ERRORS, open_file, open_picture, read_idx, reason
+from datamodules.bounded import MAX_BYTES, READ_ERRORS, first_intact, open_file, open_picture, read_idx, reason
 from datamodules.formats import RAW, SIDE
 from datamodules.official import NAMES
 
@@ -138,6 +141,8 @@ def bounded_lines(file: BinaryIO, number: int = 1, longest: int = MAX_LINE) -> I
     while line := file.readline(longest + 1):
         if len(line) > longest:
             raise ValueError(f"line {number} has more than {longest:,} characters")
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)  # with which spreadsheets begin a text
         try:
             yield line.decode("ascii")
         except UnicodeDecodeError:
@@ -177,23 +182,13 @@ def idx_candidates(folder: Path, name: str) -> list[Path]:
 def read_idx_pair(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """The contents of the two files of the training set, raw or .gz."""
     images, labels = (
-        read_first_intact(idx_candidates(folder, name), n) for name, n in zip(NAMES, (3, 1), strict=False)
+        first_intact(idx_candidates(folder, name), partial(read_idx, dimensions=count))
+        for name, count in zip(NAMES, (3, 1), strict=False)
     )
     if images.shape[1:] != (SIDE, SIDE) or len(images) != len(labels):
         shape = "x".join(map(str, images.shape))
         raise ValueError(f"holds {shape} images and {len(labels)} labels: Nx28x28 and N are needed")
     return images, labels
-
-
-def read_first_intact(paths: list[Path], dimensions: int) -> np.ndarray:
-    """The array of the first file that is intact: a damaged raw file does not hide an intact .gz beside it."""
-    problems = []
-    for path in paths:
-        try:
-            return read_idx(path, dimensions)
-        except READ_ERRORS as error:
-            problems.append(f"{path.name} {reason(error)}")
-    raise ValueError("; ".join(problems))
 
 
 def read_png(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -230,7 +225,13 @@ def check_imitates(path: str | Path, domain: str) -> None:
     Raises:
         ValueError: it imitates others, or its record cannot be read.
     """
-    record = Path(path).with_suffix(".json")
+    place = Path(os.path.abspath(path))
+    for inner in (RAW, Path("raw"), RAW.parent):  # below a set of IDX files, which may be named by its own folder
+        if place.is_dir() and place.parts[-len(inner.parts) :] == inner.parts:
+            place = place.parents[len(inner.parts) - 1]
+            break
+    record = place.parent / f"{place.stem}.json"
+    record = record.relative_to(Path.cwd()) if record.is_relative_to(Path.cwd()) else record
     try:
         with open_file(record, MAX_FILE_BYTES) as file:
             content = json.loads(file.read())
@@ -239,6 +240,8 @@ def check_imitates(path: str | Path, domain: str) -> None:
     except (*READ_ERRORS, RecursionError) as error:
         raise ValueError(f"{record}, the record of {path}, cannot be read: {reason(error)}") from error
     imitates = content.get("imitates") if isinstance(content, dict) else None
+    if not isinstance(imitates, str | None):
+        raise ValueError(f"{record}, the record of {path}, does not say what it imitates")
     if isinstance(imitates, str) and imitates.removesuffix("_5k") != domain:
         named = imitates or "a set of a person's own"
         raise ValueError(f"{path} imitates {named}, it cannot stand for images of {domain or 'this set'}")

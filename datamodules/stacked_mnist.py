@@ -3,7 +3,34 @@
 import torch
 from torch import Tensor
 
+from datamodules.in_memory import InMemoryDataset, Split
 from datamodules.mnist import MNIST
+
+
+class StackedDigits(InMemoryDataset):
+    """The triples that a split's digits make: each is the first channel of one, the second of one, the third of one."""
+
+    def __init__(self, split: Split) -> None:
+        super().__init__(split)
+        generator = torch.Generator().manual_seed(0)
+        self.second, self.third = (torch.randperm(len(self), generator=generator) for _ in range(2))
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        first = torch.tensor(indices)
+        return stack(
+            *((self.images[index], self.labels[index]) for index in (first, self.second[first], self.third[first]))
+        )
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        images, labels = self.__getitems__([index])
+        return images[0], labels[0]
+
+
+def stack(*digits: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Images uint8 (N, 3, 28, 28) and labels (N,) of three batches of digits (N, 1, 28, 28), where the first one is."""
+    device = digits[0][1].device
+    hundreds, tens, ones = (labels.to(device) for _, labels in digits)
+    return torch.cat([images.to(device) for images, _ in digits], 1), 100 * hundreds + 10 * tens + ones
 
 
 class StackedMNIST(MNIST):
@@ -11,7 +38,8 @@ class StackedMNIST(MNIST):
 
     Memory holds MNIST's images alone. In an epoch each training image is the first channel once, in a new order; the
     other two are drawn for every batch from (seed, batch) alone, so that a resumed run sees the same triples. Deviates
-    from the later papers, which draw 128,000 triples once: here, as in the first one, all are new.
+    from the later papers, which draw 128,000 triples once: here, as in the first one, all are new. Validation and test
+    triples are made of the images of their own split, always the same ones.
 
     >>> StackedMNIST().spec
     SampleSpec(in_channels=3, image_size=28, num_classes=1000)
@@ -22,14 +50,16 @@ class StackedMNIST(MNIST):
     in_channels = 3
     stores_samples = False
 
-    def on_before_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        images, labels = super().on_before_batch_transfer(batch, dataloader_idx)  # seeds what is drawn here
+    def assemble(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if images.shape[1] == 3:  # of an evaluation
+            return images, labels
         assert self.train_split is not None
         second, third = torch.randint(len(self.train_split.labels), (2, len(labels)))
         stored, classes = self.train_split
-        others = torch.cat([stored[second], stored[third]], 1).to(images.device)
-        triples = torch.cat([images, others], 1)  # uint8 (N, 3, 28, 28)
-        return triples, 100 * labels + (10 * classes[second] + classes[third]).to(labels.device)
+        return stack((images, labels), *((stored[index], classes[index]) for index in (second, third)))
+
+    def evaluated(self, split: Split) -> InMemoryDataset:
+        return StackedDigits(split)
 
     def describe(self) -> str:
         return f"{super().describe()}; each stacked with two others drawn at random, 1,000 modes"

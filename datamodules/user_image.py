@@ -11,6 +11,7 @@ from torch import Tensor
 
 from datamodules.bounded import MAX_PIXELS, open_picture
 
+THIN = 2.0  # pixels of 28; MNIST's strokes are two to four wide
 SIDE, DIGIT = 28, 20  # MNIST's digits are 20x20 pixels in a frame of 28x28
 BLANK = 25  # contrast, of 255, below which nothing can be seen
 WORKING_SIDE = 512  # pixels; larger pictures are averaged down to it
@@ -154,13 +155,24 @@ def without_ruled_lines(ink: np.ndarray) -> np.ndarray:
 def place(ink: np.ndarray, side: int, by_mass: bool) -> np.ndarray:
     """`ink` scaled to fit `side` pixels, in the middle of a 28x28 frame: of its mass, or of its box."""
     scale = side / max(ink.shape)
+    if by_mass:
+        ink = at_least_as_thick(ink, THIN / scale)
     height, width = (max(1, round(length * scale)) for length in ink.shape)
     small = np.asarray(Image.fromarray(ink.astype(np.uint8)).resize((width, height), Image.Resampling.LANCZOS))
+    small = small * (255 / max(1, small.max()))  # reducing has mixed the ink with its background
     centre = np.array([height, width]) / 2
     if by_mass:
         # MNIST's digits have it at (14, 14) where the first pixel is 0, half a pixel off the middle of the frame
         centre = np.array([np.indices(small.shape)[axis].ravel() @ small.ravel() for axis in (0, 1)]) / small.sum()
     top, left = (int(np.clip(round(SIDE / 2 - c), 0, SIDE - n)) for c, n in zip(centre, small.shape, strict=True))
     frame = np.zeros((SIDE, SIDE), np.uint8)
-    frame[top : top + height, left : left + width] = small
+    frame[top : top + height, left : left + width] = small.round()
     return frame
+
+
+def at_least_as_thick(ink: np.ndarray, pixels: float) -> np.ndarray:
+    """`ink` in [0, 255] with its strokes widened to about so many pixels, where they are thinner: a pencil's, say."""
+    depth = ndimage.distance_transform_edt(np.pad(ink, 1) > 128)
+    thickness = 2 * np.percentile(depth[depth > 0], 90) if depth.any() else 1.0
+    missing = round(pixels - thickness)
+    return ndimage.maximum_filter(ink, missing + 1) if missing > 0 else ink

@@ -20,9 +20,9 @@ from omegaconf import DictConfig, OmegaConf
 from classic_cnn.classifier import ImageClassifier
 from tasks.annotations import is_local_path
 from tasks.build import build, build_model, build_part, describe
-from tasks.config import check_config, locate
+from tasks.config import ConfigError, check_config, locate
 from tasks.overrides import CONF
-from tasks.published import alternatives, find_net, read_net, version_of
+from tasks.published import alternatives, data_key, find_net, read_net, version_of
 from tasks.untrusted import check_callbacks, check_tensors, check_untrusted, class_of, load_pickled
 
 READING = ("normalize", "image_size")  # of a data set: what a net has learned to see
@@ -237,6 +237,38 @@ def load_weights(model: LightningModule, cfg: DictConfig) -> None:
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: of a {type(model).__name__} of another size: {detail}") from error
 
 
+def check_as_saved(cfg: DictConfig, parts: tuple[str, ...], reason: str) -> None:
+    """Refuses parts of a config, "model" or "data", that are others than those of its checkpoint, but for paths.
+
+    Raises:
+        ConfigError: names a key that was changed; begins with `reason`.
+    """
+    saved = read_checkpoint(cfg.ckpt_path)["config"]
+    for part in parts:
+        now: dict[str, Any] = OmegaConf.to_container(cfg[part], resolve=True)  # type: ignore[assignment]
+        paths = {*local_paths(part, now), *local_paths(part, saved[part])}
+        for key in sorted(now.keys() | saved[part].keys() - paths):
+            if key not in paths and now.get(key) != saved[part].get(key):
+                was = saved[part].get(key)
+                raise ConfigError(
+                    f"{part}.{key}".removesuffix("._target_"), f"{reason}: there it is {was}", now.get(key)
+                )
+
+
+def restore_data(datamodule: LightningDataModule, checkpoint: Mapping[str, Any], name: str) -> None:
+    """Gives a data module what that of a checkpoint's run had learned of its training images.
+
+    Raises:
+        ValueError: it is nothing of the kind; begins with `name`.
+    """
+    state = checkpoint.get(data_key(checkpoint["config"]))
+    if state is not None:
+        try:
+            datamodule.load_state_dict(state)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+
+
 def load_trained(
     cfg: DictConfig, folder: Path, family: type[LightningModule], reads_data: bool = True
 ) -> tuple[Any, Any, Trainer, dict[str, Any]]:
@@ -264,7 +296,8 @@ def load_trained(
         made = f"{cfg.choices.data}, whose images are made of several, which only task=test does"
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: a {type(model).__name__} of {made}")
     load_weights(model, cfg)
-    if reads_data or getattr(datamodule, "is_transform_fitted", False):
+    restore_data(datamodule, read_checkpoint(cfg.ckpt_path), f"ckpt_path={cfg.ckpt_path}")
+    if reads_data or getattr(datamodule, "transform_waits", False):
         datamodule.prepare_data()
         datamodule.setup("fit")
     facts = describe(model, datamodule, trainer)
@@ -295,4 +328,5 @@ def load(
     datamodule: LightningDataModule = instantiate(config.data, _convert_="all")
     model = build_model(config.model, datamodule)
     load_weights(model, config)
+    restore_data(datamodule, read_checkpoint(path, "path"), f"path={path}")
     return model.eval(), datamodule

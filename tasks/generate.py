@@ -2,11 +2,8 @@
 
 import hashlib
 import json
-import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import numpy as np
@@ -19,10 +16,12 @@ from datamodules.contract import Count, Index
 from datamodules.formats import image_set_writer
 from datamodules.generated import REAL
 from gan.adversarial import GAN
-from tasks.checkpoint import load_trained
+from tasks.checkpoint import check_as_saved, load_trained
 from tasks.folders import short
 from tasks.published import WEIGHTS, find_net
 from tasks.results import atomic_writer
+from tasks.runs import WRITTEN
+from tasks.signals import stoppable
 
 CHUNK = 1_000  # images in memory at a time
 LARGEST_LABEL = 255  # a byte, in IDX and in CSV
@@ -48,11 +47,14 @@ def generate(
     Raises:
         ValueError: there is no checkpoint, it holds no GAN, an option does not fit it, or its images are not finite.
     """
-    model, datamodule, _, _ = load_trained(cfg, folder, GAN)
+    if cfg.ckpt_path is not None:
+        check_as_saved(cfg, ("data",), "the images are like those that the GAN has learned from")
+    model, datamodule, _, _ = load_trained(cfg, folder, GAN, reads_data=False)
     if model.generate(torch.zeros(1, model.latent_dim, device=model.device)).shape[1:] != (1, 28, 28):
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: this GAN does not generate gray images of 28x28 pixels")
     classes = choose_classes(model, format, labels)
     path = folder / ("generated.csv" if format == "csv" else "generated")
+    remove_unfinished(path)
     counts = write_set(model, path, format, count, classes)
     net = find_net(cfg.ckpt_path)
     weights = net / WEIGHTS if net else Path(cfg.ckpt_path)
@@ -75,6 +77,23 @@ def generate(
     if classes is not None and imitates in REAL:
         print(f"to train     python run.py data=generated data.real={imitates} data.path={short(path)}")
     return {"generated": sidecar}
+
+
+def remove_unfinished(path: Path) -> None:
+    """Removes the set of a job of a sweep that was killed before it had its record, and now begins again.
+
+    Raises:
+        ValueError: there is a file that no run writes.
+    """
+    files = [file for file in (path, *path.rglob("*")) if file.is_symlink() or not file.is_dir()]
+    for file in (file for file in files if file.exists() or file.is_symlink()):
+        if file.is_symlink() or not WRITTEN.fullmatch(file.relative_to(path.parent).as_posix()):
+            raise ValueError(f"{file}: is not a file of this run: move it elsewhere")
+    for file in files:
+        file.unlink(missing_ok=True)
+    for folder in (*sorted((inner for inner in path.rglob("*")), reverse=True), path):
+        if folder.is_dir():
+            folder.rmdir()
 
 
 def choose_classes(model: GAN, format: str, labels: int | Sequence[int] | None) -> list[int] | None:
@@ -108,30 +127,23 @@ def write_set(
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     counts = dict.fromkeys(map(str, sorted(set(classes or ()))), 0)
-    before = signal.signal(signal.SIGTERM, stop)  # its default would leave the unfinished file behind
-    try:
-        with (
-            image_set_writer(path, form, count) as writer,
-            Progress(*columns, transient=True, disable=quiet) as progress,
-        ):
-            bar = progress.add_task("generating", total=count)
-            for start in range(0, count, CHUNK):
-                size = min(CHUNK, count - start)
-                labels = None
-                if classes is not None:
-                    labels = torch.tensor(classes)[torch.arange(start, start + size) % len(classes)]
-                    for label in labels.tolist():
-                        counts[str(label)] += 1
-                images = to_pixels(model.sample(size, labels))
-                writer.write(images, None if labels is None else labels.numpy())
-                progress.advance(bar, size)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with (
+        stoppable(),  # or an unfinished file would be left behind
+        image_set_writer(path, form, count) as writer,
+        Progress(*columns, transient=True, disable=quiet) as progress,
+    ):
+        bar = progress.add_task("generating", total=count)
+        for start in range(0, count, CHUNK):
+            size = min(CHUNK, count - start)
+            labels = None
+            if classes is not None:
+                labels = torch.tensor(classes)[torch.arange(start, start + size) % len(classes)]
+                for label in labels.tolist():
+                    counts[str(label)] += 1
+            images = to_pixels(model.sample(size, labels))
+            writer.write(images, None if labels is None else labels.numpy())
+            progress.advance(bar, size)
     return counts
-
-
-def stop(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)
 
 
 def to_pixels(images: Tensor) -> np.ndarray:

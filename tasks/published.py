@@ -5,6 +5,8 @@ Such a folder may come from anywhere: it is read as data, like any checkpoint, a
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,11 @@ from torch import Tensor
 
 from datamodules.bounded import READ_ERRORS, open_file, reason
 from tasks.folders import short
-from tasks.results import RESULTS, atomic_writer, rounded
+from tasks.results import RESULTS, SUMS, atomic_writer, rounded
 
 PUBLISHED = Path(__file__).parents[1] / "published"
-WEIGHTS, CONFIG, SUMS = "weights.safetensors", "config.json", "SHA256SUMS"
+WEIGHTS, CONFIG = "weights.safetensors", "config.json"
+OF_DATA = "data."  # begins the names of the data module's tensors among the weights
 FILES = {WEIGHTS: 1 << 30, CONFIG: 1 << 20, RESULTS: 1 << 20, SUMS: 1 << 12}  # and the bytes that each may have
 
 
@@ -77,15 +80,28 @@ def read_net(folder: Path) -> dict[str, Any]:
         weights = safetensors.torch.load(content[WEIGHTS])
     except Exception as error:  # of any kind: it may be any file
         raise ValueError("damaged, or not a net that task=publish wrote") from error
-    return {**(config if isinstance(config, dict) else {}), "state_dict": weights}
+    content = config if isinstance(config, dict) else {}
+    of_data = {name.removeprefix(OF_DATA): weights.pop(name) for name in [*weights] if name.startswith(OF_DATA)}
+    return {**content, **({data_key(content.get("config")): of_data} if of_data else {}), "state_dict": weights}
 
 
-def write_net(folder: Path, checkpoint: Mapping[str, Any], record: Mapping[str, Any]) -> int:
+def data_key(config: Any) -> str:
+    """Where Lightning keeps the state of a run's data module in its checkpoints: the name of its class."""
+    data = config.get("data") if isinstance(config, dict) else None
+    return str(data.get("_target_")).rpartition(".")[2] if isinstance(data, dict) else ""
+
+
+def write_net(
+    folder: Path, checkpoint: Mapping[str, Any], record: Mapping[str, Any], data_state: Mapping[str, Tensor]
+) -> int:
     """Writes the weights of a checkpoint, the config of net and data, and a record; returns their size in bytes.
+
+    `data_state` is what the data module has learned of its training images; it is kept with the weights.
 
     Trainer and callbacks are left out: they are those of the command that uses the net.
     """
     weights: dict[str, Tensor] = {name: value.contiguous().clone() for name, value in checkpoint["state_dict"].items()}
+    weights |= {f"{OF_DATA}{name}": value for name, value in data_state.items()}
     config = {name: checkpoint["config"][name] for name in ("model", "data", "seed", "choices")}
     plain = {"format": checkpoint["format"], "config": config, "overrides": checkpoint["overrides"]}
     content = {
@@ -94,8 +110,18 @@ def write_net(folder: Path, checkpoint: Mapping[str, Any], record: Mapping[str, 
         RESULTS: (json.dumps(rounded(record), indent=2) + "\n").encode(),
     }
     content[SUMS] = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in content.items()).encode()
-    folder.mkdir()
-    for name, data in content.items():
-        with atomic_writer(folder / name, "wb") as file:
-            file.write(data)
+    if (folder / SUMS).is_file():  # of a job of a sweep that was killed before it had its record
+        for name in FILES:
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")  # as long as it is not whole
+    temporary.mkdir()
+    try:
+        for name, data in content.items():
+            with atomic_writer(temporary / name, "wb") as file:
+                file.write(data)
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     return sum(map(len, content.values()))

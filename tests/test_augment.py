@@ -1,5 +1,6 @@
 """Augmentation: for training only, drawn for each image, chosen by data/augment=NAME."""
 
+import kornia.augmentation
 import numpy as np
 import pytest
 import torch
@@ -41,6 +42,27 @@ def test_augmentation_is_for_training_only_and_differs_from_image_to_image(name:
         assert images.shape[1:] == (1, 28, 28)
         assert -1 <= images.min() < images.max() <= 1 + 1e-6
         assert name == "none" or len(images.unique(dim=0)) > 1
+
+
+@pytest.mark.parametrize(
+    ("transform", "said"),
+    [
+        (kornia.augmentation.RandomAffine(5, same_on_batch=True), "all images of a batch alike"),
+        (kornia.augmentation.RandomMixUpV2(), "leave their labels"),
+        (kornia.augmentation.RandomHorizontalFlip(p=1.5), r"turn\.p=1\.5"),
+        (kornia.augmentation.RandomHorizontalFlip(p=-1.0), r"turn\.p=-1"),
+        (nn.Sequential(kornia.augmentation.RandomAffine(5, same_on_batch=True)), "all images of a batch alike"),
+    ],
+)
+def test_an_augmentation_that_is_none_of_single_images_is_refused(transform: nn.Module, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ImageData(augment={"turn": transform})
+
+
+@pytest.mark.parametrize("padding", [0, 28, 1000, 10**9])
+def test_a_crop_with_no_sensible_padding_is_refused(padding: int) -> None:
+    with pytest.raises(ValueError, match="padding"):
+        RandomCrop(padding)(torch.zeros(2, 1, 28, 28))
 
 
 def windows(image: Tensor, padding: int) -> list[Tensor]:

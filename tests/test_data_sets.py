@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import nn
 
+from classic_cnn.lenet import LeNet5
 from datamodules.contract import ArgumentError, SampleSpec
 from datamodules.formats import image_set_writer
 from datamodules.generated import Generated
@@ -197,6 +198,45 @@ def test_an_augmentation_may_change_the_size(size: int, normalize: Literal["half
     assert images.abs().max() <= 2
     if normalize == "pixel_mean":
         assert data.transform(data.train_split.images).mean(0).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("limit", ["trainer.max_epochs=2", "trainer.max_steps=2"])
+def test_a_train_loader_has_all_images_where_no_fit_is_at_work(limit: str) -> None:
+    model, data, trainer = small_run("model=lenet", "model/lr_scheduler=none", "~callbacks.plots", limit)
+    trainer.fit(model, datamodule=data)
+    assert sum(len(labels) for _, labels in data.train_dataloader()) == 20
+
+
+@pytest.mark.parametrize(
+    ("mistake", "said"),
+    [
+        ({"train_images": 5000}, "train_images"),
+        ({"extra_train_path": "none.csv"}, "none.csv"),
+        ({"num_folds": 900}, "num_folds"),
+    ],
+)
+def test_a_set_that_was_refused_is_refused_again(mistake: dict[str, Any], said: str) -> None:
+    data = MNIST5k(**mistake)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=said):
+            data.setup()
+        assert data.train_split is None
+
+
+@pytest.mark.parametrize(
+    ("make", "name"), [(MNIST, "batch_size"), (FashionMNIST, "batch_size"), (LeNet5, "bitmap_output")]
+)
+def test_a_wrong_argument_is_named_where_it_is_given_by_its_place(make: Any, name: str) -> None:
+    with pytest.raises(ArgumentError, match=f"^{name} "):
+        make("modern", 0)
+
+
+@pytest.mark.parametrize(("size", "expected"), [(14, 1000), (28, 1000), (56, 250), (224, 40)])
+def test_batches_of_an_evaluation_have_no_more_pixels_than_a_thousand_small_images(size: int, expected: int) -> None:
+    data = MNIST5k(image_size=size, batch_size=40)
+    data.prepare_data()
+    data.setup()
+    assert data.val_dataloader().batch_size == expected
 
 
 @pytest.mark.parametrize("size", [14, 32, 56])

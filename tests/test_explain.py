@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from classic_cnn.alexnet import AlexNet
-from classic_cnn.classifier import ImageClassifier
+from classic_cnn.classifier import ACTIVATIONS, Activation, ImageClassifier
 from classic_cnn.explain import plots
 from classic_cnn.explain.attribution import Attributions, attribute, guided_backpropagation
 from classic_cnn.explain.deconvnet import (
@@ -92,6 +92,13 @@ def test_projection_stays_in_the_receptive_field_of_its_activation(net: AlexNet 
             assert outside.abs().max() == 0
             reached += int(projected[index].abs().max() > 0)
     assert reached > 4
+
+
+@pytest.mark.parametrize("activation", [*ACTIVATIONS])
+def test_feature_maps_are_those_behind_the_activation(activation: Activation) -> None:
+    for net in (LeNet5(activation=activation), AlexNet(activation=activation)):
+        outputs = {type(layer.output) for layer in conv_layers(net.eval(), digits(1))}
+        assert outputs == {ACTIVATIONS[activation]}
 
 
 def test_crop_is_the_field_of_a_value_and_filled_beyond_the_border() -> None:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from command_line import checkpoint_of, only_run, results_of, run_well
@@ -18,6 +19,9 @@ from test_gan_metrics import digits
 from torch import Tensor
 
 from classic_cnn.vgg import VGG
+from datamodules.formats import image_set_writer
+from datamodules.mnist import MNIST, MNIST5k
+from gan.cgan import CGAN
 from gan.scores.evaluation import GANEvaluation
 from gan.scores.floors import unseen_images
 from gan.scores.scoring_net import (
@@ -252,6 +256,40 @@ def test_stored_floors_are_what_would_be_computed(name: str, stage: str, count: 
         assert scores[0][score] == pytest.approx(scores[1][score], rel=1e-2, abs=5e-3), score
 
 
+def test_floors_are_of_the_sets_own_images() -> None:
+    labels = torch.arange(60) % 10
+    with image_set_writer(Path("set.csv"), "csv", 60) as writer:
+        writer.write(np.full((60, 28, 28), 255, np.uint8), labels.numpy())
+    plain, extended = MNIST5k(train_images=60), MNIST5k(train_images=60, extra_train_path="set.csv")
+    for data in (plain, extended):
+        data.setup()
+    assert extended.train_split
+    assert len(extended.train_split.labels) == 120
+    for count in (60, 100):
+        assert all(map(torch.equal, unseen_images(extended, count), unseen_images(plain, count)))
+    net = CGAN()
+    found = [GANEvaluation(gan_train_count=100).gan_train_scores(net, data, "val") for data in (plain, extended)]
+    assert found[0] == found[1]
+    assert found[0]["gan_train_count"] == 60
+
+
+def test_images_of_a_fold_may_be_known_to_the_scoring_net() -> None:
+    data = MNIST(num_folds=5)
+    data.prepare_data()
+    data.setup()
+    assert len(unseen_images(data, 100).labels) == 48_000
+    evaluation = GANEvaluation()
+    evaluation.check(CGAN(), data)
+    assert "(which it was trained on)" in evaluation.describe({"count": 10}, data, "val")
+
+
+def test_a_set_of_too_few_images_for_scores_is_refused_before_training() -> None:
+    data = MNIST5k(train_images=3)
+    data.setup()
+    with pytest.raises(ValueError, match=r"has 3 images in a split.*callbacks\.evaluation=null"):
+        GANEvaluation().check(CGAN(), data)
+
+
 def test_floors_are_of_images_that_the_scoring_net_has_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     data, _ = digits()
     train = data.train_split
@@ -259,10 +297,10 @@ def test_floors_are_of_images_that_the_scoring_net_has_not_seen(monkeypatch: pyt
     unseen = unseen_images(data, 10_000)
     assert torch.equal(unseen.images, train.images[45_000:])
     assert torch.equal(unseen.labels, train.labels[45_000:])
-    assert unseen_images(data, 10_001) is train
+    assert len(unseen_images(data, 10_001).labels) == 55_000
     monkeypatch.setattr(data, "extra_count", 7_000)  # generated images, the last ones
     assert len(unseen_images(data, 3_000).labels) == 3_000
-    assert unseen_images(data, 3_001) is train
+    assert len(unseen_images(data, 3_001).labels) == 48_000
 
 
 @pytest.mark.parametrize("name", PRETRAINED)

@@ -21,15 +21,17 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance as TorchmetricsKID
 
 from datamodules.images import ImageData
-from gan.scores.classes import inception_score
+from gan.scores.classes import inception_score, mode_coverage
 from gan.scores.distances import (
     ROWS,
     PairwiseDistances,
+    kernel_mmd,
     scoring_device,
     squared_distances,
     squared_distances_within,
+    wasserstein_distance,
 )
-from gan.scores.features import kernel_inception_distance
+from gan.scores.features import frechet_distance, kernel_inception_distance
 from gan.scores.images import class_scores, distance_scores, feature_scores
 from gan.scores.metrics import (
     FrechetDistance,
@@ -269,6 +271,21 @@ def test_fid_is_its_formula_zero_for_the_same_images_and_grows_with_noise() -> N
             assert scores["fid_relative"] == pytest.approx(scores["fid"] / trace)
     assert fids[0] == pytest.approx(0, abs=1e-3)
     assert fids == sorted(fids)
+
+
+def test_scores_at_their_edges() -> None:
+    certain = torch.tensor([[1000.0, 0.0], [1000.0, 0.0]])  # one class, the other's probability is 0 in float64
+    assert inception_score(certain).item() == pytest.approx(1)
+    nothing = mode_coverage(torch.zeros(1000, dtype=torch.long))
+    assert nothing["modes"] == 0
+    assert nothing["modes_kl"].item() == pytest.approx(math.log(1000))
+    one, two = torch.rand(1, 4), torch.rand(2, 4)
+    for score in (frechet_distance, kernel_inception_distance, kernel_mmd):
+        for real, fake in ((one, two), (two, one), (torch.empty(0, 4), two)):
+            with pytest.raises(ValueError, match="both sets must have"):
+                score(real, fake)
+    with pytest.raises(ValueError, match="same shape"):
+        wasserstein_distance(two, torch.rand(2, 5))
 
 
 def test_inception_score_is_its_formula() -> None:

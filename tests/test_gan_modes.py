@@ -128,6 +128,28 @@ def test_a_triple_is_three_digits_and_its_label_theirs() -> None:
     assert len(set((labels % 100).tolist())) > 5  # the second and third are drawn
 
 
+def test_evaluated_triples_are_of_their_own_split_and_always_the_same() -> None:
+    data = StackedMNIST(batch_size=7)
+    own = torch.arange(100, 110, dtype=torch.uint8).view(10, 1, 1, 1).expand(-1, 1, 28, 28)
+    data.train_split = Split(torch.zeros(3, 1, 28, 28, dtype=torch.uint8), torch.zeros(3, dtype=torch.long))
+    data.val_split = data.test_split = Split(own, torch.arange(10))
+    seen = []
+    for batch_size, loader in ((7, data.val_dataloader), (2000, data.test_dataloader), (7, data.predict_dataloader)):
+        data.batch_size = batch_size
+        images, labels = next(iter(loader()))
+        images, labels = data.on_before_batch_transfer((images, labels), 0)
+        assert images.shape == (10, 3, 28, 28)
+        digits = images[:, :, 0, 0].long() - 100
+        assert all(sorted(column.tolist()) == list(range(10)) for column in digits.T)
+        assert (digits @ torch.tensor([100, 10, 1])).tolist() == labels.tolist()
+        seen.append(labels)
+    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[0], seen[2])
+    image, label = data.val_dataloader().dataset[3]
+    assert image.shape == (3, 28, 28)
+    assert label == seen[0][3]
+
+
 def test_ring_scores_of_points_set_by_hand() -> None:
     centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0]])
     points = torch.cat(

@@ -98,6 +98,7 @@ def test_pixel_mean_is_of_all_training_images(digits: Split) -> None:
     save(part(digits, 30), "set.csv")
     data = read(MNIST5k(train_images_per_class=2, extra_train_path="set.csv", normalize="pixel_mean"))
     assert data.train_split
+    assert data.mean is not None
     assert torch.allclose(data.mean, data.train_split.images.float().mean(0) / 255)
 
 

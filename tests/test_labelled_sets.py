@@ -124,6 +124,15 @@ def test_a_csv_may_end_without_a_line_break_or_with_windows_line_ends_or_empty_l
         assert_read(path)
 
 
+@pytest.mark.parametrize("header", ["", HEADER])
+def test_a_csv_may_begin_with_the_mark_of_a_spreadsheet(header: str) -> None:
+    lines = [*filter(None, [header]), ",".join(["7", *["0"] * 784]), ",".join(["2", *["255"] * 784])]
+    Path("set.csv").write_text("\n".join(lines), encoding="utf-8-sig")
+    images, labels = read_labelled("set.csv")
+    assert labels.tolist() == [7, 2]
+    assert images.flatten(1).float().mean(1).tolist() == [0, 255]
+
+
 @pytest.mark.parametrize("line", [2, 3, 4])
 @pytest.mark.parametrize("place", ["in a cell", "at the end"])
 def test_a_carriage_return_within_a_line_is_named_with_its_line(place: str, line: int) -> None:

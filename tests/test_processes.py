@@ -15,6 +15,7 @@ from command_line import PLAIN, checkpoint_of, finish, only_run, results_of, run
 from conftest import MODELS, ROOT, flat, models_of, quick
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
+from PIL import Image
 from torch import equal
 
 from gan.adversarial import GAN
@@ -59,6 +60,28 @@ def test_run_on_two_devices_is_one_run() -> None:
     run_well("task=test", f"ckpt_path={only_run()}/checkpoints/best.ckpt", "trainer.devices=1", "trainer.strategy=auto")
     tested = max(Path("outputs/lenet/mnist_5k").iterdir())
     assert results_of(tested)["val/accuracy"] == pytest.approx(results["val/accuracy"])
+
+
+def test_two_devices_count_each_image_of_an_evaluation_once() -> None:
+    for part, number in (("train", 12), ("val", 7), ("test", 3)):
+        for index in range(number):
+            folder = Path("set", part, "ab"[index % 2])
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (28, 28), 20 * index).save(folder / f"{index}.png")
+    two = ("trainer.strategy=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=1")
+    outcome = finish(
+        start("model=lenet", "data=folder", "data.path=set", "data.batch_size=4", "~callbacks.plots", *two)
+    )
+    assert outcome.status == 0, outcome.err
+    assert "DistributedSampler" not in outcome.err
+    results = results_of(only_run())
+    for metric, number in (("val/accuracy", 7), ("test/accuracy", 3)):
+        assert results[metric] * number == pytest.approx(round(results[metric] * number), abs=1e-4)
+    one = ("trainer.devices=1", "trainer.strategy=auto", "trainer.accelerator=cpu", "~callbacks.plots", "data.path=set")
+    run_well("task=test", f"ckpt_path={only_run()}/checkpoints/best.ckpt", *one)
+    tested = max(Path("outputs/lenet/folder").iterdir())
+    for metric in ("test/accuracy", "test/loss"):
+        assert results_of(tested)[metric] == pytest.approx(results[metric], rel=1e-5)
 
 
 class SameWeights(Callback):

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.images import ImageData
 from datamodules.in_memory import Split, first_of_each_class
 from datamodules.user_image import read_user_image
+from tasks.checkpoint import load
 
 
 @pytest.fixture(scope="module")
@@ -179,3 +180,28 @@ def test_digit_is_read_in_a_shadow_and_on_ruled_paper(
     known, known_labels = mnist_5k.train_split
     nearest = torch.cdist(read_back, known.flatten(1).float()).argmin(1)
     assert (known_labels[nearest] == labels).sum() >= 18  # of 20
+
+
+@pytest.mark.parametrize(
+    ("side", "pen"), [(280, 1), (280, 3), (280, 20), (512, 1), (512, 4), (1500, 4), (4000, 16), (4000, 128)]
+)
+def test_a_digit_of_any_pen_is_as_strong_as_the_sets_digits(side: int, pen: int) -> None:
+    picture = Image.new("L", (side, side), 255)
+    seven = [(0.3 * side, 0.25 * side), (0.7 * side, 0.25 * side), (0.45 * side, 0.8 * side)]
+    ImageDraw.Draw(picture).line(seven, fill=0, width=pen)
+    picture.save("seven.png")
+    net, data = load("published/lenet_mnist")
+    image = data.read_user_image("seven.png")  # type: ignore[attr-defined]
+    assert image.max() == 255
+    with torch.no_grad():
+        probabilities = net.predict_step((data.transform(image.unsqueeze(0)), None), 0)  # type: ignore
+    assert probabilities.argmax() == 7
+    assert probabilities.max() > 0.9
+
+
+def test_two_far_dots_are_a_picture() -> None:
+    picture = Image.new("L", (512, 512), 255)
+    for place in (10, 500):
+        picture.putpixel((place, place), 0)
+    picture.save("dots.png")
+    assert read_user_image("dots.png").max() == 255

@@ -1,5 +1,6 @@
 """What a trained net is used for, whatever limits its run had; uses of nets, sets and records that are refused."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from datamodules.mnist import MNIST5k
 from datamodules.ring import Ring
 from gan.scores.evaluation import GANEvaluation
 from gan.vanilla import VanillaGAN
+from tasks.checkpoint import load
 from tasks.generate import choose_classes
 
 BRIEF = ("trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "~callbacks.plots")
@@ -38,8 +40,6 @@ def test_the_test_of_a_net_reads_all_images_whatever_its_run_did(limit: str) -> 
 
 
 def correct_images(path: Path) -> int:
-    from tasks.checkpoint import load
-
     parts: tuple[Any, Any] = load(path)
     net, data = parts
     data.setup("test")
@@ -150,3 +150,49 @@ def test_a_net_that_was_trained_on_generated_images_is_used_without_them() -> No
     outcome = run("task=test", f"ckpt_path={path}", "trainer.accelerator=cpu")
     assert outcome.status == 2
     assert "data.path=null: is needed" in outcome.err
+
+
+def test_the_mean_that_a_net_has_learned_to_see_travels_with_it() -> None:
+    path = checkpoint_of("model=lenet", "data=mnist_5k", "data.normalize=pixel_mean", "data.train_images=900")
+    accuracy = results_of(only_run())["val/accuracy"]
+    _, data = load(path)
+    assert isinstance(data, MNIST5k)
+    before = data.transform(torch.zeros(1, 1, 28, 28, dtype=torch.uint8))  # no image has been read
+    data.setup()
+    assert torch.equal(data.transform(torch.zeros(1, 1, 28, 28, dtype=torch.uint8)), before)
+    run_well("task=publish", f"ckpt_path={path}", "trainer.accelerator=cpu")
+    (published,) = Path("outputs").rglob("net")
+    for used in (path, published):
+        for change in ("data.train_images=50", "data.train_images=null"):
+            run_well("task=test", f"ckpt_path={used}", "trainer.accelerator=cpu", change, "name=again")
+            (tested,) = (file.parent for file in Path("outputs").rglob("results.json") if "again" in file.parent.name)
+            assert results_of(tested)["val/accuracy"] == accuracy
+            shutil.rmtree(tested)
+
+
+MEANS: dict[str, Any] = {
+    "no tensor": 0.5,
+    "of another rank": torch.zeros(28, 28),
+    "of other channels": torch.zeros(3, 28, 28),
+    "of integers": torch.zeros(1, 28, 28, dtype=torch.long),
+    "of nothing": torch.zeros(1, 0, 0),
+    "below 0": torch.full((1, 28, 28), -0.1),
+    "above 1": torch.full((1, 28, 28), 1.5),
+    "not a number": torch.full((1, 28, 28), float("nan")),
+}
+
+
+@pytest.mark.parametrize("mean", MEANS)
+def test_a_mean_that_is_none_of_such_images_is_refused(mean: str) -> None:
+    data = MNIST5k(normalize="pixel_mean")
+    with pytest.raises(ValueError, match="mean of the training images"):
+        data.load_state_dict({"mean": MEANS[mean]})
+    with pytest.raises(ValueError, match="mean of the training images"):
+        data.load_state_dict(MEANS[mean])  # a checkpoint may hold anything there
+    with pytest.raises(ValueError, match=r"setup\(\) comes first"):
+        data.transform(torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
+
+
+def test_images_that_have_been_scaled_already_are_refused() -> None:
+    with pytest.raises(TypeError, match="uint8"):
+        MNIST5k().transform(torch.zeros(1, 1, 28, 28))

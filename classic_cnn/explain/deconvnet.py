@@ -9,17 +9,18 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 
 from classic_cnn.alexnet import ResponseNorm
+from classic_cnn.classifier import ACTIVATIONS
 from classic_cnn.lenet import ScaledTanh, SparseConvolution
 
 CONVOLUTIONS = (nn.Conv2d, SparseConvolution)
-ACTIVATIONS = (nn.BatchNorm2d, nn.ReLU, ScaledTanh)  # what turns a convolution's sums into its feature maps
+MAP_MAKERS = (nn.BatchNorm2d, ScaledTanh, *ACTIVATIONS.values())  # what turns sums into feature maps
 POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 SKIPPED = (ResponseNorm, nn.Dropout, nn.Identity)  # a projection passes through them unchanged
 TOP = 9
 
 
 class ConvLayer(NamedTuple):
-    """A convolution, its name, and the module that outputs its feature maps: itself, its normalization or its ReLU."""
+    """A convolution, its name, and what outputs its feature maps: itself, its normalization or activation."""
 
     name: str
     convolution: nn.Module
@@ -56,11 +57,11 @@ def conv_layers(net: nn.Module, example: Tensor) -> list[ConvLayer]:
         if isinstance(module, CONVOLUTIONS):
             layers.append(ConvLayer(names[module], module, module))
             latest = output
-        elif isinstance(module, ACTIVATIONS) and inputs[0] is latest:  # not behind a sum with a shortcut
+        elif isinstance(module, MAP_MAKERS) and inputs[0] is latest:  # not behind a sum with a shortcut
             layers[-1] = layers[-1]._replace(output=module)
             latest = output
 
-    handles = [m.register_forward_hook(follow) for m in net.modules() if isinstance(m, (*CONVOLUTIONS, *ACTIVATIONS))]
+    handles = [m.register_forward_hook(follow) for m in net.modules() if isinstance(m, (*CONVOLUTIONS, *MAP_MAKERS))]
     try:
         net(example)
     finally:

@@ -18,16 +18,17 @@ def occlude(image: Tensor, side: int, stride: int, shade: float) -> Iterator[Ten
     tensor([[[  0,   0],
              [255,   0]]], dtype=torch.uint8)
     """
-    height, width = image.shape[1:]
-    centres = [(row, column) for row in range(0, height, stride) for column in range(0, width, stride)]
-    size = max(1, PIXELS_AT_ONCE // image.numel())
-    for start in range(0, len(centres), size):
-        part = centres[start : start + size]
-        copies = image.repeat(len(part), 1, 1, 1)
-        for copy, (row, column) in zip(copies, part, strict=True):
-            top, left = row - (side - 1) // 2, column - (side - 1) // 2
-            copy[:, max(0, top) : top + side, max(0, left) : left + side] = round(255 * shade)
-        yield copies
+    rows, columns = (spans(length, side, stride).to(image.device) for length in image.shape[1:])
+    hidden = (rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1)  # (N, H, W)
+    for part in hidden.split(max(1, PIXELS_AT_ONCE // image.numel())):
+        yield image.masked_fill(part[:, None], round(255 * shade))
+
+
+def spans(length: int, side: int, stride: int) -> Tensor:
+    """The pixels that each square covers along a side of the image, bool (positions, length)."""
+    pixels = torch.arange(length)
+    first = pixels[::stride, None] - (side - 1) // 2
+    return (first <= pixels) & (pixels < first + side)
 
 
 @torch.no_grad()

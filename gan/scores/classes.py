@@ -17,8 +17,9 @@ def inception_score(logits: Tensor) -> Tensor:
     require_finite(generated=logits)
     logits = as_double(logits)
     probabilities = logits.softmax(1)
-    divergences = (probabilities * (logits.log_softmax(1) - probabilities.mean(0).log())).sum(1)
-    return divergences.mean().exp()
+    mean = probabilities.mean(0)
+    negative_entropy = (probabilities * logits.log_softmax(1)).sum(1).mean()
+    return (negative_entropy - torch.xlogy(mean, mean).sum()).exp()
 
 
 def mode_score(real: Tensor, fake: Tensor) -> Tensor:
@@ -65,6 +66,8 @@ def mode_coverage(counts: Tensor) -> dict[str, Tensor]:
     >>> {name: round(value.item(), 3) for name, value in mode_coverage(torch.tensor([3, 3, 0, 0])).items()}
     {'modes': 2.0, 'modes_kl': 0.693}
     """
+    if not counts.any():  # as far from uniform as all samples in one mode
+        return {"modes": torch.tensor(0.0), "modes_kl": torch.tensor(float(len(counts))).log()}
     frequencies = as_double(counts) / counts.sum().item()
     divergence = torch.xlogy(frequencies, frequencies * len(frequencies)).sum()
     return {"modes": (counts > 0).sum().float(), "modes_kl": divergence.float()}

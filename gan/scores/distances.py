@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+NEIGHBOURS = 3  # k of precision and recall, as their authors have it
 ROWS = 1000  # of a distance matrix in memory at a time: 40 MB of a set of 10,000; fewer make the products slower
 
 
@@ -61,6 +62,16 @@ def require_finite(**sets: Tensor) -> None:
             raise ValueError(f"{name} samples must be finite, got {count} of {len(samples)} that are not")
 
 
+def require_two(real: Tensor, fake: Tensor) -> None:
+    """Checks two sets of samples (N, ...) and (M, ...).
+
+    Raises:
+        ValueError: one has fewer than two samples, of which there is no variance.
+    """
+    if min(len(real), len(fake)) < 2:
+        raise ValueError(f"both sets must have two samples or more, got {len(real)} real and {len(fake)} generated")
+
+
 def center(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Two sets of samples, (N, ...) and (M, ...), as rows (N, D) and (M, D) minus the mean of the real ones.
 
@@ -72,6 +83,9 @@ def center(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     if not len(real) or not len(fake):
         raise ValueError(f"both sets must have samples, got {len(real)} real and {len(fake)} generated")
     require_finite(real=real, generated=fake)
+    if real[0].numel() != fake[0].numel():
+        shapes = f"{tuple(real.shape[1:])} and {tuple(fake.shape[1:])}"
+        raise ValueError(f"samples of both sets must have the same shape, got {shapes}")
     real, fake = (part.to(scoring_device(part.device)).flatten(1).float() for part in (real, fake))
     mean = real.mean(0)
     return real - mean, fake - mean
@@ -139,7 +153,7 @@ class PairwiseDistances:
     """
 
     @torch.no_grad()
-    def __init__(self, real: Tensor, fake: Tensor, neighbours: int = 3, sigma: float | None = None) -> None:
+    def __init__(self, real: Tensor, fake: Tensor, neighbours: int = NEIGHBOURS, sigma: float | None = None) -> None:
         if neighbours < 1:
             raise ValueError(f"neighbours must be a positive integer, got {neighbours}")
         real, fake = center(real, fake)
@@ -181,6 +195,7 @@ class PairwiseDistances:
 
     def kernel_mmd(self) -> dict[str, Tensor]:
         """See the function `kernel_mmd`."""
+        require_two(self.real_to_fake, self.fake_to_real)
         if self.bandwidth == 0:
             raise ValueError("real samples must differ from each other: the kernel has no bandwidth")
         n, m = len(self.real_to_fake), len(self.fake_to_real)
@@ -206,6 +221,17 @@ class PairwiseDistances:
         if fewest <= self.neighbours:
             raise ValueError(f"both sets must have more than {self.neighbours} samples, got {fewest}")
         return {"precision": self.in_real_manifold.float().mean(), "recall": self.in_fake_manifold.float().mean()}
+
+    def scores(self) -> dict[str, Tensor]:
+        """All of these by the names that they have in a run's results."""
+        accuracy = self.nearest_neighbour_accuracy()
+        return {
+            **self.kernel_mmd(),
+            "nearest_neighbour_accuracy": accuracy["total"],
+            "nearest_neighbour_accuracy_real": accuracy["real"],
+            "nearest_neighbour_accuracy_fake": accuracy["fake"],
+            **self.precision_recall(),
+        }
 
 
 def kernel_mmd(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
@@ -238,7 +264,7 @@ def nearest_neighbour_accuracy(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
     return PairwiseDistances(real, fake).nearest_neighbour_accuracy()
 
 
-def precision_recall(real: Tensor, fake: Tensor, neighbours: int = 3) -> dict[str, Tensor]:
+def precision_recall(real: Tensor, fake: Tensor, neighbours: int = NEIGHBOURS) -> dict[str, Tensor]:
     """Share of generated samples in the manifold of the real ones, and of real ones in that of the generated.
 
     T. Kynkäänniemi et al. 2019, equations 1 and 2: a sample belongs to a set's manifold when it is no farther from some

@@ -12,7 +12,7 @@ from torch import Tensor
 from datamodules.contract import CheckedArguments, DivergenceError, Index
 from datamodules.in_memory import InMemoryData, Split
 from gan.adversarial import GAN
-from gan.scores.distances import full_precision, scoring_device
+from gan.scores.distances import NEIGHBOURS, full_precision, scoring_device
 from gan.scores.floors import fingerprint, load_floors, unseen_images
 from gan.scores.images import image_scores, subsample
 from gan.scores.progress import Report, scoring_progress, silent
@@ -160,6 +160,11 @@ class GANEvaluation(Evaluation):
     def check(self, model: Any, data: Any) -> None:
         if self.scoring_net is None:
             self.scoring_net = ScoringNet(self.scoring_net_name or scoring_net_for(data.name))
+        splits = (data.train_split, data.val_split, data.test_split)
+        fewest = min((len(split.labels) for split in splits if split is not None), default=self.count)
+        if fewest <= NEIGHBOURS:
+            reason = f"has {fewest} images in a split, scores need {NEIGHBOURS + 1}"
+            raise ValueError(f"{data.name} {reason}: train without them, callbacks.evaluation=null")
         if model.num_classes is not None and self.gan_train_count and len(data.class_names) > LEARNED_CLASSES:
             raise ValueError(
                 f"gan_train_count must be 0, got {self.gan_train_count}: the LeNet-5 of GAN-train has "
@@ -191,7 +196,8 @@ class GANEvaluation(Evaluation):
         """Which scoring net compared how many images with which, and whether it was trained on these."""
         assert self.scoring_net is not None
         kind = {"test": "test", "val": "validation"}[stage]
-        seen = " (which it was trained on)" if data.name in PRETRAINED[self.scoring_net.name].trained_on else ""
+        is_known = data.name in PRETRAINED[self.scoring_net.name].trained_on or data.num_folds is not None
+        seen = " (which it was trained on)" if is_known else ""
         text = f"by {self.scoring_net}, {scores['count']:,.0f} generated images against as many {kind} images{seen}"
         if "gan_train_count" in scores:
             text += f"; GAN-train on {scores['gan_train_count']:,.0f} generated images"
@@ -202,7 +208,7 @@ class GANEvaluation(Evaluation):
         """Scores of generated images, their floors and the count that was possible."""
         assert self.scoring_net is not None
         split = split_of(data, stage)
-        count = min(count, len(split.labels), len(data.train_split.labels))
+        count = min(count, len(split.labels), len(data.own_train_split.labels))
         device = scoring_device(model.device)
         net = self.scoring_net.to(device)
         labels = None if model.num_classes is None else torch.arange(count) % model.num_classes
@@ -228,12 +234,12 @@ class GANEvaluation(Evaluation):
     def gan_train_scores(self, model: Any, data: Any, stage: str) -> dict[str, float]:
         """GAN-train accuracy on real images, its floor and the count that was possible."""
         split = split_of(data, stage)
-        count = min(self.gan_train_count, len(data.train_split.labels))
+        count = min(self.gan_train_count, len(data.own_train_split.labels))
         device = scoring_device(model.device)
         labels = torch.arange(count) % len(data.class_names)
         fake, labels = fixed_seed_samples(model, count, labels).to(device), labels.to(device)
         test = data.transform(split.images.to(device)), split.labels.to(device)
-        real, real_labels = (subsample(part, count).to(device) for part in data.train_split)
+        real, real_labels = (subsample(part, count).to(device) for part in data.own_train_split)
         real = data.transform(real)
         with torch.autocast(device.type, enabled=False):
             accuracy = gan_train_accuracy(fake, labels, *test, self.report)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gan.scores.distances import as_double, require_finite, scoring_device
+from gan.scores.distances import as_double, require_finite, require_two, scoring_device
 
 
 def frechet_distance(real: Tensor, fake: Tensor) -> Tensor:
@@ -15,6 +15,7 @@ def frechet_distance(real: Tensor, fake: Tensor) -> Tensor:
     >>> frechet_distance(torch.tensor([[0.0], [2.0]]), torch.tensor([[3.0], [5.0]]))
     tensor(9., dtype=torch.float64)
     """
+    require_two(real, fake)
     require_finite(real=real, generated=fake)
     real, fake = as_double(real), as_double(fake)
     real_root, fake_root = matrix_root(covariance(real)), matrix_root(covariance(fake))
@@ -23,16 +24,17 @@ def frechet_distance(real: Tensor, fake: Tensor) -> Tensor:
     return ((real.mean(0) - fake.mean(0)).square().sum() + traces - 2 * trace_of_root).clamp(min=0)
 
 
-def relative_frechet_distance(real: Tensor, fake: Tensor) -> Tensor:
-    """Frechet distance divided by the trace of the real features' covariance.
+def frechet_distances(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    """`fid`, the Frechet distance, and `fid_relative`, divided by the trace of the real features' covariance.
 
-    It has no unit: 1 is as far as the mean squared distance of a real image from the mean of all. Use it to compare
+    The second has no unit: 1 is as far as the mean squared distance of a real image from the mean of all. It compares
     data sets, whose scoring nets have features of different scales.
 
-    >>> relative_frechet_distance(torch.tensor([[0.0], [2.0]]), torch.tensor([[3.0], [5.0]]))
+    >>> frechet_distances(torch.tensor([[0.0], [2.0]]), torch.tensor([[3.0], [5.0]]))["fid_relative"]
     tensor(4.5000, dtype=torch.float64)
     """
-    return frechet_distance(real, fake) / covariance(as_double(real)).trace()
+    fid = frechet_distance(real, fake)
+    return {"fid": fid, "fid_relative": fid / covariance(as_double(real)).trace()}
 
 
 def covariance(features: Tensor) -> Tensor:
@@ -70,6 +72,7 @@ def kernel_inception_distance(
     >>> round(kernel_inception_distance(same, same).item(), 3)
     -0.166
     """
+    require_two(real, fake)
     require_finite(real=real, generated=fake)
     real, fake = (part.to(scoring_device(part.device)) for part in (real, fake))
     generator = generator or torch.Generator().manual_seed(0)

@@ -24,12 +24,12 @@ def load_floors() -> dict[str, dict[str, float]]:
 def unseen_images(data: ImageData, count: int) -> Split:
     """The training images that the scoring net was not trained on, of a set that has been read.
 
-    All training images where `count` are not left, as of MNIST with `train_images_per_class`: the net may know these.
+    All of the set's own where `count` are not left, as of MNIST with `train_images_per_class`, or of a cross-validation
+    whose parts are of all images: the net may know these.
     """
-    assert data.train_split is not None
-    images, labels = data.train_split
-    unseen = slice(TRAINING_IMAGES, len(labels) - data.extra_count)
-    return Split(images[unseen], labels[unseen]) if len(labels[unseen]) >= count else data.train_split
+    images, labels = data.own_train_split
+    unseen = Split(images[TRAINING_IMAGES:], labels[TRAINING_IMAGES:])
+    return unseen if len(unseen.labels) >= count and data.num_folds is None else data.own_train_split
 
 
 def fingerprint(*parts: str | Tensor | None) -> str:

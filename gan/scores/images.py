@@ -5,7 +5,7 @@ from torch import Tensor
 
 from gan.scores.classes import inception_score, mode_score
 from gan.scores.distances import PairwiseDistances, wasserstein_distance
-from gan.scores.features import covariance, frechet_distance, kernel_inception_distance
+from gan.scores.features import frechet_distances, kernel_inception_distance
 from gan.scores.parzen import best_sigma, mean_log_likelihood
 from gan.scores.progress import Report, silent
 from gan.scores.scoring_net import ScoringNet
@@ -64,12 +64,10 @@ def class_scores(real_logits: Tensor, fake_logits: Tensor) -> dict[str, float]:
 
 def feature_scores(real: Tensor, fake: Tensor) -> dict[str, float]:
     """FID, FID relative to the trace of the real features' covariance, and KID."""
-    fid = frechet_distance(real, fake)
     generator = torch.Generator().manual_seed(0)
     torch.randperm(len(fake), generator=generator)  # so that KID's subsets are those of all published scores
     kid = kernel_inception_distance(real, fake, generator=generator)
-    trace = covariance(real.to(fid)).trace()
-    return {"fid": fid.item(), "fid_relative": (fid / trace).item(), "kid": kid.item()}
+    return {name: value.item() for name, value in {**frechet_distances(real, fake), "kid": kid}.items()}
 
 
 def distance_scores(real: Tensor, fake: Tensor, distances: PairwiseDistances | None = None) -> dict[str, float]:
@@ -82,15 +80,8 @@ def distance_scores(real: Tensor, fake: Tensor, distances: PairwiseDistances | N
     # drawn at random: of images that are made in turn for each class, every fifth would be of two classes of ten
     subset = torch.randperm(len(real), generator=torch.Generator().manual_seed(0))[:WASSERSTEIN_COUNT].to(real.device)
     distances = distances or PairwiseDistances(real, fake)
-    accuracy = distances.nearest_neighbour_accuracy()
-    scores = {
-        **distances.kernel_mmd(),
-        f"wasserstein_{len(subset)}": wasserstein_distance(real[subset], fake[subset]),
-        "nearest_neighbour_accuracy": accuracy["total"],
-        "nearest_neighbour_accuracy_real": accuracy["real"],
-        "nearest_neighbour_accuracy_fake": accuracy["fake"],
-        **distances.precision_recall(),
-    }
+    wasserstein = wasserstein_distance(real[subset], fake[subset])
+    scores = {f"wasserstein_{len(subset)}": wasserstein, **distances.scores()}
     return {name: value.item() for name, value in scores.items()}
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.images import ImageData
-from gan.scores.features import frechet_distance, relative_frechet_distance
+from gan.scores.features import frechet_distances
 from gan.scores.floors import unseen_images
 from gan.scores.images import subsample
 from gan.scores.scoring_net import FOLDER, ScoringNet, scoring_net_for
@@ -50,10 +50,7 @@ def fid_ladder(
     ladder = {}
     for name, images in changed_images(data, count, torch.Generator().manual_seed(seed)):
         fake = net.features_of_all(images)
-        ladder[name] = {
-            "fid": frechet_distance(real, fake).item(),
-            "fid_relative": relative_frechet_distance(real, fake).item(),
-        }
+        ladder[name] = {score: value.item() for score, value in frechet_distances(real, fake).items()}
     return ladder
 
 

@@ -60,7 +60,7 @@ class PrecisionRecall(TwoSampleMetric):
         neighbours: k, 3 in the paper.
     """
 
-    def __init__(self, neighbours: int = 3, **kwargs: Any) -> None:
+    def __init__(self, neighbours: int = distances.NEIGHBOURS, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if neighbours < 1:
             raise ValueError(f"neighbours must be a positive integer, got {neighbours}")

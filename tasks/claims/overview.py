@@ -46,7 +46,7 @@ def claims(cfg: DictConfig, folder: Path, add: list[LocalPath] | None = None) ->
         try:
             check_complete(record, settings(record["name"]).arms)
             draw_page(completed(record))
-        except (ValueError, LookupError, ArithmeticError) as error:
+        except (ValueError, LookupError, ArithmeticError, TypeError) as error:
             raise ValueError(f"{path}: {error if isinstance(error, ValueError) else f'lacks {error}'}") from error
     added = {record["name"]: completed(record) for record in read.values()}
     records = dict(sorted((published_claims() | added).items()))

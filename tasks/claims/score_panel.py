@@ -21,7 +21,7 @@ from gan.scores.distances import (
     precision_recall,
     wasserstein_distance,
 )
-from gan.scores.features import frechet_distance, kernel_inception_distance
+from gan.scores.features import frechet_distance, frechet_distances, kernel_inception_distance
 from gan.scores.images import class_scores
 from gan.scores.parzen import parzen_log_likelihood
 from gan.scores.scoring_net import ScoringNet, scoring_net_for
@@ -127,22 +127,16 @@ def panel_scores(net: ScoringNet, real: Tensor, fake: Tensor, validation: Tensor
     The Wasserstein distance is of `WASSERSTEIN_COUNT` images of each set, or all where there are fewer.
     """
     real_features, fake_features = net.features_of_all(real), net.features_of_all(fake)
-    fid = frechet_distance(real_features, fake_features)
     subset = torch.randperm(len(fake), generator=torch.Generator().manual_seed(0))[:WASSERSTEIN_COUNT]
     distances, pixel_distances = PairwiseDistances(real_features, fake_features), PairwiseDistances(real, fake)
-    accuracy = distances.nearest_neighbour_accuracy()
+    pixel_scores = pixel_distances.scores()
     scores = class_scores(net.logits(real_features), net.logits(fake_features)) | {
-        "fid": fid,
-        "fid_relative": fid / real_features.double().var(0).sum(),
+        **frechet_distances(real_features, fake_features),
         "kid": kernel_inception_distance(real_features, fake_features, KID_SUBSETS),
-        **distances.kernel_mmd(),
         "wasserstein": wasserstein_distance(real_features[subset], fake_features[subset]),
-        "nearest_neighbour_accuracy": accuracy["total"],
-        "nearest_neighbour_accuracy_real": accuracy["real"],
-        "nearest_neighbour_accuracy_fake": accuracy["fake"],
-        **distances.precision_recall(),
-        "pixel_mmd": pixel_distances.kernel_mmd()["mmd"],
-        "pixel_nearest_neighbour_accuracy": pixel_distances.nearest_neighbour_accuracy()["total"],
+        **distances.scores(),
+        "pixel_mmd": pixel_scores["mmd"],
+        "pixel_nearest_neighbour_accuracy": pixel_scores["nearest_neighbour_accuracy"],
         "parzen_log_likelihood": parzen_log_likelihood(real, fake, validation)["log_likelihood"],
     }
     return {name: float(scores[name]) for name in WORSE}
