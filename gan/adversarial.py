@@ -224,6 +224,9 @@ class GAN(CheckedArguments, LightningModule):
         self.log_dict(losses, prog_bar=True, logger=False)
         if self.loggers:
             values = {name: value.item() for name, value in (losses | self.extra_metrics).items()}
+            # LearningRateMonitor counts batches, of which several may make one generator step
+            for net, optimizer in zip(("generator", "discriminator"), self.trainer.optimizers, strict=True):
+                values[f"lr-{net}"] = optimizer.param_groups[0]["lr"]
             for logger in self.loggers:
                 logger.log_metrics(values, step=self.global_step)
 

@@ -1,7 +1,6 @@
 """task=benchmark: the same training on each device of this machine, its speed and its result."""
 
 import math
-import resource
 import sys
 import time
 from pathlib import Path
@@ -163,8 +162,12 @@ def measure(cfg: DictConfig, device: str, folder: Path, steps: int, warm_up: int
     }
 
 
-def peak_memory() -> int:
-    """The peak memory of this process in bytes, with the images and the libraries, unlike a GPU's."""
+def peak_memory() -> float:
+    """The peak memory of this process in bytes, with the images and the libraries, unlike a GPU's; NaN on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return math.nan
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

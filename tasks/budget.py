@@ -47,6 +47,5 @@ def check_length_is_its_own(cfg: DictConfig, task: str) -> None:
     """
     for key in ("fast_dev_run", "max_time"):
         if cfg.trainer.get(key):
-            raise ConfigError(
-                f"trainer.{key}", f"task={task} makes task.steps={cfg.task.steps} steps", cfg.trainer[key]
-            )
+            steps = f"task.steps={cfg.task.steps}" if "steps" in cfg.task else "its own numbers of"
+            raise ConfigError(f"trainer.{key}", f"task={task} makes {steps} steps", cfg.trainer[key])

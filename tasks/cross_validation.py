@@ -5,6 +5,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
+from tasks.config import ConfigError
 from tasks.folders import short
 from tasks.leaderboard_rows import list_changes
 from tasks.results import atomic_writer
@@ -13,6 +16,20 @@ from tasks.tables import Column, Row, Table, deviation, escape_markdown, format_
 
 FOLD = "data.fold="
 METRICS = ("val/accuracy", "val/fid", "val/modes")  # the first that a run has is compared
+
+
+def check_checkpoint(cfg: DictConfig) -> None:
+    """Refuses a run on a fold that would be measured at the epoch at which that fold is best.
+
+    Raises:
+        ConfigError: says what to give.
+    """
+    if cfg.data.get("num_folds") is None:
+        return
+    for name, node in cfg.callbacks.items():
+        if node and str(node.get("_target_")).endswith(".ModelCheckpoint") and node.get("monitor") is not None:
+            reason = "would choose an epoch by the fold that is measured: give null, as experiment=cross_validate does"
+            raise ConfigError(f"callbacks.{name}.monitor", reason, node.monitor)
 
 
 def is_of_fold(record: Record) -> bool:

@@ -92,6 +92,8 @@ def choose(cfg: DictConfig, folder: Path, maps: int) -> DemoNets:
     other: Any
     facts: dict[str, Any] = {}
     if cfg.ckpt_path is None:
+        if given := [text for text in cfg.overrides if text.partition("=")[0] in ("model", "data")]:
+            raise ValueError(f"{given[0]}: task=demo without ckpt_path shows the published nets of MNIST, leave it out")
         model, data = load(FIRST)
     else:
         model, data, _, facts = load_trained(cfg, folder, LightningModule, reads_data=False)

@@ -1,5 +1,6 @@
 """task=ensemble: several trained classifiers as one, by the mean of their probabilities."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -45,6 +46,8 @@ def ensemble(cfg: DictConfig, folder: Path, checkpoints: LocalPath | list[LocalP
     probabilities: list[Tensor] = []
     rows: list[dict[str, Any]] = []
     images: Images | None = None
+    loaded: list[tuple[Path, ImageClassifier, InMemoryData]] = []
+    read: dict[str, Any] = {}  # the data of members that were trained on the same
     for path in paths:
         net, data = load(path, cfg.data.get("root"), cfg.data)
         if not (isinstance(net, ImageClassifier) and isinstance(data, InMemoryData)):
@@ -52,10 +55,13 @@ def ensemble(cfg: DictConfig, folder: Path, checkpoints: LocalPath | list[LocalP
         if not data.stores_samples:
             reason = f"{short(path)} is of {data.name}, whose images are made of several stored ones"
             raise ConfigError("task.checkpoints", reason)
+        data = read.setdefault(json.dumps(read_checkpoint(path)["config"]["data"]), data)
         found = images_of(data)
         images = images or found
         if not all(map(torch.equal, found.split, images.split)):
             raise ConfigError("task.checkpoints", f"{short(path)} is of {data.name}, the first one of other images")
+        loaded.append((path, net, data))
+    for path, net, data in loaded:
         trainer = build_trainer(cfg, folder, net)
         if trainer.world_size > 1:
             raise ConfigError("trainer.devices", "an ensemble is compared on one device", cfg.trainer.devices)

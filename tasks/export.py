@@ -16,6 +16,7 @@ from torch.export import Dim, ExportedProgram
 from classic_cnn.classifier import ImageClassifier
 from datamodules.images import ImageData
 from gan.adversarial import GAN
+from rnn.esn import EchoStateNetwork
 from tasks.checkpoint import load_trained
 from tasks.config import ConfigError
 from tasks.folders import short
@@ -105,6 +106,8 @@ def exportable(model: LightningModule, data: Any) -> tuple[nn.Module, dict[str, 
     Raises:
         ValueError: the model is neither a classifier nor a GAN.
     """
+    if isinstance(model, EchoStateNetwork):
+        raise ValueError("an EchoStateNetwork cannot be exported: the sparse sum in it fixes the size of a batch")
     if isinstance(model, ImageClassifier) and isinstance(data, ImageData):
         if not data.stores_samples:
             raise ValueError(f"a {type(model).__name__} of {data.name} has no stored images to compare a file on")

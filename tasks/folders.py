@@ -3,7 +3,6 @@
 import itertools
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -11,10 +10,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
+from tasks.overrides import BEGUN
 from tasks.results import atomic_writer
 
 LONGEST_NAME = 120  # characters; file systems allow 255
 CONFIG, OVERRIDES = Path(".hydra", "config.yaml"), Path(".hydra", "overrides.yaml")  # where Hydra's users look for them
+
+
+made: set[Path] = set()  # folders of runs that this process made; another that is empty is a person's
 
 
 def new_folder(parent: Path, *labels: str | None) -> Path:
@@ -24,6 +27,7 @@ def new_folder(parent: Path, *labels: str | None) -> Path:
         folder = parent / folder_name(now if number == 1 else f"{now}-{number}", *labels)
         try:
             folder.mkdir(parents=True)
+            made.add(folder.absolute())
             return folder
         except FileExistsError:
             if not parent.is_dir():
@@ -109,15 +113,22 @@ def restore_config(folder: Path, content: Mapping[Path, bytes]) -> None:
 def remove_unused(folder: Path) -> bool:
     """Removes the folder of a run that was refused before it wrote anything but its config; says whether it did."""
     own = {folder / CONFIG, folder / OVERRIDES, folder / ".lock"}
-    if any(path.is_file() and path not in own for path in folder.rglob("*")):
+    if any(not path.is_dir() and path not in own for path in folder.rglob("*")):
         return False
-    if folder.is_symlink():  # to a folder that hydra.run.dir named
-        for file in own:
-            file.unlink(missing_ok=True)
-        (folder / CONFIG).parent.rmdir()
-    else:
-        shutil.rmtree(folder)
+    for file in own:
+        file.unlink(missing_ok=True)
+    folders = [path for path in sorted(folder.rglob("*"), reverse=True) if not path.is_symlink()]
+    for empty in [*folders, *([folder] if folder.absolute() in made else [])]:
+        empty.rmdir()
     return True
+
+
+def is_new(folder: Path) -> bool:
+    """Whether an empty folder was made since this process read its command line: by Hydra, which makes `hydra.run.dir`.
+
+    A file system's clock may be some milliseconds behind.
+    """
+    return not folder.is_symlink() and folder.stat().st_mtime > BEGUN - 0.05 and not any(folder.iterdir())
 
 
 def lock(folder: Path) -> FileLock:

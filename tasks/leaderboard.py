@@ -168,5 +168,5 @@ def describe_unfinished(row: Row) -> str:
     """One run and why it is not in the table."""
     name = " ".join(str(row[key]) for key in ("model", "name", "changes", "data") if row[key])
     seed = f", seed {row['seeds']}" if row["seeds"] != "" else ""
-    reason = row["reason"] if row["status"] in ("unknown", "running") else f"{row['status']}: {row['reason']}"
+    reason = row["reason"] if row["status"] in ("killed", "unknown", "running") else f"{row['status']}: {row['reason']}"
     return f"{name}{seed}: {reason} ({row['folder']})"

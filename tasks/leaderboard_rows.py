@@ -60,9 +60,9 @@ def list_changes(record: Record, common: set[str]) -> str:
 
 def summarize(names: tuple[str, ...], group: list[Record]) -> dict[str, Any]:
     """The row of one kind of run: means over its seeds, and standard deviations (n - 1)."""
-    group = latest_per_seed(group)
+    tags, group = tags_of(group), latest_per_seed(group)
     first, best = group[0], best_of(group)
-    row: dict[str, Any] = dict(zip(NAMES, names, strict=True)) | {"tags": tags_of(group)}
+    row: dict[str, Any] = dict(zip(NAMES, names, strict=True)) | {"tags": tags}
     row |= {"status": "finished", "reason": "", "folder": best["folder"], "checkpoint": checkpoint_of(best)}
     row |= {key: first.get(key) for key in ("parameters", "macs", "epochs", "precision")}
     row |= {"seeds": len(group), "measured_on": measured_on(first)}

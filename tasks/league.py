@@ -38,7 +38,7 @@ def make_row(group: Group) -> dict[str, Any]:
     first = runs[0]
     device = str(first.get("device") or "cpu")
     row = summarize((str(first["model"]), group.data, "", "", device), runs)
-    accuracy = row["accuracy"]
+    accuracy, augment = row["accuracy"], first["config"]["data"].get("augment")
     seeds = [f"{run['seed']:.0f}" for run in runs]
     for name in (*SCORES, *SHARES):
         numbers = values(runs, f"test/{name}", f"val/{name}")
@@ -47,7 +47,7 @@ def make_row(group: Group) -> dict[str, Any]:
         "experiment": group.experiment,
         "net": describe_net(group),
         "gpu": None if "cpu" in device else device,
-        "augment": ", ".join((first["config"]["data"].get("augment") or {}).keys()) or "none",
+        "augment": ", ".join(name for name, made in (augment or {}).items() if made is not None) or "none",
         "sampling": None if accuracy is None else math.sqrt(accuracy * (1 - accuracy) / TEST_IMAGES),
         "command": command(*group.overrides, f"seed={','.join(seeds)}", multirun=len(seeds) > 1),
         "stale": group.is_stale,

@@ -1,8 +1,10 @@
 """What the command line changes, in Hydra's grammar. Imports no framework, for run.py reads every argument with it."""
 
 import re
+import time
 from pathlib import Path
 
+BEGUN = time.time()  # run.py reads its arguments with this module, before Hydra makes a folder
 CONF = Path(__file__).parent.parent.resolve() / "conf"
 
 

@@ -45,6 +45,8 @@ def predict(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     with torch.no_grad():
         parts = [model.predict_step((data.transform(part.to(model.device)), None), 0).cpu() for part in batches(images)]
     probabilities = torch.cat(parts)
+    if not probabilities.isfinite().all():
+        raise ValueError(f"ckpt_path={cfg.ckpt_path}: its outputs are not finite, its run diverged: use an earlier one")
     top = probabilities.topk(min(TOP, probabilities.shape[1]))
     predictions = [
         [Prediction(data.class_names[index], probability) for probability, index in zip(*row, strict=True)]

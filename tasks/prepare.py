@@ -58,7 +58,7 @@ def check_used(cfg: DictConfig) -> None:
     if task_name(cfg) in OF_RECORDS:
         for key in sorted(given):
             part = re.split(r"[./]", key)[0]
-            if part in ("model", "data", "seed"):
+            if part in ("model", "data", "seed", "experiment", "ckpt_path", "init_from", "trainer", "callbacks"):
                 advice = f", whose own options are {OF_RECORDS[task_name(cfg)]}"
                 raise ConfigError(key, f"says nothing to task={task_name(cfg)}{advice}")
 

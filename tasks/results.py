@@ -4,12 +4,14 @@ import json
 import math
 import os
 import re
+import stat
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+SUMS = "SHA256SUMS"  # beside the record of a published net
 RESULTS = "results.json"
 MAX_BYTES = 10_000_000  # of a results.json, which has a few thousand
 
@@ -82,7 +84,10 @@ def read_json(path: Path) -> Any:
         ValueError: it is too large, damaged, or not JSON.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            raise ValueError("not an ordinary file")
+        if status.st_size > MAX_BYTES:
             raise ValueError(f"larger than {MAX_BYTES:,} bytes")
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -15,6 +15,7 @@ from tasks.annotations import fault_of, is_local_path
 from tasks.config import as_typed, locate
 from tasks.machine import Line
 from tasks.messages import command
+from tasks.published import find_net
 
 # Of the trainer's keys, those that decide what is computed. The others are the machine's, the budget's or the logs'.
 FIXED_TRAINER_KEYS = (
@@ -61,6 +62,9 @@ def check_resume(checkpoint: Mapping[str, Any], cfg: DictConfig) -> None:
     damaged = [name for name, kind in NEEDED.items() if not isinstance(checkpoint.get(name), kind)]
     if checkpoint.get("training_clock") is not None and fault_of(checkpoint["training_clock"], Clock) is not None:
         damaged.append("training_clock")
+    if "pytorch-lightning_version" not in checkpoint and find_net(cfg.ckpt_path):
+        reason = f"a published net holds weights alone; for a new run from them: {new_run(cfg)}"
+        raise ValueError(f"ckpt_path={cfg.ckpt_path}: cannot be resumed, {reason}")
     if damaged:
         raise ValueError(
             f"ckpt_path={cfg.ckpt_path}: cannot be resumed, its {damaged[0]} is missing or damaged; "

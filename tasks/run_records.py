@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.folders import is_locked, short
-from tasks.results import MAX_BYTES, RESULTS, read_json
+from tasks.results import MAX_BYTES, RESULTS, SUMS, read_json
 
 MOST = 1e18  # the size of a number that is summed up, drawn and written
 SWEEP = "sweep.json"  # in the folder of a sweep: the command that began it
@@ -46,8 +46,8 @@ Record = dict[str, Any]
 def collect(folder: Path, every_task: bool = False) -> list[Record]:
     """The records of the training runs below a folder, with `every_task` of all runs there.
 
-    A run whose results.json is missing or cannot be used has a record too, of status "unknown", or "running"
-    while a process writes into its folder, and with the reason.
+    A run whose results.json is missing has a record too, of status "killed", or "running" while a process writes into
+    its folder, and one whose results.json cannot be used of status "unknown", with the reason.
     """
     records = [read_run(run) for run in run_folders(folder)]
     return [record for record in records if every_task or record["task"] == "train"]
@@ -86,7 +86,8 @@ def select(runs: str, records: list[Record], **wanted: str | None) -> list[Recor
 def run_folders(folder: Path) -> Iterator[Path]:
     """Folders with the config of a run that began, or with the record of one that was refused before."""
     begun = {config.parent.parent for config in folder.rglob(".hydra/overrides.yaml")}
-    yield from sorted(begun | {record.parent for record in folder.rglob(RESULTS)})
+    records = {record.parent for record in folder.rglob(RESULTS) if not (record.parent / SUMS).is_file()}  # of a net
+    yield from sorted(begun | records)
 
 
 def read_run(folder: Path) -> Record:
@@ -101,7 +102,7 @@ def read_run(folder: Path) -> Record:
         if is_running(folder):
             record = otherwise | {"status": "running", "reason": "a process is writing into it"}
         else:
-            record = otherwise | {"status": "unknown", "reason": "no results.json: killed, or the computer stopped"}
+            record = otherwise | {"status": "killed", "reason": "no results.json: killed, or the computer stopped"}
     except (ValueError, OSError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         record = otherwise | {"status": "unknown", "reason": f"results.json: {why or type(error).__name__}"}

@@ -40,9 +40,14 @@ def run_task(cfg: DictConfig, hydra: DictConfig | None = None) -> float | None:
     """
     if hydra is not None and hydra.mode == RunMode.MULTIRUN:
         return run_job(cfg, hydra)
-    with importing():
-        cfg = prepare(cfg, hydra)
-        task = get_method(cfg.task._target_)  # with its imports, which an interrupt can leave half done
+    try:
+        with importing():
+            cfg = prepare(cfg, hydra)
+            task = get_method(cfg.task._target_)  # with its imports, which an interrupt can leave half done
+    except Exception:
+        if hydra is not None and hydra.run.dir != "." and folders.is_new(named := Path(hydra.runtime.output_dir)):
+            named.rmdir()
+        raise
     with stoppable():
         resumed = folders.run_of_checkpoint(cfg.ckpt_path) if cfg.ckpt_path and task_name(cfg) in TRAINING else None
         folder = folder_of(cfg, hydra, resumed)
@@ -84,7 +89,7 @@ def run_job(cfg: DictConfig, hydra: DictConfig) -> float | None:
         last = folder / "checkpoints" / "last.ckpt"
         resumed = task_name(cfg) in TRAINING and last.is_file() and folders.run_of_checkpoint(last) is not None
     except Exception as error:
-        record_early_failure(hydra, error)
+        record_early_failure(hydra, cfg, error)
         raise
     if resumed:
         cfg.ckpt_path, cfg.init_from = str(last), None
@@ -111,6 +116,8 @@ def folder_of(cfg: DictConfig, hydra: DictConfig | None, resumed: Path | None) -
         return Path(folder)
     if hydra is not None and hydra.run.dir != ".":
         named = Path(hydra.runtime.output_dir)  # Hydra has made it
+        if folders.is_new(named):
+            folders.made.add(named.absolute())
         if resumed is not None and named.resolve() != resumed.resolve():
             raise ValueError(
                 f"hydra.run.dir={hydra.run.dir}: the run of ckpt_path goes on in its own folder, leave it out"
@@ -222,11 +229,13 @@ def set_up(seed: int) -> None:
     seed_everything(seed, workers=True, verbose=False)
 
 
-def record_early_failure(hydra: DictConfig, error: Exception) -> None:
+def record_early_failure(hydra: DictConfig, cfg: DictConfig, error: Exception) -> None:
     """Leaves a reason in the folder of a sweep's job that was refused before its task began."""
     folder = Path(hydra.runtime.output_dir)
     overrides = typed(hydra)
     record = {"status": "failed", "task": hydra.runtime.choices.task, **choices_of(hydra), "overrides": overrides}
+    if type(cfg.get("seed")) is int:
+        record |= {"seed": cfg.seed}
     folder.mkdir(parents=True, exist_ok=True)
     write_results(folder, record | {"folder": str(folder), "reason": f"{type(error).__name__}: {error}"})
 

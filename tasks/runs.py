@@ -10,13 +10,14 @@ from pydantic import Field
 
 from datamodules.contract import LocalPath
 from tasks import folders
+from tasks.config import ConfigError
 from tasks.leaderboard_rows import list_changes, summarize, tags_of
 from tasks.results import RESULTS, is_temporary
 from tasks.run_records import WITHOUT_NET, Record, collect, existing, select
 from tasks.tables import Column, Row, Table, format_number, one_line
 
 TwoFolders = Annotated[list[LocalPath], Field(min_length=2, max_length=2)]
-Deleted = Literal["failed", "diverged", "interrupted"]
+Deleted = Literal["failed", "diverged", "interrupted", "killed"]
 # What runs write. A file of another name is a person's, and so is one that was changed after the run had ended.
 WRITTEN = re.compile(
     r"(first/)?("  # the net from which a claim's arm starts is trained there
@@ -29,7 +30,8 @@ WRITTEN = re.compile(
     r"(leaderboard|comparison|predictions|small_data|generated|find_lr|samples_\w+)\.png|net\.(onnx|pt2)|samples\.gif|"
     r"(interpolations|nearest_neighbours|real_and_generated|filters|feature_maps|occlusion|attributions)\.png|"
     r"excites_\d+_[\w.]+\.png|explain\.html|samples/step_\d+\.png|"
-    r"generated(\.csv|\.json|/[\w\-]+-idx\d-ubyte(\.gz)?|/[\w/ \-]+\.png)|"
+    r"\.(generated|net)\.[\w.]*part(/.+)?|\.fake-\w+/.+|\.lr_find_[\w\-]+\.ckpt|"  # what a killed one left
+    r"generated(\.csv|\.json|/(MNIST/raw/)?[\w\-]+-idx\d-ubyte(\.gz)?|/[\w/ \-]+\.png)|"
     r"net/(weights\.safetensors|config\.json|results\.json|SHA256SUMS)"
     r")"
 )
@@ -64,6 +66,8 @@ def runs(
     Raises:
         ValueError: there is no such folder, or no such run in it; or nobody can be asked.
     """
+    if compare is not None and delete is not None:
+        raise ConfigError("task.delete", "compares nothing: give task.compare or task.delete", delete)
     if compare is not None:
         from tasks.runs_compare import compare_runs
 
@@ -162,9 +166,9 @@ def delete_run(folder: Path) -> None:
 
 def fault_of(folder: Path) -> str | None:
     """Why a folder is not deleted: it is not a run's, or something in it may be a person's."""
-    if folder.is_symlink() or not all((folder / name).is_file() for name in (RESULTS, folders.CONFIG)):
+    if folder.is_symlink() or not (folder / folders.CONFIG).is_file():
         return "not the folder of a run"
-    end = (folder / RESULTS).stat().st_mtime + SECONDS
+    end = end_of(folder) + SECONDS
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
@@ -176,3 +180,11 @@ def fault_of(folder: Path) -> str | None:
         if path.stat().st_mtime > end and not TOUCHED_LATER.fullmatch(name):
             return f"{name} was changed after the run"
     return "a process is writing into it" if folders.is_locked(folder) else None
+
+
+def end_of(folder: Path) -> float:
+    """When a run wrote for the last time; one that was killed: by its log and last checkpoint, or else its config."""
+    if (record := folder / RESULTS).is_file():
+        return record.stat().st_mtime
+    known = [*folder.glob("checkpoints/last.ckpt"), *folder.glob("events.out.tfevents.*")]
+    return max(path.stat().st_mtime for path in known or [folder / folders.CONFIG])

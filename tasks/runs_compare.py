@@ -138,6 +138,8 @@ def number(text: Any) -> float | None:
 def read_events(folder: Path, curves: dict[str, Curve]) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    if others := [file for file in folder.glob("*tfevents*") if not file.is_file()]:  # a pipe would be waited for
+        raise ValueError(f"{others[0]}: is not an ordinary file")
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # a resumed run has its graph twice
     events = EventAccumulator(str(folder), size_guidance={"scalars": MAX_EVENTS})
     try:

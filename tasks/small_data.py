@@ -10,11 +10,13 @@ from lightning import LightningDataModule, LightningModule, Trainer, seed_everyt
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torchvision.utils import save_image
 
+from classic_cnn.classifier import ImageClassifier
 from datamodules.contract import Count
 from gan.adversarial import GAN
 from gan.callbacks.sample_plots import grid
-from tasks.build import build
-from tasks.config import check_node, compose
+from tasks.budget import check_length_is_its_own
+from tasks.build import build, check_all_images
+from tasks.config import ConfigError, check_node, compose
 from tasks.generate import write_set
 from tasks.results import atomic_writer
 from tasks.small_data_report import ARMS, AUGMENTED, PLAIN, Settings, sentence
@@ -58,6 +60,14 @@ def small_data(
     """
     if cfg.ckpt_path is not None:
         raise ValueError("task=small_data takes no ckpt_path: it trains from scratch")
+    check_length_is_its_own(cfg, "small_data")
+    for key in (text.partition("=")[0] for text in cfg.overrides):
+        if key in ("trainer.max_epochs", "trainer.max_steps"):
+            raise ConfigError(key, "task.gan_steps and task.classifier_steps say how long is trained: leave it out")
+    check_all_images(cfg.trainer, "all nets are compared", "limit_train_batches", "limit_test_batches")
+    for key in ("extra_train_path", "train_images_per_class", "train_images", "num_folds"):
+        if cfg.data.get(key) is not None:
+            raise ConfigError(f"data.{key}", "task.per_class says which images there are: leave it out", cfg.data[key])
     plain = {"gan_settings": as_plain(gan_settings), "augment": as_plain(augment)}
     settings = Settings(
         gan, gan_network, plain["gan_settings"], gan_steps, plain["augment"], fake_per_class, classifier_steps
@@ -80,6 +90,7 @@ def measure(cfg: DictConfig, folder: Path, n: int, settings: Settings) -> dict[s
         part.data.train_images_per_class = n
         part.trainer.update(max_epochs=-1, logger=False, limit_val_batches=0, log_every_n_steps=0)
         part.trainer.update(enable_checkpointing=False, enable_progress_bar=False)
+    check_classifier(part, folder)
     gan = fit_gan(part, folder, settings)
     with atomic_writer(folder / "generated.png", "wb") as file:
         save_image(grid(gan.fixed_samples(), 8), file, format="png")
@@ -112,10 +123,23 @@ def fit_gan(part: DictConfig, folder: Path, settings: Settings) -> GAN:
         cfg.model = compose_gan(settings)
         cfg.data.augment = settings.augment
     check_node("task.gan_settings", OmegaConf.to_container(cfg.model))  # type: ignore[arg-type]
-    gan, _, _ = fit(cfg, folder, settings.gan_steps)
+    gan, _, _ = build(cfg, folder)
     if not isinstance(gan, GAN) or gan.num_classes is None:
         raise ValueError(f"task.gan={settings.gan}: a {type(gan).__name__} cannot generate images of a class")
+    gan, _, _ = fit(cfg, folder, settings.gan_steps)
+    assert isinstance(gan, GAN)
     return gan
+
+
+def check_classifier(cfg: DictConfig, folder: Path) -> None:
+    """Refuses a model that is no classifier of images, before anything is trained.
+
+    Raises:
+        ConfigError: names it.
+    """
+    model, _, _ = build(cfg, folder)
+    if not isinstance(model, ImageClassifier) or not model.automatic_optimization:
+        raise ConfigError("model", f"a {type(model).__name__} is no classifier that is trained for a number of steps")
 
 
 def compose_gan(settings: Settings) -> DictConfig:

@@ -33,7 +33,11 @@ def write_report(records: list[Record], folder: Path) -> None:
     """Writes small_data.md, .csv and .png over the finished jobs of a sweep, which have to be of the same settings."""
     alike = ("settings", "model", "data", "metric")
     parts = [record for record in records if record["task"] == "small_data" and record["status"] == "finished"]
-    if not parts or not all(map(is_part, parts)) or any(part[key] != parts[0][key] for part in parts for key in alike):
+    if not parts or not all(map(is_part, parts)):
+        return
+    differ = any(part[key] != parts[0][key] for part in parts for key in alike)
+    if differ or len({(part["per_class"], part["seed"]) for part in parts}) < len(parts):
+        print("table        none: the jobs differ in more than task.per_class and seed, which a table compares")
         return
     parts.sort(key=lambda part: (part["per_class"], part["seed"]))
     rows = summarize(parts)

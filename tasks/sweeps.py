@@ -129,6 +129,9 @@ def begin(config: DictConfig) -> None:
     check_grid(values, config)
     if task_name(config) == "claim" and not OmegaConf.is_missing(config.task, "sentence"):
         check_jobs_of_claim(config, values.get("++task.arm", []))
+        for key, texts in values.items():
+            if len(texts) > 1 and (name := key.lstrip("+")) not in ("task.arm", "seed"):
+                raise ValueError(f"{name}={','.join(texts)}: a claim compares arms over seeds, give one value")
     number = math.prod(map(len, values.values()))
     folder = Path(config.hydra.sweep.dir)
     folders.check_literal(folder)

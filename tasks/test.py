@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from classic_cnn.callbacks.test_time_augmentation import TestTimeAugmentation
 from classic_cnn.classifier import ImageClassifier
 from tasks.checkpoint import load_trained
+from tasks.config import ConfigError
 from tasks.report import show_results
 from tasks.train import test_model
 
@@ -28,6 +29,9 @@ def test(cfg: DictConfig, folder: Path, test_time_augmentation: Views) -> dict[s
         ValueError: the checkpoint is missing or cannot be used, nothing can be measured in a net of its kind, or it is
             no classifier and there is an augmentation.
     """
+    for key in ("limit_test_batches", "limit_val_batches"):
+        if cfg.trainer.get(key) == 0:
+            raise ConfigError(f"trainer.{key}", "leaves nothing to test", 0)
     family = LightningModule if test_time_augmentation == "none" else ImageClassifier
     model, datamodule, trainer, facts = load_trained(cfg, folder, family)
     if test_time_augmentation != "none":

@@ -28,6 +28,7 @@ from tasks.checkpoint import load_weights, plain_config, read_checkpoint, read_c
 from tasks.checkpoint_io import ResumedCheckpoint
 from tasks.compiling import check_compile, compile_nets
 from tasks.config import ConfigError
+from tasks.cross_validation import check_checkpoint
 from tasks.early_stopping import KeepStopped, restore, why_stopped
 from tasks.end_of_training import PlateauStep, SaveAtEnd, WholeSteps, is_within_epoch
 from tasks.folders import write_config
@@ -48,6 +49,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         SystemExit: a signal ended it, with status 128 + its number.
     """
     check_budget(cfg.trainer)
+    check_checkpoint(cfg)
     model, datamodule, trainer = build(cfg, folder)
     if cfg.compile:
         check_compile(model, trainer.strategy.root_device)
@@ -94,9 +96,10 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         resumed_at = read_checkpoint(cfg.ckpt_path)["global_step"]
     fit(trainer, model, datamodule, cfg, signals)
     if trainer.global_step == resumed_at and not signals.started:
-        rank_zero_only(print)(
-            "trained      nothing was left to train: more epochs or steps need a larger trainer.max_epochs or max_steps"
-        )
+        more = "more epochs or steps need a larger trainer.max_epochs or max_steps"
+        if why_stopped(trainer):
+            more = "it had stopped early, and goes on with a larger callbacks.early_stopping.patience"
+        rank_zero_only(print)(f"trained      nothing was left to train: {more}")
     paths = checkpoint_paths(trainer, last)
     if clock.images == 0 and paths:  # of a fit in processes that ddp_spawn or ddp_fork started
         checkpoint = torch.load(paths["last_checkpoint"], map_location="cpu", weights_only=True)

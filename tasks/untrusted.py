@@ -205,7 +205,7 @@ def check_tensors(checkpoint: Mapping[str, Any]) -> None:
             nodes += [*node, *node.values()]
         elif isinstance(node, list | tuple):
             nodes += node
-    if not all(bool(value.isfinite().all()) for value in weights.values()):
+    if not all(bool(value.float().isfinite().all()) for value in weights.values()):
         raise ValueError("its weights are not finite: its run diverged, use an earlier checkpoint")
 
 

@@ -82,6 +82,24 @@ def test_gradient_norm_of_a_gan_is_that_of_each_net() -> None:
         assert logged(f"train/{net}_gradient_norm")[-1] == pytest.approx(norms[net], rel=1e-5)
 
 
+def test_a_gans_norms_and_rates_are_logged_once_at_the_step_of_its_losses() -> None:
+    fit(
+        "model=wgan",
+        *quick("wgan"),
+        "model.discriminator_steps=3",
+        "model.warm_up_steps=null",
+        "trainer.max_epochs=6",
+        "trainer.log_every_n_steps=2",
+    )
+    rows = list(csv.DictReader(Path("csv_0/metrics.csv").read_text().splitlines()))
+    expected = [row["step"] for row in rows if row["train/generator_loss"]]
+    assert expected
+    for name in (f"train/{net}_{what}" for net in ("generator", "discriminator") for what in ("gradient_norm", "loss")):
+        assert [row["step"] for row in rows if row[name]] == expected
+    for net in ("generator", "discriminator"):
+        assert logged(f"lr-{net}") == [5e-5] * len(expected)
+
+
 @pytest.mark.parametrize("model", [("model=lenet",), ("model=esn", "model.units=50")])
 def test_all_options_together_end_well(model: tuple[str, ...]) -> None:
     options = ",".join(option for option in OPTIONS if option != "ema" or model == ("model=lenet",))

@@ -91,6 +91,14 @@ def test_sweep_over_an_arm_that_is_none_or_a_seed_twice_is_refused_before_the_fi
     assert not Path("outputs").exists() or not list(Path("outputs").rglob("*.*"))
 
 
+@pytest.mark.parametrize("swept", ["model.optimizer.lr=0.001,0.003", "trainer.max_epochs=1,2", "data=mnist,mnist_5k"])
+def test_sweep_over_more_than_arms_and_seeds_is_refused_before_the_first_job(swept: str) -> None:
+    outcome = run("experiment=claim/max_pool", swept, "trainer.accelerator=cpu")
+    assert outcome.status == 2
+    assert f"{swept}: a claim compares arms over seeds" in outcome.err
+    assert not Path("outputs").exists() or not [*Path("outputs").rglob("results.json")]
+
+
 def test_expected_measure_that_no_function_returns_is_named_with_those_there_are() -> None:
     misspelled = "task.expectations=[{measure:tset_error,arm:lenet_relu,above:0}]"
     outcome = run("experiment=claim/relu", "task.arm=lenet_relu", "seed=0", "hydra.mode=RUN", *SMALL, misspelled)

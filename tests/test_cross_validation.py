@@ -1,6 +1,7 @@
 """experiment=cross_validate: every training image validates once, and one table has the mean over the folds."""
 
 import csv
+import itertools
 import shutil
 import statistics
 from pathlib import Path
@@ -8,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import PLAIN, results_of, run, run_well
+from PIL import Image
 
+from datamodules.folder import Folder
 from datamodules.mnist import MNIST, MNIST5k
 
 SWEEP = ("experiment=cross_validate", "model=lenet", "data.num_folds=3", *PLAIN, "trainer.max_epochs=1")
@@ -97,9 +100,29 @@ def test_interrupted_cross_validation_goes_on(sweep: tuple[Path, str]) -> None:
 
 @pytest.mark.parametrize("mistake", ["data.num_folds=1", "data.num_folds=600", "data.num_folds=2 data.fold=2"])
 def test_fold_that_cannot_be_is_one_line(mistake: str) -> None:
-    outcome = run("model=lenet", *PLAIN, *mistake.split())
+    outcome = run("model=lenet", "callbacks.checkpoint.monitor=null", *PLAIN, *mistake.split())
     assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome.err
     assert mistake.split()[-1].split("=")[0] in outcome.err
+
+
+def test_an_epoch_that_is_best_on_the_fold_is_not_what_is_measured() -> None:
+    outcome = run("model=lenet", "data.num_folds=3", *PLAIN, "trainer.max_epochs=1")
+    assert outcome.status == 2
+    assert "callbacks.checkpoint.monitor=val/accuracy: would choose an epoch by the fold" in outcome.err
+    assert not Path("outputs").exists() or not [*Path("outputs").rglob("*.ckpt")]
+
+
+def test_folds_of_an_own_set_have_all_its_images() -> None:
+    for label, number in itertools.product("ab", range(6)):
+        folder = Path("set", label)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (28, 28), number).save(folder / f"{number}.png")
+    data = Folder("set", num_folds=3)
+    data.setup()
+    assert data.train_split
+    assert data.val_split
+    assert (len(data.train_split.labels), len(data.val_split.labels)) == (8, 4)
+    assert "drawn" not in data.describe()
 
 
 @pytest.mark.extended

@@ -62,11 +62,12 @@ def test_make_run_trains(project: Path) -> None:
 def test_make_fetch_leaves_files_that_are_there(project: Path) -> None:
     for name in ("mnist", "fashion_mnist"):
         (project / "data" / name).mkdir(parents=True)
+        (project / "data" / name / "train-images-idx3-ubyte").write_text("of a person")
     command = ["make", BIN, "fetch"]
     without = {name: value for name, value in environment().items() if name != "DATA_ROOT"}
     outcome = subprocess.run(command, cwd=project, env=without, capture_output=True, text=True, check=True)
     assert "task=fetch" not in outcome.stdout
-    assert not list((project / "data" / "mnist").iterdir())
+    assert [file.name for file in (project / "data" / "mnist").iterdir()] == ["train-images-idx3-ubyte"]
 
 
 def test_make_tensorboard_answers(project: Path) -> None:

@@ -48,6 +48,7 @@ def test_wheel_holds_every_config_and_no_tests(wheel: Path) -> None:
     assert {"run.py", "tasks/demo.html", "gan/scores/weights/floors.json", "classic_cnn/py.typed"} <= names
     assert {f"published/lenet_mnist/{name}" for name in FILES} <= names
     assert not {name.split("/")[0] for name in names} & {"tests", "benchmarks", "docs"}
+    assert not [name for name in names if name.startswith("published/runs")]  # which a checkout's documents are made of
 
 
 def test_console_command_trains_from_an_empty_folder(programs: Path, tmp_path: Path) -> None:

@@ -223,6 +223,16 @@ def test_runs_that_ended_so_are_deleted_and_no_others() -> None:
     leave_run("outputs/stopped", changed(status="interrupted", reason="stopped by SIGTERM"))
     run_well("task=runs", "task.delete=failed", "task.yes=true")
     assert {path.name for path in Path("outputs").iterdir()} == {"good", "killed", "stopped", "runs"}
+    run_well("task=runs", "task.delete=killed", "task.yes=true")
+    assert {path.name for path in Path("outputs").iterdir()} == {
+        "good",
+        "killed",
+        "stopped",
+        "runs",
+    }  # it has no config
+    (Path("outputs/killed/.hydra/config.yaml")).write_text("seed: 0\n")
+    run_well("task=runs", "task.delete=killed", "task.yes=true")
+    assert {path.name for path in Path("outputs").iterdir()} == {"good", "stopped", "runs"}
 
 
 @pytest.mark.extended
@@ -270,11 +280,14 @@ def link(path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", PERSONS)
-def test_folder_that_holds_something_of_a_person_stays(what: str) -> None:
+@pytest.mark.parametrize("ended", ["failed", "killed"])
+def test_folder_that_holds_something_of_a_person_stays(what: str, ended: str) -> None:
     folder = leave_failed("outputs/a")
+    if ended == "killed":
+        (folder / "results.json").unlink()
     PERSONS[what](folder)
     before = left(folder)
-    outcome = run_well("task=runs", "task.delete=failed", "task.yes=true")
+    outcome = run_well("task=runs", f"task.delete={ended}", "task.yes=true")
     assert left(folder) == before
     assert "keep " in outcome.out
 
