@@ -21,7 +21,7 @@ lint: .venv/installed  ## formatting, lint and types
 
 fetch: .venv/installed  ## MNIST and Fashion-MNIST into data/, or into DATA_ROOT
 	@for set in mnist fashion_mnist; do \
-	    if test -d "$${DATA_ROOT:-data}/$$set"; then echo "$$set is in $${DATA_ROOT:-data}"; \
+	    if test -n "$$(ls "$${DATA_ROOT:-data}/$$set" 2>/dev/null)"; then echo "$$set is in $${DATA_ROOT:-data}"; \
 	    else $(BIN)/python run.py task=fetch data=$$set || exit 1; fi; \
 	done
 
