@@ -249,10 +249,10 @@ def check_as_saved(cfg: DictConfig, parts: tuple[str, ...], reason: str) -> None
         paths = {*local_paths(part, now), *local_paths(part, saved[part])}
         for key in sorted(now.keys() | saved[part].keys() - paths):
             if key not in paths and now.get(key) != saved[part].get(key):
-                was = saved[part].get(key)
-                raise ConfigError(
-                    f"{part}.{key}".removesuffix("._target_"), f"{reason}: there it is {was}", now.get(key)
-                )
+                name, value, was = f"{part}.{key}", now.get(key), saved[part].get(key)
+                if key == "_target_":
+                    name, value, was = part, cfg.choices.get(part), saved["choices"].get(part)
+                raise ConfigError(name, f"{reason}, {was}", value)
 
 
 def restore_data(datamodule: LightningDataModule, checkpoint: Mapping[str, Any], name: str) -> None:

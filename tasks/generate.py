@@ -48,7 +48,7 @@ def generate(
         ValueError: there is no checkpoint, it holds no GAN, an option does not fit it, or its images are not finite.
     """
     if cfg.ckpt_path is not None:
-        check_as_saved(cfg, ("data",), "the images are like those that the GAN has learned from")
+        check_as_saved(cfg, ("data",), "the images are like those that the GAN has learned")
     model, datamodule, _, _ = load_trained(cfg, folder, GAN, reads_data=False)
     if model.generate(torch.zeros(1, model.latent_dim, device=model.device)).shape[1:] != (1, 28, 28):
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: this GAN does not generate gray images of 28x28 pixels")

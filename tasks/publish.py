@@ -49,7 +49,7 @@ def publish(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     check_all_images(cfg.trainer, "a published net is measured", "limit_test_batches", "limit_val_batches")
     record: dict[str, Any] = {}
     if cfg.ckpt_path is not None:
-        check_as_saved(cfg, ("model", "data"), "a net is published as its checkpoint has it")
+        check_as_saved(cfg, ("model", "data"), "a net is published with what its checkpoint has")
         before = read_checkpoint(cfg.ckpt_path)["overrides"]
         for key in (text.partition("=")[0] for text in cfg.overrides if text not in before):
             if key.startswith("callbacks."):

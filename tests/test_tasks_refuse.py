@@ -23,10 +23,10 @@ def assert_refused(*arguments: str, said: str) -> None:
 
 
 REFUSED = {
-    "publish with other data": (("task=publish", LENET, CPU, "data=fashion_mnist"), "data"),
+    "publish with other data": (("task=publish", LENET, CPU, "data=fashion_mnist"), "data=fashion_mnist: "),
     "publish read otherwise": (("task=publish", LENET, CPU, "data.normalize=pixel_mean"), "data.normalize=pixel_mean"),
     "publish with fewer images": (("task=publish", CGAN, CPU, "callbacks.evaluation.final_count=9"), "final_count"),
-    "generate of other data": (("task=generate", CGAN, CPU, "data=fashion_mnist"), "data"),
+    "generate of other data": (("task=generate", CGAN, CPU, "data=fashion_mnist"), "data=fashion_mnist: "),
     "small_data of more images": (("task=small_data", CPU, "data.extra_train_path=x"), "data.extra_train_path=x"),
     "small_data of n images": (("task=small_data", CPU, "data.train_images_per_class=3"), "train_images_per_class=3"),
     "small_data for a time": (("task=small_data", CPU, "trainer.max_time=00:00:00:01"), "trainer.max_time"),
