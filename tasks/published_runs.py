@@ -175,14 +175,15 @@ def checkpoint_of(record: Record) -> dict[str, Any]:
 
 def publish(record: Record, root: Path) -> None:
     """Writes config, curves and record of a run into published/runs below `root`; the last makes it one."""
+    config, curves = checkpoint_of(record)["config"], read_curves(Path(record["folder"]))  # before anything is written
     target = place(record, root)
     target.mkdir(parents=True, exist_ok=True)
     with atomic_writer(target / CONFIG) as file:
-        file.write(json.dumps(checkpoint_of(record)["config"], indent=1) + "\n")
+        file.write(json.dumps(config, indent=1) + "\n")
     with atomic_writer(target / CURVES) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(HEADER)
-        for name, curve in read_curves(Path(record["folder"])).items():
+        for name, curve in curves.items():
             if name.startswith(KEPT):
                 points = curve[:: -(-len(curve) // MAX_POINTS)]
                 writer.writerows((name, f"{step:.0f}", f"{value:.6g}") for step, value in points)

@@ -47,8 +47,9 @@ def records(cfg: DictConfig, folder: Path, add: list[LocalPath] | None = None) -
     if runs:
         print(f"added        {len(runs)} {'run' if len(runs) == 1 else 'runs'} to {RECORDS}")
     if add is not None:
+        text = page(groups, rows, published_tries(ROOT / RECORDS))
         with atomic_writer(ROOT / PAGE) as file:
-            file.write(page(groups, rows, published_tries(ROOT / RECORDS)))
+            file.write(text)
         for name, figure in draw_plots(groups, rows).items():
             save_plot(figure, ROOT / PAGE.with_name(name))
         print(f"written      {PAGE}, and its plots beside it")

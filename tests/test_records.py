@@ -52,6 +52,16 @@ def test_run_becomes_a_record_and_a_row_of_the_page(checkout: Path) -> None:
 
 
 @pytest.mark.extended
+def test_a_run_whose_curves_cannot_be_read_leaves_nothing(checkout: Path) -> None:
+    Path("runs/one/csv_1/metrics.csv").mkdir(parents=True)
+    outcome = run("task=records", "task.add=[runs]")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert not checkout.exists()
+    shutil.rmtree("runs/one/csv_1")
+    run_well("task=records", "task.add=[runs]")
+
+
+@pytest.mark.extended
 def test_seeds_share_a_row_and_a_repeated_run_takes_its_place(checkout: Path) -> None:
     shutil.copytree("runs/one", "runs/two")
     change(Path("runs/two"), **{"seed": 1, "test/accuracy": 0.5})
