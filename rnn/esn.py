@@ -166,7 +166,14 @@ class EchoStateNetwork(SequenceClassifier):
             logits = self(images)
             accuracy = (logits.argmax(1) == labels).float().mean()
             metrics = {"train/loss": self.loss(logits, labels), "train/accuracy": accuracy}
-            self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels), sync_dist=True)
+            self.log_dict(
+                metrics,
+                on_step=False,
+                on_epoch=True,
+                prog_bar=True,
+                batch_size=self.weight(len(labels)),
+                sync_dist=True,
+            )
 
     def on_validation_start(self) -> None:
         if self.trainer.state.fn == TrainerFn.FITTING and not self.candidates:  # within an epoch
