@@ -173,9 +173,9 @@ class ImageClassifier(CheckedArguments, LightningModule):
         if images > 0:
             loss_mean, accuracy = (self.epoch_sums + self.step_sums) / images
             metrics = {"train/loss": loss_mean, "train/accuracy": accuracy}
-            self.log_dict(metrics, prog_bar=True, logger=False, batch_size=self.weight(images), sync_dist=True)
+            self.log_dict(metrics, prog_bar=True, logger=False, batch_size=self.share_of_mean(images), sync_dist=True)
 
-    def weight(self, images: int) -> int:
+    def share_of_mean(self, images: int) -> int:
         """Of a process's mean among those of all. Lightning averages them as integers, which cuts off halves."""
         return images * self.trainer.world_size
 
@@ -185,7 +185,7 @@ class ImageClassifier(CheckedArguments, LightningModule):
         accuracy = (logits.argmax(1) == labels).float().mean()
         self.log_dict(
             {f"{stage}/loss": self.loss(logits, labels), f"{stage}/accuracy": accuracy},
-            batch_size=self.weight(len(labels)),
+            batch_size=self.share_of_mean(len(labels)),
             prog_bar=True,
             sync_dist=True,
         )

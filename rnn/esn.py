@@ -171,7 +171,7 @@ class EchoStateNetwork(SequenceClassifier):
                 on_step=False,
                 on_epoch=True,
                 prog_bar=True,
-                batch_size=self.weight(len(labels)),
+                batch_size=self.share_of_mean(len(labels)),
                 sync_dist=True,
             )
 

@@ -113,12 +113,11 @@ def restore_config(folder: Path, content: Mapping[Path, bytes]) -> None:
 def remove_unused(folder: Path) -> bool:
     """Removes the folder of a run that was refused before it wrote anything but its config; says whether it did."""
     own = {folder / CONFIG, folder / OVERRIDES, folder / ".lock"}
-    if any(not path.is_dir() and path not in own for path in folder.rglob("*")):
+    if any(path.is_symlink() or not (path.is_dir() or path in own) for path in folder.rglob("*")):
         return False
     for file in own:
         file.unlink(missing_ok=True)
-    folders = [path for path in sorted(folder.rglob("*"), reverse=True) if not path.is_symlink()]
-    for empty in [*folders, *([folder] if folder.absolute() in made else [])]:
+    for empty in [*sorted(folder.rglob("*"), reverse=True), *([folder] if folder.absolute() in made else [])]:
         empty.rmdir()
     return True
 

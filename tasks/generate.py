@@ -85,15 +85,13 @@ def remove_unfinished(path: Path) -> None:
     Raises:
         ValueError: there is a file that no run writes.
     """
-    files = [file for file in (path, *path.rglob("*")) if file.is_symlink() or not file.is_dir()]
-    for file in (file for file in files if file.exists() or file.is_symlink()):
+    found = [one for one in sorted((path, *path.rglob("*")), reverse=True) if one.exists() or one.is_symlink()]
+    files = [one for one in found if one.is_symlink() or not one.is_dir()]
+    for file in files:
         if file.is_symlink() or not WRITTEN.fullmatch(file.relative_to(path.parent).as_posix()):
             raise ValueError(f"{file}: is not a file of this run: move it elsewhere")
-    for file in files:
-        file.unlink(missing_ok=True)
-    for folder in (*sorted((inner for inner in path.rglob("*")), reverse=True), path):
-        if folder.is_dir():
-            folder.rmdir()
+    for one in found:  # what lies in a folder before the folder
+        one.unlink() if one in files else one.rmdir()
 
 
 def choose_classes(model: GAN, format: str, labels: int | Sequence[int] | None) -> list[int] | None:

@@ -190,11 +190,12 @@ def test_a_digit_of_any_pen_is_as_strong_as_the_sets_digits(side: int, pen: int)
     seven = [(0.3 * side, 0.25 * side), (0.7 * side, 0.25 * side), (0.45 * side, 0.8 * side)]
     ImageDraw.Draw(picture).line(seven, fill=0, width=pen)
     picture.save("seven.png")
-    net, data = load("published/lenet_mnist")
-    image = data.read_user_image("seven.png")  # type: ignore[attr-defined]
+    loaded: tuple[Any, Any] = load("published/lenet_mnist")
+    net, data = loaded
+    image = data.read_user_image("seven.png")
     assert image.max() == 255
     with torch.no_grad():
-        probabilities = net.predict_step((data.transform(image.unsqueeze(0)), None), 0)  # type: ignore
+        probabilities = net.predict_step((data.transform(image.unsqueeze(0)), None), 0)
     assert probabilities.argmax() == 7
     assert probabilities.max() > 0.9
 

@@ -84,5 +84,5 @@ class TestTimeAugmentation(CheckedArguments, Callback):
         with trainer.precision_plugin.forward_context():
             probabilities = [pl_module.predict_step((view + empty, labels), 0) for view in views]  # each (N, K)
         accuracy = (torch.stack(probabilities).mean(0).argmax(1) == labels).float().mean()
-        weight = len(labels) * trainer.world_size  # see ImageClassifier.weight
+        weight = len(labels) * trainer.world_size  # see ImageClassifier.share_of_mean
         pl_module.log(f"{stage}/accuracy_{self.views}", accuracy, batch_size=weight, sync_dist=True)
