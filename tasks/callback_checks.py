@@ -10,6 +10,8 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 
+from classic_cnn.callbacks.test_time_augmentation import TestTimeAugmentation
+from classic_cnn.classifier import ImageClassifier
 from tasks.config import ConfigError
 from tasks.metrics import direction
 
@@ -26,6 +28,8 @@ def check_callbacks(callbacks: Mapping[str, Callback], model: LightningModule, p
     for name, callback in callbacks.items():
         if isinstance(callback, ModelCheckpoint | EarlyStopping):
             check_mode(name, callback)
+        if isinstance(callback, TestTimeAugmentation) and not isinstance(model, ImageClassifier):
+            raise ConfigError(f"callbacks.{name}", f"is for classifiers, and a {type(model).__name__} is none")
         if isinstance(callback, ModelCheckpoint):
             check_file_names(name, callback)
     check_places(callbacks)

@@ -34,8 +34,10 @@ def test(cfg: DictConfig, folder: Path, test_time_augmentation: Views) -> dict[s
             raise ConfigError(f"trainer.{key}", "leaves nothing to test", 0)
     family = LightningModule if test_time_augmentation == "none" else ImageClassifier
     model, datamodule, trainer, facts = load_trained(cfg, folder, family)
-    if test_time_augmentation != "none":
-        trainer.callbacks.append(TestTimeAugmentation(test_time_augmentation))  # type: ignore[attr-defined]
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    has_it = any(isinstance(one, TestTimeAugmentation) and one.views == test_time_augmentation for one in callbacks)
+    if test_time_augmentation != "none" and not has_it:  # its run may have had it
+        callbacks.append(TestTimeAugmentation(test_time_augmentation))
     metrics = test_model(trainer, model, datamodule, None)
     if not metrics:
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: a {type(model).__name__} has no test metrics")

@@ -118,6 +118,11 @@ def test_all_options_together_end_well(model: tuple[str, ...]) -> None:
         (("callbacks.early_stopping.patience=3",), "callbacks=early_stopping"),
         (("callbacks=ema", "model=gan"), "Error: callbacks.ema: averages the weights of classifiers"),
         (("callbacks=ema", "model=esn"), "model.ema_decay"),
+        (("callbacks=test_time_augmentation", "model=gan"), "test_time_augmentation: is for classifiers"),
+        (
+            ("callbacks=test_time_augmentation", "callbacks.test_time_augmentation.views=nine"),
+            "callbacks.test_time_augmentation.views=nine",
+        ),
         (
             ("callbacks.checkpoint.monitor=null", "callbacks.checkpoint.mode=min"),
             "Error: callbacks.checkpoint: keeps its state",

@@ -77,6 +77,16 @@ def test_accuracy_over_views_is_that_of_the_averaged_probabilities(name: Any) ->
     assert "val/accuracy" in metrics
 
 
+def test_a_run_measures_it_and_a_later_test_does_not_count_it_twice() -> None:
+    run_well(*PLAIN, "trainer.max_epochs=1", "callbacks=test_time_augmentation")
+    trained = only_run()
+    at_end = results_of(trained)
+    assert at_end["val/accuracy_flip"] != at_end["val/accuracy"]
+    run_well("task=test", f"ckpt_path={trained}/checkpoints/best.ckpt", "task.test_time_augmentation=flip")
+    (tested,) = (folder for folder in trained.parent.iterdir() if folder != trained)
+    assert results_of(tested)["val/accuracy_flip"] == at_end["val/accuracy_flip"]
+
+
 @pytest.mark.extended
 def test_test_task_reports_accuracy_with_and_without_ten_crop() -> None:
     run_well(*PLAIN, "trainer.max_epochs=1")
