@@ -46,7 +46,7 @@ def any_key(arguments: list[str]) -> list[str]:
     ['model=lenet', 'model/optimizer=sgd', '++model.optimizer.betas=[0.5,0.9]', '-m']
     """
     if any(text.startswith("ckpt_path=") for text in arguments):  # its run's options are this command's too
-        arguments = get_method("tasks.checkpoint.add_choices")(arguments)
+        arguments = get_method("tasks.saved_config.add_choices")(arguments)
     return [*map(get_method("tasks.overrides.as_override"), arguments)]
 
 

@@ -23,7 +23,7 @@ class ConfigInCheckpoint(Callback):
     """Puts the run's config into its checkpoints and its log, in TensorBoard as a text.
 
     Args:
-        config: plain values, see `tasks.checkpoint.plain_config`.
+        config: plain values, see `tasks.saved_config.plain_config`.
         overrides: what the command lines of the run changed.
         text: the config as YAML, for people.
         training_set: by which a resumed run knows its training images again.

@@ -17,7 +17,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from datamodules.contract import Count, Index, LocalPath, NonNegative, Share
-from tasks.annotations import Parameters, fault_of, members, parameters_of, suggestion
+from tasks.annotations import Parameters, fault_of, is_local_path, members, parameters_of, suggestion
 from tasks.overrides import CONF
 
 HYDRA_KEYS = {"_target_": str, "_partial_": bool, "_convert_": typing.Literal["none", "partial", "object", "all"]}
@@ -257,6 +257,12 @@ def locate(key: str, name: Any) -> tuple[Any, Parameters]:
         if isinstance(error, AttributeError | ModuleNotFoundError):
             check_import(name)
         raise ConfigError(f"{key}._target_", "names no class or function", name) from error
+
+
+def local_paths(part: str, node: Mapping[str, Any]) -> Iterator[str]:
+    """The arguments of a model or data set that are paths on this machine."""
+    _, parameters = locate(part, node["_target_"])
+    return (name for name, annotation in parameters.annotations.items() if is_local_path(annotation))
 
 
 def check_import(name: str) -> None:

@@ -121,6 +121,7 @@ def classify(nets: dict[str, "Net"], drawing: bytes) -> dict[str, Any]:
 
     Raises:
         ValueError: it is no image, or there is nothing on it.
+        FloatingPointError: a net's outputs are not finite.
     """
     first = next(iter(nets.values()))
     image = first.data.read_user_image(io.BytesIO(drawing), MAX_SIDE**2)
@@ -153,8 +154,15 @@ class Net:
         return self.data.transform(image.unsqueeze(0).to(self.model.device))
 
     def probabilities(self, image: Tensor) -> list[float]:
-        """Of the classes, for a stored image."""
-        return self.model(self.inputs(image)).softmax(1)[0].tolist()
+        """Of the classes, for a stored image.
+
+        Raises:
+            FloatingPointError: they are not finite.
+        """
+        probabilities = self.model(self.inputs(image)).softmax(1)[0]
+        if not probabilities.isfinite().all():
+            raise FloatingPointError(f"the outputs of a {type(self.model).__name__} are not finite: its run diverged")
+        return probabilities.tolist()
 
     def strongest_maps(self, images: Tensor) -> list[dict[str, str]]:
         """Of each convolution a title and the feature maps that respond most to an image (1, C, S, S)."""

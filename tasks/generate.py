@@ -16,11 +16,12 @@ from datamodules.contract import Count, Index
 from datamodules.formats import image_set_writer
 from datamodules.generated import REAL
 from gan.adversarial import GAN
-from tasks.checkpoint import check_as_saved, load_trained
+from tasks.checkpoint import load_trained
 from tasks.folders import short
 from tasks.published import WEIGHTS, find_net
 from tasks.results import atomic_writer
 from tasks.runs import WRITTEN
+from tasks.saved_config import check_as_saved
 from tasks.signals import stoppable
 
 CHUNK = 1_000  # images in memory at a time

@@ -40,7 +40,7 @@ def prepare(cfg: DictConfig, hydra: DictConfig | None = None) -> DictConfig:
     check_used(cfg)
     if task_name(cfg) in WITHOUT_NET:
         return check_config(cfg, ("task",))
-    from tasks.checkpoint import complete
+    from tasks.saved_config import complete
 
     return complete(cfg, list(cfg.overrides))
 
@@ -160,12 +160,12 @@ def check_arms(arms: Mapping[str, Iterable[str]], overrides: Iterable[str]) -> N
 
 
 def typed(hydra: DictConfig | None) -> list[str]:
-    """What the command line changes, as it was typed: without what `checkpoint.add_choices` added."""
+    """What the command line changes, as it was typed: without what `saved_config.add_choices` added."""
     if hydra is None:
         return []
     overrides = [text.removeprefix("++") for text in hydra.overrides.task]
     if any(text.startswith("ckpt_path=") for text in overrides):
-        from tasks.checkpoint import choices_of_checkpoint
+        from tasks.saved_config import choices_of_checkpoint
 
         for count in range(len(CHOICES) - 1, 0, -1):
             if overrides[-count:] == choices_of_checkpoint(overrides[:-count]):

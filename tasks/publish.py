@@ -11,12 +11,13 @@ from typing_extensions import TypedDict
 from datamodules.contract import STRICT, Count, Index, NonNegative
 from tasks.annotations import fault_of, is_local_path
 from tasks.build import check_all_images
-from tasks.checkpoint import check_as_saved, load_trained, read_checkpoint
+from tasks.checkpoint import load_trained, read_checkpoint
 from tasks.config import ConfigError, locate
 from tasks.folders import run_of_checkpoint, short
 from tasks.published import find_net, write_net
 from tasks.report import show_results
 from tasks.results import read_results
+from tasks.saved_config import check_as_saved
 from tasks.train import test_model
 
 Text = Annotated[str, Field(max_length=100)]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from datamodules.contract import Index
 from tasks.annotations import fault_of
-from tasks.checkpoint import plain_config, read_checkpoint
+from tasks.checkpoint import read_checkpoint
 from tasks.folders import short
 from tasks.machine import Line, Machine, fault_of_commit
 from tasks.overrides import CONF
@@ -17,6 +17,7 @@ from tasks.publish import without_paths
 from tasks.results import RESULTS, atomic_writer, read_json, rounded
 from tasks.run_records import COUNTS, Record, collect, is_number, read_run
 from tasks.runs_compare import Curve, read_curves
+from tasks.saved_config import plain_config
 from tasks.stale import compared, composed
 
 RECORDS = Path("published", "runs")  # EXPERIMENT/[MODEL/]DATA/[AUGMENTATION/]seed-N/

@@ -15,7 +15,7 @@ from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
 from tasks import folders
-from tasks.config import HYDRA_KEYS, ConfigError
+from tasks.config import HYDRA_KEYS, ConfigError, local_paths
 from tasks.messages import command, is_mistake
 from tasks.prepare import choices_of, prepare, task_name, typed
 from tasks.results import RESULTS, read_results, write_results
@@ -248,8 +248,6 @@ def init_from(cfg: DictConfig) -> str | None:
 
 def places(cfg: DictConfig) -> list[str]:
     """The paths that a command line gave a run, which no checkpoint holds."""
-    from tasks.checkpoint import local_paths
-
     keys = [f"{part}.{name}" for part in ("model", "data") for name in local_paths(part, cfg[part])]
     given = {text.split("=")[0] for text in cfg.overrides}
     return [f"{key}={OmegaConf.select(cfg, key)}" for key in keys if key in given and OmegaConf.select(cfg, key)]

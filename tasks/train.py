@@ -24,7 +24,7 @@ from tasks.callbacks import (
     TrainingClock,
     numbers,
 )
-from tasks.checkpoint import load_weights, plain_config, read_checkpoint, read_content
+from tasks.checkpoint import load_weights, read_checkpoint, read_content
 from tasks.checkpoint_io import ResumedCheckpoint
 from tasks.compiling import check_compile, compile_nets
 from tasks.config import ConfigError
@@ -36,6 +36,7 @@ from tasks.process import has_bf16_instructions
 from tasks.report import results_table, show_results
 from tasks.results import is_temporary
 from tasks.resume import check_resume, check_training_set, fingerprint
+from tasks.saved_config import plain_config
 
 
 def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:

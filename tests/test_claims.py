@@ -9,10 +9,10 @@ from command_line import PLAIN, run, run_well
 from conftest import CONF, ROOT, compose, compose_once
 from omegaconf import OmegaConf
 
-from tasks.checkpoint import plain_config
 from tasks.claims import measures
 from tasks.claims.verdict import decide
 from tasks.prepare import prepare
+from tasks.saved_config import plain_config
 from tasks.untrusted import check_callbacks, check_untrusted
 
 CLAIMS = sorted(file.stem for file in (CONF / "experiment" / "claim").glob("*.yaml"))

@@ -10,8 +10,8 @@ from conftest import CONF, MODELS, compose
 from omegaconf import OmegaConf
 
 from datamodules.contract import DivergenceError
-from tasks.checkpoint import plain_config
 from tasks.config import PARTS, ConfigError, check_config, check_parts
+from tasks.saved_config import plain_config
 from tasks.untrusted import check_callbacks, check_untrusted
 
 DATA = sorted(file.stem for file in (CONF / "data").glob("*.yaml"))

@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 
 from tasks import demo_server
+from tasks.checkpoint import load
+from tasks.demo import Net, classify
 from tasks.demo_requests import MAX_BYTES, MAX_REQUEST_BYTES
 from tasks.demo_server import MAX_CONNECTIONS, DemoServer
 
@@ -273,6 +275,17 @@ def test_fault_of_the_classifier_is_one_line_on_either_side(
     assert capfd.readouterr().err == "demo: RuntimeError: secret path\n"
     classifier.error = ValueError("nothing on it")
     assert ask(server, post(server, png()))[::2] == (200, b"{}")
+
+
+def test_outputs_that_are_not_finite_are_no_answer() -> None:
+    model, data = load("published/lenet_mnist")
+    for weight in model.parameters():
+        weight.data *= 1e30
+    drawing = Image.new("L", (28, 28))
+    drawing.paste(255, (12, 4, 16, 24))
+    drawing.save(file := io.BytesIO(), "png")
+    with pytest.raises(FloatingPointError, match="LeNet5 are not finite"):
+        classify({"LeNet5": Net(model, data, 1)}, file.getvalue())
 
 
 def test_client_that_hangs_up_leaves_no_word(server: DemoServer, capfd: pytest.CaptureFixture[str]) -> None:
