@@ -73,6 +73,16 @@ def test_seeds_share_a_row_and_a_repeated_run_takes_its_place(checkout: Path) ->
 
 
 @pytest.mark.extended
+def test_accuracy_with_mirror_images_has_a_column_where_it_was_measured(checkout: Path) -> None:
+    for measured, expected in (({}, False), ({"test/accuracy_flip": 0.75}, True)):
+        change(Path("runs/one"), **measured)
+        run_well("task=records", "task.add=[runs]")
+        [table] = tables(make_rows(published_groups(Path.cwd()))).values()
+        assert ("with mirror images (%) |" in table.to_markdown()) == expected
+        assert ("| 75.00 |" in table.to_markdown()) == expected
+
+
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "changes",
     [
