@@ -62,3 +62,8 @@ def fit_one_batch(net: ImageClassifier) -> Trainer:
     loader = DataLoader(batch, batch_size=16, collate_fn=torch.utils.data.default_collate)
     trainer.fit(net, loader, loader)
     return trainer
+
+
+def dropped(net: nn.Module) -> list[float]:
+    """The shares of units that a net drops, layer by layer."""
+    return [module.p for module in net.modules() if isinstance(module, nn.Dropout)]

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from nets import on_meta
 from torch import nn
 
-from classic_cnn.alexnet import AlexNet, ResponseNorm
+from classic_cnn.alexnet import AlexNet, RawPixelConv2d, ResponseNorm
 from classic_cnn.zfnet import ZFNet
 
 
@@ -88,3 +89,16 @@ def test_published_nets_normalize_the_responses_of_raw_pixels(net: Callable[...,
         activations = model.features[:norm](images)
         factors = (model.features[norm](activations) / activations)[activations > 0]
     assert factors.min() < 0.55
+
+
+def test_responses_are_normalized_before_the_pooling_in_alexnet_and_behind_it_in_zfnet() -> None:
+    """Krizhevsky et al., section 3.5: pooling follows the normalization; Zeiler & Fergus, Figure 3: it precedes it."""
+    features: list[Any] = [on_meta(make)[0].features for make in (AlexNet.published, ZFNet.published)]
+    alexnet, zfnet = features
+    start = [RawPixelConv2d, nn.ReLU]
+    assert [type(m) for m in alexnet[:8]] == [
+        *(*start, ResponseNorm, nn.MaxPool2d, nn.Conv2d, nn.ReLU, ResponseNorm, nn.MaxPool2d)
+    ]
+    assert [type(m) for m in zfnet[:8]] == [
+        *(*start, nn.MaxPool2d, ResponseNorm, nn.Conv2d, nn.ReLU, nn.MaxPool2d, ResponseNorm)
+    ]

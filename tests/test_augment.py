@@ -138,3 +138,12 @@ def test_any_function_of_a_batch_can_be_an_augmentation() -> None:
     white = torch.full((2, 1, 28, 28), 255, dtype=torch.uint8)
     assert data.transform(white, augment=True).unique().tolist() == [0]
     assert data.transform(white).unique().tolist() == [1]
+
+
+def test_what_is_drawn_in_training_depends_on_the_seed() -> None:
+    """All images are one digit, so that crops differ by what is drawn alone, not by their order."""
+    first, again, other = (
+        seen_in_a_fit("data/augment=crop", f"seed={seed}", change=one_digit_only)[1].images(0) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)

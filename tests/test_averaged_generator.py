@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gan.adversarial import GAN
 from gan.cgan import CGAN
-from gan.networks import MLP
+from gan.networks import DCGAN, MLP
 from gan.vanilla import VanillaGAN
 
 
@@ -118,3 +118,23 @@ def test_run_with_an_averaged_generator_resumes_exactly(name: str) -> None:
     second_trainer.fit(resumed, data, ckpt_path="stopped.ckpt", weights_only=True)
     ends = zip(model.state_dict().items(), resumed.state_dict().items(), strict=True)
     assert all(name == other and torch.equal(value, same) for (name, value), (other, same) in ends)
+
+
+def test_fixed_samples_of_a_conditional_gan_are_a_row_of_each_class_from_the_same_latents() -> None:
+    model = CGAN(network=MLP(width=0.1))
+    read: list[tuple[Tensor, Tensor]] = []
+    model.generator.register_forward_pre_hook(lambda _, inputs: read.append(inputs))
+    model.fixed_samples()
+    [(latents, labels)] = read
+    assert labels.tolist() == [label for label in range(10) for _ in range(8)]
+    assert all(torch.equal(row, latents[:8]) for row in latents.split(8))
+    assert len(latents.unique(dim=0)) == 8
+
+
+def test_statistics_of_an_averaged_generator_come_from_5_000_latents() -> None:
+    model = VanillaGAN(network=DCGAN(0.05), ema_decay=0.9)
+    assert model.averaged_generator is not None
+    rows: list[int] = []
+    model.averaged_generator.register_forward_hook(lambda _module, inputs, _output: rows.append(len(inputs[0])))
+    model.generate(torch.randn(64, 100))
+    assert rows == [500] * 10 + [64]

@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from command_line import only_run, results_of, run, run_well
 from conftest import small_run
 from PIL import Image
 
+from tasks import small_data
 from tasks.benchmark import COLUMNS, Stopwatch
 
 SMALL = (
@@ -116,3 +118,21 @@ def test_parts_of_other_settings_are_not_mixed_in_a_report() -> None:
     record = results_of(next(path for path in folder.iterdir() if path.is_dir()))
     assert "augmented" not in record
     assert not (folder / "small_data.md").exists()
+
+
+def test_each_arm_of_small_data_learns_from_what_its_name_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    learned: list[tuple[bool, bool, int, int]] = []
+    fit = small_data.fit
+
+    def watched(part: Any, folder: Path, steps: int) -> Any:
+        augmented = any(made is not None for made in part.data.augment.values())
+        extra = part.data.get("extra_train_path") is not None
+        learned.append((augmented, extra, part.data.train_images_per_class, steps))
+        return fit(part, folder, steps)
+
+    monkeypatch.setattr(small_data, "fit", watched)
+    one = ("task=small_data", "experiment=small_data", "hydra.mode=RUN", "data=mnist_5k", "trainer.accelerator=cpu")
+    run_well(*one, "task.per_class=2", *BUDGET[1:], "task.gan_steps=4", "seed=0")
+    gan, *arms = learned
+    assert gan == (True, False, 2, 4)
+    assert arms == [(False, False, 2, 3), (False, True, 2, 3), (True, False, 2, 3), (True, True, 2, 3)]

@@ -4,6 +4,8 @@ import json
 import pkgutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from command_line import RUN
 
 import benchmarks
 from benchmarks import contenders, cpu_steps, gpu_epochs, measure, rivals, throughput, time_to_accuracy
+from benchmarks.clock import AccuracyClock, Epochs
 from datamodules.mnist import MNIST
 
 COVERED = {"clock", "contenders", "cpu_steps", "gpu_epochs", "kill_campaign", "measure", "rivals", "throughput"}
@@ -140,3 +143,41 @@ def test_epochs_on_a_gpu_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
     gpu_epochs.main(["--nets", "lenet", "--rounds", "1", "--epochs", "2", "--batches", "3"])
     out = capsys.readouterr().out
     assert all(text in out for text in ("plain loop", "compiled loop", "graph loop", "compile=true", "float32"))
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(measure.RESULT)]
+    return json.loads(lines[-1].removeprefix(measure.RESULT))
+
+
+def test_ratio_is_the_median_over_the_rounds() -> None:
+    assert measure.ratio([2.0, 9.0, 4.0, 100.0, 1.0], [1.0, 3.0, 2.0, 1.0, 1.0]) == 2  # of 2, 3, 2, 100 and 1
+
+
+def test_epoch_of_a_run_is_the_median_of_all_but_the_first(capsys: pytest.CaptureFixture[str]) -> None:
+    clock: Any = Epochs()
+    clock.seconds = [100.0, 1.0, 4.0]
+    clock.on_fit_end(None, None)
+    assert told(capsys)["epoch"] == 2.5
+
+
+def test_curve_of_accuracies_is_over_training_without_validation(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [5.0]  # seconds since the start of the process: imports
+    monkeypatch.setattr("benchmarks.clock.time", SimpleNamespace(process_time=lambda: now[0]))
+    clock: Any = AccuracyClock()
+    for accuracy in (0.5, 0.75):
+        trainer = SimpleNamespace(callback_metrics={"val/accuracy": torch.tensor(accuracy)})
+        clock.on_train_epoch_start(trainer, None)
+        for _half in (1, 2):  # a validation in the middle of the epoch, and one at its end
+            now[0] += 10
+            clock.on_validation_start(trainer, None)
+            now[0] += 100
+            clock.on_validation_end(trainer, None)
+    clock.on_test_end(SimpleNamespace(callback_metrics={"test/accuracy": torch.tensor(0.25)}), None)
+    found = told(capsys)
+    assert [point[0] for point in found["curve"]] == [10, 20, 30, 40]
+    assert [point[1] for point in found["curve"]] == [115, 225, 335, 445]
+    assert [point[2] for point in found["curve"]] == [0.5, 0.5, 0.75, 0.75]
+    assert found["test"] == 0.25

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from classic_cnn.alexnet import AlexNet
 from classic_cnn.googlenet import GoogLeNet
+from classic_cnn.resnet import ResNet
 from datamodules.images import ImageData
 from datamodules.in_memory import Split
-from tasks.claims import cost_plot, filters, gradients, layer_order, linear_probe, occlusion, views
+from tasks.claims import cost_plot, filters, gradients, layer_order, lesion, linear_probe, measures, occlusion, views
 from tasks.claims.claim import MeasuredRun
 from tasks.claims.middle_layer import Form, MiddleLayerNet
 
@@ -214,3 +215,86 @@ def test_plot_has_a_point_for_each_arm_over_both_costs() -> None:
         [tuple(float(values[0]) for values in point[0].get_data()) for point in axes.containers] for axes in figure.axes
     ]
     assert places == [[(100, 11), (10, 13)], [(5, 11), (50, 13)]]
+
+
+def test_gap_is_the_test_error_less_the_error_on_training_images() -> None:
+    images, labels = torch.cat([dotted(0, 3), dotted(14, 1)]), torch.ones(4, dtype=torch.long)  # three of four right
+    run = run_of(LeftPixel(), KnownData(images, labels))
+    run.results = {"test/accuracy": 0.5, "val/accuracy": 0.9}
+    assert measures.generalization_gap(run) == {"train_error": 25, "gap": 25}
+    assert measures.test_error(run) == {"test_error": 50}
+    run.results = {"val/accuracy": 0.9}
+    assert measures.test_error(run)["test_error"] == pytest.approx(10)
+
+
+def test_last_of_a_curve_is_the_mean_of_its_last_points() -> None:
+    run = run_of(LeftPixel(), None)
+    run.curves = {"train/loss": [(1.0, 9.0), (2.0, 1.0), (3.0, 2.0)]}
+    assert measures.last_of_curve(run, "train/loss", points=2) == {"train_loss": 1.5}
+
+
+def test_cost_is_of_the_processor_on_a_cpu_and_by_the_clock_on_a_gpu() -> None:
+    run = run_of(LeftPixel(), None)
+    facts = {"parameters": 5, "macs": 2_000_000, "seconds": 9.0, "cpu_seconds": 7.0}
+    for device, seconds in (("cpu, 1 thread", 7), ("H200", 9)):
+        run.results = facts | {"device": device}
+        assert measures.cost(run) == {"parameters": 5, "million_macs": 2, "seconds": seconds}
+
+
+def test_block_that_is_removed_costs_the_median_over_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = ResNet(20, width=0.1)
+    blocks = lesion.removable(net)
+    costs = dict(zip((name for [name] in blocks), (0.0, 0.0, 0.0, 0.1, 0.1, 0.1, 0.6), strict=True))
+
+    def accuracy(removed: Any, *_: Any) -> float:
+        return 0.9 - sum(costs[name] for name in removed) / 2
+
+    monkeypatch.setattr(lesion, "without", lambda net, names: list(names))
+    monkeypatch.setattr(lesion, "accuracy", accuracy)
+    found: Any = lesion.blocks_removed(run_of(net, KnownData(dotted(0), torch.ones(4))), draws=2)
+    assert found["whole_error"] == pytest.approx(10)
+    assert found["one_removed"] == pytest.approx(5)
+    assert found["worst_removed"] == pytest.approx(30)
+    assert dict(found["error_by_blocks_removed"])[1] == pytest.approx(10 + 45 / 7)
+    assert dict(found["error_by_blocks_removed"])[7] == pytest.approx(55)
+
+
+def test_removed_block_passes_on_what_it_reads() -> None:
+    net = ResNet(20, width=0.1).eval()
+    [name] = lesion.removable(net)[0]
+    seen: list[Tensor] = []
+    part = lesion.without(net, [name])
+    block = part.get_submodule(name)
+    block.register_forward_hook(lambda _, inputs, output: seen.extend((inputs[0], output)))
+    part(torch.rand(2, 1, 28, 28))
+    assert torch.equal(*seen)
+    assert not isinstance(net.get_submodule(name), nn.Identity)
+
+
+def test_probe_takes_the_strength_that_validation_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One readout says class 0 of all images, which is right in validation, the other class 1, right in the test."""
+    readouts = {1.0: torch.tensor([[0.0, 1.0], [0.0, 0.0]]), 2.0: torch.tensor([[0.0, 0.0], [0.0, 1.0]])}
+    monkeypatch.setattr(linear_probe, "ridge_regression", lambda gram, cross, strength: readouts[strength / 4].double())
+    features = [torch.randn(4, 1), torch.randn(3, 1), torch.randn(5, 1)]
+    labels = [torch.tensor([0, 1, 0, 1]), torch.zeros(3, dtype=torch.long), torch.ones(5, dtype=torch.long)]
+    assert linear_probe.probe_error(features, labels, (1.0, 2.0)) == 100
+
+
+class SureOrNot(nn.Module):
+    """Nearly sure of class 0 where the first pixel has ink; class 1 before class 2 elsewhere."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        ink = images[:, :1, 14, 0] > 0
+        return torch.where(ink, torch.tensor([0.98, 0.01, 0.01]), torch.tensor([0.0001, 0.6, 0.3999])).log()
+
+
+def test_error_of_views_averages_probabilities_not_their_logarithms() -> None:
+    """Class 0 has (0.98 + 0.0001) / 2 on average, class 1 0.305; of the products class 1 has the largest."""
+    run = run_of(SureOrNot(), KnownData(dotted(0, 3), torch.zeros(3, dtype=torch.long)))
+    assert views.error_of_views(run, "flip")["error_of_views"] == 0
+
+
+def test_separable_middle_layer_has_nothing_between_its_convolutions() -> None:
+    """As Xception, section 4.7."""
+    kinds = [type(module) for module in MiddleLayerNet(form="separable").features[4:-4]]
+    assert kinds == [nn.Conv2d, nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d]

@@ -361,3 +361,11 @@ def test_a_whole_batch_is_gathered_at_once(mnist_5k: ImageData) -> None:
     assert len(data) == 4000
     assert torch.equal(images, torch.stack([image for image, _ in singles]))
     assert torch.equal(labels, torch.stack([label for _, label in singles]))
+
+
+def test_examples_of_a_set_that_is_sorted_by_class_are_of_all_classes(mnist_5k: ImageData) -> None:
+    assert mnist_5k.train_split
+    images, labels = mnist_5k.train_split
+    for label, example in enumerate(mnist_5k.examples(10)):
+        of_class = mnist_5k.transform(images[labels == label])
+        assert (of_class == example).flatten(1).all(1).any()

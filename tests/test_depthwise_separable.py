@@ -9,6 +9,7 @@ import torch
 from command_line import PLAIN, finish, start
 from nets import count, leaves, on_meta
 from torch import nn
+from torch.nn import functional as F
 
 from classic_cnn.classifier import ImageClassifier
 from classic_cnn.mobilenet import MobileNet
@@ -103,3 +104,22 @@ def test_xception_varies_as_in_sections_4_6_and_4_7() -> None:
     for module in plain.features[1:]:
         signal = getattr(module, "residual", module)(signal)
     torch.testing.assert_close(plain.features[1:](images), signal)
+
+
+def test_modules_of_xception_are_those_of_figure_5() -> None:
+    net = Xception(width=0.05, middle=1).eval()
+    signal = net.features[0](torch.rand(2, 1, 28, 28) * 2 - 1)
+    for number, module in enumerate(list(net.features)[1:-1], start=1):
+        separable = [part for part in module.modules() if isinstance(part, SeparableConv)]
+        residual = signal
+        for place, layer in enumerate(separable):
+            if (number, place) != (1, 0):  # only the very first one has no ReLU before it
+                residual = residual.relu()
+            residual = layer(residual)
+        if number != 4:  # of small images the third module keeps the size; the fourth one is that of the middle flow
+            residual = F.max_pool2d(residual, 3, 2, 1) if number != 3 else residual
+        shortcut: Any = module.shortcut
+        expected = residual + shortcut(signal)
+        signal = module(signal)
+        torch.testing.assert_close(signal, expected)
+    assert len(separable) == 2

@@ -318,3 +318,63 @@ def test_examples_are_of_classes_that_have_validation_images() -> None:
     images, labels = data.val_split
     data.val_split = data.val_split._replace(images=images[labels > 0], labels=labels[labels > 0])
     assert choose_examples(compose("model=lenet", "data=mnist_5k"), data, 3).labels == [1, 2, 3]
+
+
+def test_projection_keeps_the_scale_and_the_sign_of_batch_normalization() -> None:
+    """For one layer it is the gradient of the strongest activation, times that activation."""
+    norm = nn.BatchNorm2d(2)
+    norm.load_state_dict(norm.state_dict() | {"running_var": torch.tensor([4.0, 0.25]), "bias": torch.tensor([9.0, 9])})
+    norm.weight.data = torch.tensor([-3.0, 0.5])
+    chain = nn.Sequential(nn.Conv2d(1, 2, 3), norm, nn.ReLU()).eval()
+    images = torch.rand(3, 1, 8, 8, requires_grad=True)
+    for feature in (0, 1):
+        peaks = chain(images)[:, feature].flatten(1).amax(1)
+        [gradient] = torch.autograd.grad(peaks.sum(), images)
+        expected = gradient * peaks.detach().view(-1, 1, 1, 1)
+        torch.testing.assert_close(project(chain, images.detach(), torch.full((3,), feature)), expected)
+
+
+def guided_by_hand(weights: Tensor, maps: Tensor, first: nn.Conv2d, shape: torch.Size) -> Tensor:
+    """Springenberg et al. 2014, Figure 1: what goes back passes a ReLU where it and the activation are positive."""
+    back = (weights.clamp(min=0) * (maps > 0)).double()
+    return torch.nn.grad.conv2d_input(list(shape), first.weight.double(), back).float()
+
+
+@pytest.mark.filterwarnings("ignore:Setting backward hooks")
+def test_guided_backpropagation_is_that_of_its_paper() -> None:
+    first, second = nn.Conv2d(1, 3, 3), nn.Conv2d(3, 2, 3)
+    net, images = nn.Sequential(first, nn.ReLU(), second), torch.randn(4, 1, 9, 9)
+    channels = torch.tensor([0, 1, 1, 0])
+    with torch.no_grad():
+        maps = first(images)
+        outputs = second(maps.relu())
+        back = torch.zeros_like(maps)
+        for index, channel in enumerate(channels.tolist()):
+            row, column = divmod(int(outputs[index, channel].argmax()), outputs.shape[-1])
+            back[index, :, row : row + 3, column : column + 3] = second.weight[channel]
+        expected = guided_by_hand(back, maps, first, images.shape)
+    found = guided_backpropagation(net, ConvLayer("2", second, second), images, channels)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:Setting backward hooks")
+def test_attributions_of_a_class_are_the_gradients_and_the_guided_ones() -> None:
+    first, last = nn.Conv2d(1, 3, 3), nn.Linear(3 * 49, 4)
+    net, images = nn.Sequential(first, nn.ReLU(), nn.Flatten(), last), torch.randn(2, 1, 9, 9)
+    classes = torch.tensor([3, 1])
+    with torch.no_grad():
+        maps = first(images)
+        weights = last.weight[classes].view_as(maps)
+        guided = guided_by_hand(weights, maps, first, images.shape)
+    leaf = images.clone().requires_grad_()
+    [gradient] = torch.autograd.grad(net(leaf)[torch.arange(2), classes].sum(), leaf)
+    found = attribute(net, images, classes)
+    torch.testing.assert_close(found.guided, guided[:, 0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found.saliency, gradient[:, 0].abs())
+
+
+def test_signed_images_are_scaled_so_that_zero_is_gray() -> None:
+    images = torch.tensor([[-4.0, 0.0, 2.0], [0.0, 1.0, 4.0]]).view(2, 1, 1, 3)
+    assert plots.normalize_each(images, signed=True).flatten(1).tolist() == [[0, 0.5, 0.75], [0.5, 0.625, 1]]
+    unsigned = plots.normalize_each(images, signed=False).flatten(1)
+    torch.testing.assert_close(unsigned, torch.tensor([[0, 2 / 3, 1], [0, 0.25, 1]]))

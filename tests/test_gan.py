@@ -11,11 +11,14 @@ from command_line import PLAIN, checkpoint_of, only_run, results_of, run_well
 from conftest import flat, model_class, models_of, quick, small_run
 from lightning import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_step import NO_CALLBACKS
 from torch import Tensor, nn
 
 from datamodules.contract import DivergenceError
 from datamodules.images import ImageData
 from gan.adversarial import GAN
+from gan.networks import MLP
+from gan.vanilla import VanillaGAN
 
 GANS = models_of(GAN)
 LOSSES = ("discriminator_loss", "generator_loss")
@@ -274,3 +277,34 @@ def test_run_whose_generator_has_not_moved_yet_ends_with_a_checkpoint() -> None:
     run_well("model=wgan", "model.network.width=0.1", *PLAIN, "trainer.max_epochs=1", "callbacks.evaluation.count=20")
     assert checkpoint_of(only_run())["global_step"] == 0
     assert results_of(only_run())["status"] == "finished"
+
+
+class CountsItsSteps(VanillaGAN):
+    """A GAN whose losses are the number of generator steps before."""
+
+    def discriminator_loss(self, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:
+        return 0 * self.discriminator(fake).sum() + float(self.global_step)
+
+    def generator_loss(self, real: Tensor, fake: Tensor, *labels: Tensor) -> Tensor:
+        return self.discriminator_loss(real, fake)
+
+
+@pytest.mark.parametrize(("epochs", "mean"), [(1, 1.0), (2, 4.0)])  # of steps 0, 1, 2 and 3, 4, 5
+@pytest.mark.parametrize("stopped", [False, True])
+def test_losses_of_a_run_are_means_over_its_last_epoch(epochs: int, mean: float, stopped: bool) -> None:
+    budget = ("model=gan", *quick("gan"), *NO_CALLBACKS, f"trainer.max_epochs={epochs}")
+    _, data, trainer = small_run(*budget)
+    trainer.callbacks.append(SaveAt(3 * epochs - 1))  # type: ignore[attr-defined]
+    trainer.fit(CountsItsSteps(network=MLP(width=0.1)), data)
+    if stopped:
+        _, data, trainer = small_run(*budget)
+        trainer.fit(CountsItsSteps(network=MLP(width=0.1)), data, ckpt_path="stopped.ckpt", weights_only=True)
+    assert trainer.callback_metrics["train/generator_loss"].item() == pytest.approx(mean)
+    assert trainer.callback_metrics["train/discriminator_loss"].item() == pytest.approx(mean)
+
+
+def test_latents_are_standard_normal() -> None:
+    latents = VanillaGAN(network=MLP(width=0.1)).latents(1000)
+    assert latents.mean().item() == pytest.approx(0, abs=0.02)
+    assert latents.std().item() == pytest.approx(1, rel=0.02)
+    assert latents.flatten().square().square().mean().item() == pytest.approx(3, rel=0.05)

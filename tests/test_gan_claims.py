@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from conftest import compose, flat, small_run
 from torch import Tensor, nn
 
 from gan.adversarial import GAN
-from gan.networks import Points
+from gan.networks import MLP, Points
 from gan.vanilla import VanillaGAN
 from tasks.claims import alterations, fixed_generator, gan_measures, score_changes, score_panel, score_panel_report
 from tasks.claims.alterations import Scene
@@ -249,3 +249,63 @@ def test_spectral_norm_makes_each_layer_of_the_discriminator_one_of_norm_1() -> 
 def test_fewer_than_four_modes_are_few(modes: float, few: int) -> None:
     run = MeasuredRun(compose("model=gan", *POINTS), Path("unused"), {"val/modes": modes})
     assert gan_measures.few_modes(run) == {"few_modes": few}
+
+
+def test_rise_of_an_estimate_is_the_share_that_it_gains_from_the_smallest_distance_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fixed_generator, "train_discriminator", lambda *_: None)
+    monkeypatch.setattr(fixed_generator, "estimate", lambda model, real, fake: 3 * float(fake[0, 0] - real[0, 0]))
+    found = fixed_generator.parallel_lines(run_of("model=wgan", *POINTS), distances=(0.0, 0.5, 1.0, 2.0))
+    assert found["slope"] == pytest.approx(3)
+    assert found["relative_rise"] == pytest.approx(1 - 0.5 / 2)
+    assert found["value"] == [(0, 0), (0.5, 1.5), (1, 3), (2, 6)]
+
+
+def test_scores_of_a_run_are_those_of_test_images() -> None:
+    run = run_of("model=gan", *POINTS)
+    run.results = {"val/fid": 1.0, "test/fid": 2.0, "val/kid": 3.0}
+    assert gan_measures.scores(run, ["fid", "kid"]) == {"fid": 2, "kid": 3}
+
+
+def test_images_of_a_panel_that_are_counted_have_no_image_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.arange(1000.0).view(-1, 1, 1, 1)
+    seen: list[tuple[Tensor, ...]] = []
+
+    def scores(net: Any, *sets: Tensor) -> dict[str, float]:
+        seen.append(sets)
+        return {"wasserstein": 0.0}
+
+    monkeypatch.setattr(score_panel, "panel_scores", scores)
+    score_panel.count_curves(None, images, (100, 250))  # type: ignore[arg-type]
+    for count, (real, fake, validation) in zip((100, 250), seen, strict=True):
+        parts = [set(part.flatten().tolist()) for part in (real, fake)]
+        assert [len(part) for part in parts] == [count, count]
+        assert not parts[0] & parts[1]
+        assert len(validation) == 500
+
+
+def test_copies_are_scored_against_what_they_copy_at_each_strength(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = made_up_scene()
+
+    def common(net: Any, real: Tensor, fake: Tensor, validation: Tensor) -> dict[str, float]:
+        known = set(real[:, 0, 14, 14].tolist())
+        share = sum(gray in known for gray in fake[:, 0, 14, 14].tolist()) / len(fake)
+        return dict.fromkeys(score_changes.WORSE, share)
+
+    monkeypatch.setattr(score_panel, "panel_scores", common)
+    curves = score_panel.altered_curves(None, scene)  # type: ignore[arg-type]
+    expected = [(0, 0), (0.03, pytest.approx(1 / 40)), (0.1, 0.1), (0.3, 0.3), (1, 1)]
+    assert curves[f"fid/{score_changes.COPIED}"] == expected
+    assert curves["fid/copies"] == [(strength, 0) for strength, _ in expected]
+
+
+def test_change_by_the_count_is_from_the_most_images() -> None:
+    curves = {"fid/floor": [(0, 1.0), (1, 3.0)], "fid/count": [(100, 9.0), (300, 5.0), (1000, 3.0)]}
+    assert score_changes.change(curves, "fid", "count", 100) == pytest.approx(6 / math.sqrt(2))
+    assert score_changes.change(curves, "fid", "count", 1000) == 0
+
+
+def test_noise_that_a_discriminator_sees_has_a_deviation_of_a_tenth() -> None:
+    model = TippedGAN(tip="input_noise", network=MLP(width=0.1))
+    assert model.seen(torch.zeros(100, 784)).std().item() == pytest.approx(0.1, rel=0.03)

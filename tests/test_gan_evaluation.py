@@ -15,8 +15,10 @@ from hydra.utils import instantiate
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_claim_measures import KnownData
 from test_gan_metrics import digits
 from torch import Tensor
+from torch.optim import Adam
 
 from classic_cnn.vgg import VGG
 from datamodules.formats import image_set_writer
@@ -24,6 +26,7 @@ from datamodules.mnist import MNIST, MNIST5k
 from gan.cgan import CGAN
 from gan.scores.evaluation import GANEvaluation
 from gan.scores.floors import unseen_images
+from gan.scores.ladder import changed_images
 from gan.scores.scoring_net import (
     FOLDER,
     PRETRAINED,
@@ -367,3 +370,74 @@ def test_trainer_test_scores_a_gan_and_a_checkpoint_is_chosen_by_fid(name: str, 
     [scores] = trainer.validate(model, data, verbose=False)
     assert "val/fid" in scores
     assert "validation images" in evaluation.description
+
+
+def test_evaluation_compares_with_test_images_and_chooses_by_validation_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data, _ = digits()
+    given: list[tuple[Tensor, Tensor | None]] = []
+
+    def scores(net: Any, real: Tensor, fake: Tensor, validation: Tensor | None, *_: Any) -> dict[str, float]:
+        given.append((real, validation))
+        return {}
+
+    monkeypatch.setattr("gan.scores.evaluation.image_scores", scores)
+    model = instantiate(compose("model=gan", "model.network.width=0.1").model)
+    evaluation = GANEvaluation()
+    evaluation.check(model, data)
+    evaluation.floors.clear()
+    evaluation.image_scores(model, data, "test", 60)
+    evaluation.image_scores(model, data, "val", 60)
+    assert data.val_split is not None
+    assert data.test_split is not None
+    (test, chosen_by), _, (val, none), _ = given  # each followed by its floor
+    assert torch.equal(test, data.transform(data.test_split.images[torch.arange(60) * 10_000 // 60]))
+    assert torch.equal(val, data.transform(data.val_split.images[torch.arange(60) * 5_000 // 60]))
+    assert chosen_by is not None
+    assert torch.equal(chosen_by, data.transform(data.val_split.images[:1000]))
+    assert none is None
+
+
+def test_gan_test_accuracy_is_of_the_classes_that_were_asked_for() -> None:
+    data, _ = digits()
+    assert data.train_split is not None
+    images, labels = data.transform(data.train_split.images[:2000]), data.train_split.labels[:2000]
+    evaluation = GANEvaluation(pixels=False)
+    for asked, least, most in ((labels, 0.95, 1.0), ((labels + 1) % 10, 0.0, 0.05)):
+        model: Any = Copies(images, asked)
+        evaluation.check(model, data)
+        assert least <= evaluation.image_scores(model, data, "val", 100)["gan_test_accuracy"] <= most
+
+
+def test_learner_of_gan_train_has_a_rate_that_falls_to_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+
+    class Watched(Adam):
+        def step(self, closure: Any = None) -> Any:
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    monkeypatch.setattr("gan.scores.scoring_net.Adam", Watched)
+    data, images = digits()
+    assert data.test_split is not None
+    labels = data.test_split.labels
+    gan_train_accuracy(images[:200], labels[:200], images[200:300], labels[200:300])
+    assert rates == pytest.approx([1e-3 * (1 - step / 20) for step in range(20)])  # ten times two batches of 100
+
+
+def test_ladder_changes_images_as_its_names_say() -> None:
+    labels = (torch.arange(2000) % 10)[torch.randperm(2000)]
+    stored = (labels * 10 + 90).to(torch.uint8).view(-1, 1, 1, 1).repeat(1, 1, 28, 28)  # a gray for each class
+    data = KnownData(stored, labels)
+    changed = dict(changed_images(data, 1000, torch.Generator().manual_seed(0)))
+    floor = changed["floor"]
+    assert (changed["noise 0.3"] - floor).std().item() == pytest.approx(0.3, rel=0.02)
+    classes = {name: ((images[:, 0, 14, 14] / 2 + 0.5) * 255 - 90).round() / 10 for name, images in changed.items()}
+    assert {*classes["one class missing"].tolist()} == {*range(9)}
+    counts = classes["classes out of balance"].long().bincount(minlength=10)
+    expected = 1000 * torch.arange(1.0, 11) / 55
+    assert ((counts - expected) ** 2 / expected).sum() < 30  # chi squared with 9 degrees of freedom
+    is_mixed = (changed["20 % mixed pairs"] != floor).flatten(1).any(1)
+    assert 150 < is_mixed.sum() <= 200
+    assert not is_mixed[torch.arange(1000) % 5 != 0].any()

@@ -32,7 +32,7 @@ from gan.scores.distances import (
     wasserstein_distance,
 )
 from gan.scores.features import frechet_distance, kernel_inception_distance
-from gan.scores.images import class_scores, distance_scores, feature_scores
+from gan.scores.images import class_scores, distance_scores, feature_scores, image_scores
 from gan.scores.metrics import (
     FrechetDistance,
     KernelInceptionDistance,
@@ -45,6 +45,7 @@ from gan.scores.metrics import (
     TwoSampleMetric,
     WassersteinDistance,
 )
+from gan.scores.parzen import parzen_log_likelihood
 from gan.scores.scoring_net import (
     ScoringNet,
 )
@@ -374,3 +375,18 @@ def test_copies_of_one_image_are_seen_in_the_halves_of_the_nearest_neighbour_acc
 def test_scores_of_an_accelerator_without_float64_are_computed_on_the_cpu() -> None:
     assert scoring_device(torch.device("mps")) == torch.device("cpu")
     assert scoring_device(torch.device("cuda")) == torch.device("cuda")
+
+
+def test_tie_of_two_neighbours_counts_as_real() -> None:
+    real, fake = torch.tensor([[0.0], [2.0]]), torch.tensor([[-2.0], [4.0]])  # each has both kinds at distance 2
+    assert computed(NearestNeighbourAccuracy(), real, fake) == {"total": 0.5, "real": 1, "fake": 0}
+    fake = torch.tensor([[4.0], [6.0]])  # the first has a real and a generated one at distance 2
+    assert computed(NearestNeighbourAccuracy(), real, fake)["fake"] == 0.5
+
+
+def test_parzen_among_all_scores_is_the_score_by_itself() -> None:
+    _, images = digits()
+    real, fake, validation = images[:60], images[60:120] * 0.9, images[200:250]
+    scores = image_scores(ScoringNet("mnist"), real, fake, validation)
+    for name, value in parzen_log_likelihood(real, fake, validation).items():
+        assert scores[f"parzen_{name}"] == pytest.approx(value.item(), rel=1e-4)

@@ -9,10 +9,11 @@ import torch
 from command_line import only_run, results_of, run, run_well
 from conftest import compose, models_of
 from lightning import Trainer, seed_everything
+from nets import dropped
 from PIL import Image, ImageSequence
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_gan import SaveAt
-from torch import Tensor
+from torch import Tensor, nn
 
 from datamodules.in_memory import InMemoryData, Split
 from datamodules.ring import Ring
@@ -21,6 +22,7 @@ from gan.adversarial import GAN
 from gan.cgan import CGAN
 from gan.ebgan import EBGAN
 from gan.networks import DCGAN, MLP, NetworkPair, Points, Stacked
+from gan.networks.blocks import HalfTanh
 from gan.scores.evaluation import fixed_seed_samples
 from gan.scores.modes import RingModes, StackedModes, ring_scores
 from tasks.build import build
@@ -313,3 +315,43 @@ def test_points_are_no_images_to_generate() -> None:
 def test_too_few_samples_to_count_modes_of_are_refused(cls: Any) -> None:
     with pytest.raises(ValueError, match=r"final_count .*9"):
         cls(final_count=9)
+
+
+def slopes(net: nn.Module) -> list[float]:
+    return [module.negative_slope for module in net.modules() if isinstance(module, nn.LeakyReLU)]
+
+
+def matrices(net: nn.Module) -> list[Tensor]:
+    return [parameter.detach() for parameter in net.parameters() if parameter.dim() > 1]
+
+
+def test_discriminators_have_the_slopes_and_the_dropout_of_their_papers() -> None:
+    """Radford et al. 2016, section 3; PacGAN's code; Goodfellow et al. 2014 as its code has it: 0.2, then 0.5."""
+    for batch_norm in (True, False):
+        assert slopes(DCGAN(0.1).discriminator(batch_norm=batch_norm)) == [0.2] * 3
+        assert slopes(Stacked().discriminator(batch_norm=batch_norm)) == [0.3] * 3
+    assert dropped(MLP(0.1).discriminator()) == [0.2, 0.5, 0.5]
+    assert dropped(MLP(0.1).conditional(100, 10)[1]) == [0.2, 0.5, 0.5]
+
+
+def test_pairs_start_from_the_weights_of_their_papers() -> None:
+    """N(0, 0.02) of Radford et al., U(-0.05, 0.05) and U(-0.005, 0.005) of Goodfellow et al., 0.8 of Metz et al."""
+    for weight in [*matrices(DCGAN(0.5).generator(100)), *matrices(DCGAN(0.5).discriminator())]:
+        assert weight.std().item() == pytest.approx(0.02, rel=0.15)
+    for net, bound in ((MLP().generator(100), 0.05), (MLP().discriminator(), 0.005)):
+        for weight in matrices(net):
+            assert 0.98 * bound < weight.abs().max() <= bound
+    for weight in [*matrices(Points().generator(256)), *matrices(Points().discriminator())]:
+        torch.testing.assert_close(torch.linalg.svdvals(weight), torch.full((min(weight.shape),), 0.8))
+
+
+def test_points_reach_the_discriminator_as_a_quarter_and_pixels_leave_the_mlp_by_a_sigmoid() -> None:
+    read: list[Tensor] = []
+    net = Points().discriminator()
+    first = next(module for module in net.modules() if isinstance(module, nn.Linear))
+    first.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    points = torch.randn(5, 2)
+    net(points)
+    torch.testing.assert_close(read[0], points / 4)
+    activations = torch.linspace(-5, 5, 21)
+    torch.testing.assert_close(HalfTanh()(activations), 2 * activations.sigmoid() - 1)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from command_line import PLAIN, run
 from lightning import Callback, LightningModule, Trainer
+from nets import dropped
 from test_gan import Times, gan_run, softplus
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ from gan.mad_gan import MADGAN, Generators
 from gan.minibatch_gan import MinibatchDiscrimination, MinibatchGAN
 from gan.networks import DCGAN, MLP, NetworkPair, Points, Stacked
 from gan.unrolled_gan import UnrolledAdam, UnrolledGAN
+from gan.vanilla import VanillaGAN
 from gan.wgan import WGAN
 from gan.wgan_gp import WGANGP, gradient_penalty
 
@@ -462,3 +464,26 @@ def test_mad_gan_accuracy_is_of_real_against_any_generator() -> None:
 def test_setting_out_of_range_is_refused(build: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize(
+    ("build", "shares"),
+    [
+        *((build, [0.2, 0.5, 0.5]) for build in (VanillaGAN, CGAN, MinibatchGAN, MADGAN)),
+        *((build, []) for build in (WGAN, WGANGP, DRAGAN, EBGAN, UnrolledGAN)),
+        *((lambda network, cls=cls: cls(network=network, num_classes=10), []) for cls in (WGANGP, DRAGAN)),
+    ],
+)
+def test_discriminator_has_dropout_only_where_its_paper_lets_it(build: Any, shares: list[float]) -> None:
+    assert dropped(build(network=MLP(0.1)).discriminator) == shares
+
+
+def test_minibatch_layer_is_calibrated_without_dropout() -> None:
+    model, data, trainer = gan_run("minibatch_gan", "model/network=mlp", "trainer.max_steps=1")
+    discriminator: Any = model.discriminator
+    modes: list[bool] = []
+    discriminator[1].calibrate = lambda rows: modes.append(discriminator[0].training)
+    trainer.fit(model, data)
+    assert modes == [False]
+    assert dropped(discriminator[0]) == [0.2, 0.5, 0.5]
+    assert discriminator[0].training

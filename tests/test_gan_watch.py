@@ -19,7 +19,9 @@ from datamodules.images import ImageData
 from gan.adversarial import GAN
 from gan.callbacks.collapse_watch import CollapseWatch, batch_statistics, collapse_metrics, deviation
 from gan.callbacks.sample_plots import SamplePlots, animate, arc, nearest
-from gan.networks import DCGAN
+from gan.cgan import CGAN
+from gan.networks import DCGAN, MLP
+from gan.vanilla import VanillaGAN
 
 AT_THE_END = {
     "interpolations": "samples/interpolations between latents",
@@ -243,3 +245,23 @@ def test_watch_warns_again_after_a_recovery() -> None:
 def test_setting_out_of_range_is_refused(build: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def spread(images: Tensor) -> float:
+    pixels = images.double().numpy()
+    return float(np.sqrt(((pixels - pixels.mean(0)) ** 2).mean()))
+
+
+def test_diversity_is_relative_to_that_of_the_real_images() -> None:
+    model, real = VanillaGAN(network=MLP(width=0.1)), torch.randn(8, 1, 28, 28)
+    found = collapse_metrics(model, real, torch.zeros(8, dtype=torch.long))
+    assert found["sample_diversity"] == pytest.approx(spread(model.fixed_samples()) / spread(real), rel=1e-4)
+
+
+def test_accuracy_of_a_conditional_discriminator_is_of_samples_of_the_batchs_classes() -> None:
+    model, labels = CGAN(network=MLP(width=0.1)), torch.full((8,), 3)
+    read: list[list[int] | None] = []
+    for net in (model.generator, model.discriminator):
+        net.register_forward_pre_hook(lambda _, inputs: read.append(inputs[1].tolist() if len(inputs) > 1 else None))
+    collapse_metrics(model, torch.rand(8, 1, 28, 28), labels)
+    assert read[1:] == [labels.tolist()] * 3  # behind the fixed samples: one batch of samples, real and fake

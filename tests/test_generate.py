@@ -21,6 +21,9 @@ from datamodules.formats import HEADER, WRITERS, image_set_writer
 from datamodules.labelled_set import read_labelled
 from datamodules.mnist import MNIST5k
 from gan.adversarial import GAN
+from gan.cgan import CGAN
+from gan.networks import MLP
+from tasks import generate
 from tasks.checkpoint import load
 from tasks.generate import CHUNK, write_set
 
@@ -246,3 +249,9 @@ def test_memory_does_not_grow_with_the_count(cgan: Path) -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0]
+
+
+def test_classes_go_on_in_turn_from_one_piece_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate, "CHUNK", 3)
+    counts = generate.write_set(CGAN(network=MLP(width=0.1)), Path("set"), "idx", 10, [4, 5, 6, 7], quiet=True)
+    assert counts == {"4": 3, "5": 3, "6": 2, "7": 2}

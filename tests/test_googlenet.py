@@ -1,6 +1,7 @@
 """GoogLeNet against Table 1 of its paper, and its auxiliary classifiers (section 5)."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -9,8 +10,10 @@ from nets import count, fit_one_batch, layer_sizes, on_meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.googlenet import Inception as TheirInception
 
-from classic_cnn.googlenet import INCEPTIONS, GoogLeNet, Inception
+from classic_cnn.alexnet import ResponseNorm
+from classic_cnn.googlenet import INCEPTIONS, ConvReLU, GoogLeNet, Inception
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -106,3 +109,33 @@ def test_reductions_more_than_halve_the_weights_of_module_3a_and_keep_its_shape(
 @pytest.mark.parametrize("reductions", [True, False])
 def test_net_with_and_without_reductions_classifies(reductions: bool) -> None:
     assert GoogLeNet(width=0.1, reductions=reductions)(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_inception_module_is_torchvisions_with_a_5x5_convolution() -> None:
+    row = INCEPTIONS["3a"]
+    ours = Inception(192, row, batch_norm=True)
+    theirs = TheirInception(192, *row)
+    theirs.branch3[1].conv = nn.Conv2d(row[3], row[4], 5, padding=2, bias=False)
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 1e-5
+    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
+    images = torch.randn(2, 192, 7, 7)
+    torch.testing.assert_close(ours(images), theirs(images))
+
+
+def test_stem_normalizes_responses_behind_its_first_pooling_and_before_its_second() -> None:
+    net: Any = on_meta(GoogLeNet.published)[0]
+    stem = net.features[0][0]
+    assert [type(m) for m in stem] == [
+        *(ConvReLU, nn.MaxPool2d, ResponseNorm, ConvReLU, ConvReLU, ResponseNorm, nn.MaxPool2d)
+    ]
+
+
+def test_auxiliary_classifiers_average_5x5_pixels_at_a_stride_of_3() -> None:
+    """Section 5, the first point of the list."""
+    net: Any = on_meta(GoogLeNet.published)[0]
+    for classifier in net.auxiliary:
+        pool = classifier[0][0]
+        assert isinstance(pool, nn.AvgPool2d)
+        assert (pool.kernel_size, pool.stride) == (5, 3)

@@ -220,3 +220,18 @@ def test_modern_form_takes_other_units_and_average_pooling() -> None:
 def test_original_layers_are_not_varied(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="layout=original"):
         LeNet5.published(**changes)
+
+
+def test_every_layer_reads_squashed_activations() -> None:
+    """Section II.B: the result of each layer up to F6, also of a subsampling, is passed through the sigmoid."""
+    net = LeNet5.published()
+    with torch.no_grad():
+        for parameter in net.features.parameters():
+            parameter.mul_(1000)
+    largest: list[float] = []
+    for layer in [*net.features, *net.classifier]:
+        if not isinstance(layer, ScaledTanh | nn.Flatten):
+            layer.register_forward_pre_hook(lambda _, inputs: largest.append(inputs[0].abs().max().item()))
+    net(torch.rand(4, 1, 32, 32) * 2 - 1)
+    assert len(largest) == 7
+    assert max(largest) == pytest.approx(1.7159, abs=1e-4)

@@ -2,10 +2,10 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -13,11 +13,20 @@ from conftest import CONF, MODELS, compose, model_class, models_of, quick, small
 from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
+from nets import dropped, leaves, on_meta
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from classic_cnn.alexnet import AlexNet
 from classic_cnn.classifier import ImageClassifier
+from classic_cnn.googlenet import GoogLeNet
+from classic_cnn.mobilenet import MobileNet
+from classic_cnn.nin import NiN
+from classic_cnn.resnet import ResNet
+from classic_cnn.vgg import VGG
+from classic_cnn.xception import Xception
+from classic_cnn.zfnet import ZFNet
 from datamodules.images import Split
 from gan.adversarial import GAN
 from rnn.sequence_classifier import SequenceClassifier
@@ -191,3 +200,72 @@ def test_published_form_reads_the_images_and_classes_of_the_data(name: str) -> N
         assert isinstance(model, ImageClassifier)
         assert model.image_size == cfg.data.image_size
         assert model(torch.zeros(1, 1, model.image_size, model.image_size)).shape == (1, 10)
+
+
+def deviations(net: nn.Module) -> list[tuple[Tensor, float]]:
+    """The large weights of a net with their standard deviation, which a few thousand draws give to a few per cent."""
+    weights = [m.weight.detach() for m in net.modules() if isinstance(m, nn.Conv2d) and m.weight.numel() > 5000]
+    assert weights
+    return [(weight, weight.std().item()) for weight in weights]
+
+
+@pytest.mark.parametrize(
+    ("make", "gain"),
+    [
+        *((make, 2) for make in (AlexNet, ZFNet, NiN, VGG, GoogLeNet, ResNet, MobileNet, Xception)),
+        (partial(AlexNet, activation="tanh"), (5 / 3) ** 2),
+        (partial(AlexNet, activation="sigmoid"), 1),
+    ],
+)
+def test_convolutions_start_as_he_et_al_draw_them(make: Callable[[], ImageClassifier], gain: float) -> None:
+    """K. He et al., "Delving Deep into Rectifiers", 2015, equation 10: N(0, 2 / fan_in); torch's gains elsewhere."""
+    for weight, deviation in deviations(make()):
+        assert deviation == pytest.approx(math.sqrt(gain / weight[0].numel()), rel=0.06)
+
+
+@pytest.mark.parametrize("make", [partial(VGG, initialization="glorot"), partial(Xception, initialization="glorot")])
+def test_convolutions_start_as_glorot_draws_them(make: Callable[[], ImageClassifier]) -> None:
+    for weight, deviation in deviations(make()):
+        fans = weight[0].numel() + len(weight) * weight[0, 0].numel()
+        assert deviation == pytest.approx(math.sqrt(2 / fans), rel=0.06)
+
+
+def test_published_nets_of_raw_pixels_and_nin_start_from_the_deviations_of_their_papers() -> None:
+    assert all(deviation == pytest.approx(0.05, rel=0.06) for _, deviation in deviations(NiN.published()))
+    zfnet = ZFNet.published(num_classes=10, image_size=64)
+    assert all(deviation == pytest.approx(0.01, rel=0.06) for _, deviation in deviations(zfnet))
+    assert not any(p.any() for p in zfnet.parameters() if p.dim() == 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "shares"),
+    [
+        (AlexNet.published, [0.5, 0.5]),  # section 4.2
+        (ZFNet.published, [0.5, 0.5]),  # section 3
+        (NiN.published, [0.5, 0.5]),  # between the mlpconv layers
+        (VGG.published, [0.5, 0.5]),  # section 3.1
+        (GoogLeNet.published, [0.4, 0.7, 0.7]),  # Table 1 and section 5
+        (Xception.published, [0.5]),  # section 4.3
+        *((make, [0.25, 0.25]) for make in (partial(cls, dropout=0.25) for cls in (AlexNet, ZFNet, NiN, VGG))),
+        (partial(GoogLeNet, dropout=0.25), [0.25, 0.7, 0.7]),
+        (partial(Xception, dropout=0.25), [0.25]),
+    ],
+)
+def test_net_drops_what_its_paper_says(make: Callable[[], ImageClassifier], shares: list[float]) -> None:
+    assert dropped(on_meta(make)[0]) == shares
+
+
+@pytest.mark.parametrize("make", [NiN, VGG, GoogLeNet])
+def test_batch_normalization_stands_between_each_convolution_and_its_relu(make: Callable[[], ImageClassifier]) -> None:
+    modules = leaves(on_meta(make)[0])
+    places = [place for place, module in enumerate(modules) if isinstance(module, nn.BatchNorm2d)]
+    assert places
+    for place in places:
+        assert isinstance(modules[place - 1], nn.Conv2d)
+        assert isinstance(modules[place + 1], nn.ReLU)
+
+
+@pytest.mark.parametrize("make", [ResNet, MobileNet, Xception])
+def test_stem_ends_with_a_relu(make: Callable[[], ImageClassifier]) -> None:
+    stem: Any = make().eval().features
+    assert stem[0](torch.rand(2, 1, 28, 28) * 2 - 1).min() == 0

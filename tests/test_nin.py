@@ -49,3 +49,9 @@ def test_fully_connected_head_is_trained(head: Literal["linear", "dropout_linear
     assert not torch.equal(output(net).weight, before)
     dropped = [module.p for module in net.classifier if isinstance(module, nn.Dropout)]
     assert dropped == [0.5 if head == "dropout_linear" else 0]
+
+
+def test_published_net_has_a_relu_behind_its_last_convolution() -> None:
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    assert NiN.published().eval().features(images).min() == 0
+    assert NiN.published(output_relu=False).eval().features(images).min() < 0

@@ -1,6 +1,7 @@
 """Published runs: what becomes a record and what is refused, and that docs/league.md says what the records say."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from matplotlib.text import Text
 from tasks import machine as machine_module
 from tasks import published_runs, records
 from tasks.callbacks import TrainingClock
-from tasks.league import make_rows, page, tables
+from tasks.league import make_row, make_rows, page, tables
 from tasks.league_plot import draw_plots
 from tasks.published_runs import RECORDS, published_groups
 from tasks.stale import compared
@@ -322,3 +323,25 @@ def test_commit_is_that_of_the_code_only_where_no_other_code_lies_beside_it(
     (tmp_path / "conf" / "mine.yaml").write_text("a: 1")  # which the next job of a sweep reads
     assert machine_module.machine()["commit"] == f"{now}-dirty"
     machine_module.commit.cache_clear()
+
+
+def test_sampling_error_is_the_standard_error_of_a_share_of_10_000_images() -> None:
+    group = next(group for group in published_groups(ROOT) if "test/accuracy" in group.runs[0])
+    row = make_row(group)
+    assert row["sampling"] == pytest.approx(math.sqrt(row["accuracy"] * (1 - row["accuracy"]) / 10_000))
+    assert 1e-4 < row["sampling"] < 5e-3
+
+
+def test_clipped_gradients_make_another_recipe() -> None:
+    config: dict[str, Any] = {"model": {}, "data": {}, "trainer": {"precision": "32-true"}, "callbacks": {}}
+    for key in (
+        "max_epochs",
+        "max_steps",
+        "max_time",
+        "limit_train_batches",
+        "accumulate_grad_batches",
+        "gradient_clip_val",
+        "precision",
+    ):
+        assert compared(config) != compared(config | {"trainer": {"precision": "32-true", key: 3}}), key
+    assert compared(config) == compared(config | {"trainer": {"precision": "32-true", "log_every_n_steps": 3}})

@@ -199,3 +199,14 @@ def test_planned_schedule_of_another_length_names_the_command_of_a_new_run(train
         outcome = run(checkpoint, f"trainer.max_epochs={epochs}")
         assert_refused(outcome, "trainer.max_epochs")
         assert f"init_from={trained}/checkpoints/last.ckpt" in outcome.err
+
+
+def test_keys_that_decide_what_is_computed_are_fixed() -> None:
+    """Written out here, for the other tests take the lists of `tasks.resume` for true."""
+    assert {*FIXED_TRAINER_KEYS} >= {
+        *("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),
+        *("limit_train_batches", "limit_val_batches", "overfit_batches", "val_check_interval"),
+        *("check_val_every_n_epoch", "use_distributed_sampler", "barebones", "enable_checkpointing", "fast_dev_run"),
+        *("devices", "num_nodes"),
+    }
+    assert {*FIXED_CALLBACKS} >= {"checkpoint", "last", "ema", "early_stopping"}

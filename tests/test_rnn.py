@@ -12,7 +12,7 @@ import torch
 from command_line import PLAIN, checkpoint_of, only_run, results_of, run, run_well
 from conftest import compose, small_run
 from hydra.utils import instantiate
-from torch import Tensor
+from torch import Tensor, nn
 
 from datamodules.images import ImageData
 from rnn.clockwork import ClockworkRNN
@@ -340,3 +340,44 @@ def test_sums_of_a_checkpoint_follow_the_net_to_its_device() -> None:
     net.to("meta").on_fit_start()
     assert net.ridge_sums is not None
     assert {sums.device.type for sums in net.ridge_sums} == {"meta"}
+
+
+def test_background_drives_nothing_in_an_echo_state_network() -> None:
+    net = EchoStateNetwork(units=20)
+    images = torch.stack([torch.full((1, 28, 28), -1.0), torch.ones(1, 28, 28)])
+    assert [part.unique().tolist() for part in net.inputs(images)] == [[0], [1]]
+    images = torch.rand(3, 1, 28, 28) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(net(images), net.readout(net.reservoir((images[:, 0] + 1) / 2)))
+
+
+def test_input_weights_and_biases_are_uniform_within_the_input_scaling() -> None:
+    reservoir = EchoStateNetwork(units=1000, input_scaling=0.2).reservoir
+    for values in (reservoir.input_weights, reservoir.bias):
+        assert -0.2 <= values.min() < -0.19
+        assert 0.19 < values.max() <= 0.2
+        assert values.mean().abs() < 0.02
+
+
+def test_weights_of_a_clockwork_rnn_start_with_one_over_the_root_of_their_inputs() -> None:
+    layer = ClockworkRNN().clockwork
+    for group, columns in enumerate((256, 192, 128, 64)):
+        for name, inputs in (("recurrent", columns), ("input", 28)):
+            weight = layer.get_parameter(f"{name}_{group}").detach()
+            assert weight.shape == (64, inputs)
+            assert weight.std().item() == pytest.approx(inputs**-0.5, rel=0.1)
+
+
+CELLS: dict[str, Any] = {"elman": nn.RNNCell, "lstm": nn.LSTMCell, "gru": nn.GRUCell}
+
+
+@pytest.mark.parametrize("cell", COMPARABLE_UNITS)
+def test_recurrent_net_classifies_by_its_last_state(cell: Any) -> None:
+    net, images = Recurrent(cell, units=6), torch.rand(5, 1, 28, 28) * 2 - 1
+    step = CELLS[cell](28, 6)
+    step.load_state_dict({name.removesuffix("_l0"): value for name, value in net.recurrent.state_dict().items()})
+    state: Any = None
+    for row in range(28):
+        state = step(images[:, 0, row], state)
+    last: Tensor = state[0] if cell == "lstm" else state
+    torch.testing.assert_close(net(images), net.readout(last))

@@ -12,7 +12,7 @@ from command_line import change, results_of, run, run_well
 from conftest import ROOT
 
 from tasks.published_runs import RECORDS
-from tasks.tries import TRIES, UNTESTED, published_tries, tries_table
+from tasks.tries import TRIES, UNTESTED, Tries, published_tries, tries_table
 
 RATE = "model.optimizer.lr"
 
@@ -146,3 +146,22 @@ def test_damaged_tries_are_one_line_and_stay_as_they_are(content: str, checkout:
     assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
     assert [path.name for path in checkout.iterdir()] == [TRIES]
     assert (checkout / TRIES).read_text() == content
+
+
+def test_core_seconds_of_tries_leave_out_those_of_a_gpu() -> None:
+    def tried(rate: str, seconds: float, gpu: str | None) -> Any:
+        overrides = ["experiment=lenet_fast", f"model.optimizer.lr={rate}"]
+        machine = {"gpu": gpu}
+        return {
+            "overrides": overrides,
+            "seed": 0,
+            "metric": "val/accuracy",
+            "value": 0.9,
+            "cpu_seconds": seconds,
+            "machine": machine,
+            "config": {},
+        }
+
+    runs = [tried("0.1", 10.0, None), tried("0.2", 20.0, None), tried("0.3", 400.0, "H200")]
+    [row] = tries_table([Tries("lenet_fast", "mnist", runs)], {}).rows
+    assert row["seconds"] == 30

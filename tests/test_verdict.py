@@ -104,3 +104,8 @@ def test_a_claim_is_as_good_as_its_worst_expectation() -> None:
 def test_expectation_has_one_bound(bounds: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="above"):
         decide({"measure": "m", "arm": "a", **bounds}, records(a=[1.0, 2.0]))  # type: ignore[typeddict-item]
+
+
+def test_claim_of_which_a_requirement_is_undecided_decides_nothing() -> None:
+    assert overall([HOLDS], [UNDECIDED]) == overall([FAILS], [UNDECIDED]) == overall([HOLDS], [FAILS]) == UNDECIDED
+    assert overall([HOLDS], [HOLDS]) == HOLDS
