@@ -62,8 +62,11 @@ def job(cfg: DictConfig) -> float | None:
     try:
         return get_method("tasks.run_task.run_task")(cfg, HydraConfig.get())
     except Exception as error:
+        is_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        if is_sweep:
+            print(f"{Path(HydraConfig.get().runtime.output_dir).name}: ", end="", file=sys.stderr)  # of which job
         status = get_method("tasks.messages.report")(error, SHOW_TRACEBACK)
-        if HydraConfig.get().mode != RunMode.MULTIRUN:
+        if not is_sweep:
             raise SystemExit(status) from error  # past Hydra's own way of printing errors
         return float("nan")
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, Self, Unpack
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -186,6 +187,7 @@ class ImageClassifier(CheckedArguments, LightningModule):
         self.log_dict(
             {f"{stage}/loss": self.loss(logits, labels), f"{stage}/accuracy": accuracy},
             batch_size=self.share_of_mean(len(labels)),
+            logger=False if self.trainer.state.fn == TrainerFn.VALIDATING and self.global_step else None,  # no curve
             prog_bar=True,
             sync_dist=True,
         )

@@ -266,8 +266,11 @@ class GAN(CheckedArguments, LightningModule):
             raise ValueError(f"num_classes must be at least {data.spec.num_classes}, got {self.num_classes}")
         made = tuple(self.generate(self.fixed_latents[:1], averaged=False).shape[1:])
         if made != data.sample_shape:
-            fitting = [pair.__name__ for pair in NetworkPair.__subclasses__() if pair.sample_shape == data.sample_shape]
-            advice = f"use the network {' or '.join(fitting)}" if fitting else "no network makes such samples"
+            fitting = [pair for pair in NetworkPair.__subclasses__() if pair.sample_shape == data.sample_shape]
+            if self.num_classes is not None:
+                fitting = [pair for pair in fitting if pair.conditional is not NetworkPair.conditional]
+            names = " or ".join(pair.__name__ for pair in fitting)
+            advice = f"use the network {names}" if names else f"no network of a {type(self).__name__} makes such"
             shapes = f"samples of shape {made}, those of {data.name} are {data.sample_shape}"
             raise ValueError(f"network makes {shapes}: {advice}")
 

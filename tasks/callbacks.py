@@ -51,6 +51,16 @@ class ConfigInCheckpoint(Callback):
                 logger.log_hyperparams(self.content["config"])
 
 
+class LogEachEpoch(Callback):
+    """Lets a run whose epochs have fewer steps than lie between two lines of its log have one line for each epoch."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        of_step = getattr(pl_module, "discriminator_steps", trainer.accumulate_grad_batches)
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if trainer.num_training_batches < every * of_step:  # which is infinite for some data
+            trainer.log_every_n_steps = max(1, int(trainer.num_training_batches) // of_step)  # type: ignore[attr-defined]
+
+
 class ProcessSettings(Callback):
     """Makes the settings of this process in those that ddp_spawn starts, as soon as it arrives there."""
 

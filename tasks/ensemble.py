@@ -78,8 +78,10 @@ def ensemble(cfg: DictConfig, folder: Path, checkpoints: LocalPath | list[LocalP
     table.print()
     with atomic_writer(folder / "ensemble.csv") as file:
         file.write(table.to_csv())
-    counted = f"accuracy on {len(images.split.labels):,} {images.stage} images"
-    print(f"written      {one_line(short(folder))}/ensemble.csv, {counted}")
+    kind_of_images = {"val": "validation", "test": "test"}[images.stage]
+    print(f"accuracy     on {len(images.split.labels):,} {kind_of_images} images")
+    print("agreement    the share of them on which a net and the ensemble choose the same class")
+    print(f"written      {one_line(short(folder))}/ensemble.csv")
     members = {row["member"]: row["accuracy"] for row in rows[:-1]}
     kind = {"model": "ensemble", "data": read_checkpoint(paths[0])["config"]["choices"].get("data")}
     return {**kind, f"{images.stage}/accuracy": rows[-1]["accuracy"], "members": members}

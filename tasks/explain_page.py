@@ -54,16 +54,16 @@ FEATURE_MAPS = "The most active feature maps of each layer for {example}, each m
 DECONVNET = (
     "The most active feature maps among {images} validation images. Left: the nine strongest responses projected back "
     "to pixels by a deconvnet (Zeiler and Fergus 2013); gray pixels contribute nothing. Right: what the net saw there. "
-    "The name above is the class that most of the nine belong to."
+    "Above it: how many of the nine are of their most frequent class."
 )
 GUIDED = (
     "The most active feature maps among {images} validation images. Left: the nine strongest responses by {method}, "
-    "since this net is not a plain chain of layers. Right: the images. The name above is the class "
-    "that most of the nine belong to."
+    "since this net is not a plain chain of layers. Right: the images. Above them: how many of the "
+    "nine are of their most frequent class."
 )
 OCCLUSION = (
-    "A square of {side}x{side} pixels (its size is shown at the upper left) is moved over the image. Each pixel of a "
-    "map stands for the square centred there; white lines are the outline of the image."
+    "A gray square of {side}x{side} pixels (its size is shown at the upper left) is moved over the image. Each pixel "
+    "of a map stands for the square centred there; white lines are the outline of the image."
 )
 ATTRIBUTIONS = (
     "Saliency is the magnitude of the gradient of the class score. {second}: red raises the score and blue lowers it. "

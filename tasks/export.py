@@ -88,7 +88,7 @@ def export(cfg: DictConfig, folder: Path, format: Literal["onnx", "torch"]) -> d
     print(f"written      {short(path)}, {len(content):,} bytes")
     count = len(next(iter(inputs.values())))
     print(f"checked      its outputs for {count:,} inputs are the checkpoint's, to {difference:.1g}")
-    print("to use it:", *example(path, inputs).splitlines(), sep="\n    ")
+    print("to use it:", *example(path.absolute(), inputs).splitlines(), sep="\n    ")
     return facts | {"export": {"file": path.name, "inputs": count, "difference": difference}}
 
 
@@ -180,6 +180,6 @@ def example(path: Path, inputs: dict[str, Tensor]) -> str:
         dtype = str(values.dtype).removeprefix("torch.")
         lines.append(f"{name} = {library}.zeros({(16, *values.shape[1:])}, dtype={library}.{dtype})")
     if library == "torch":
-        return "\n".join([*lines, f"print(torch.export.load({path.name!r}).module()({', '.join(inputs)}))"])
+        return "\n".join([*lines, f"print(torch.export.load({str(path)!r}).module()({', '.join(inputs)}))"])
     given = ", ".join(f"{name!r}: {name}" for name in inputs)
-    return "\n".join([*lines, f"print(onnxruntime.InferenceSession({path.name!r}).run(None, {{{given}}})[0])"])
+    return "\n".join([*lines, f"print(onnxruntime.InferenceSession({str(path)!r}).run(None, {{{given}}})[0])"])

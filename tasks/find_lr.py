@@ -1,11 +1,14 @@
 """task=find_lr: L. N. Smith's range test, "Cyclical Learning Rates for Training Neural Networks", 2017, section 3.3."""
 
 import io
+import math
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from lightning.pytorch.tuner import Tuner
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
@@ -22,7 +25,7 @@ from tasks.results import atomic_writer
 from tasks.tables import Column, Table, one_line
 from tasks.train import warm_start
 
-SKIPPED = 10  # first losses, of which Lightning's running average is too low
+AVERAGED = 0.98  # of the losses so far, in Lightning's running average
 
 
 def find_lr(
@@ -67,16 +70,16 @@ def find_lr(
             model, datamodule=datamodule, min_lr=min_lr, max_lr=max_lr, num_training=steps, update_attr=False
         )
     assert finder is not None
-    rates, losses = finder.results["lr"], finder.results["loss"]
-    suggestion = finder.suggestion()
+    rates, losses = finder.results["lr"], unbiased(finder.results["loss"])
+    suggestion = steepest(rates, losses)
     if suggestion is None:
         raise ValueError(
-            "task=find_lr: the loss rose fourfold, or was not finite, within a few steps: use a smaller task.min_lr"
+            "task=find_lr: the loss fell nowhere, or was not finite within a few steps: use a smaller task.min_lr"
         )
     rows = [{"lr": rate, "loss": loss} for rate, loss in zip(rates, losses, strict=True)]
     with atomic_writer(folder / "find_lr.csv") as file:
         file.write(Table([Column("lr"), Column("loss")], rows).to_csv())
-    save_plot(draw(rates[SKIPPED:], losses[SKIPPED:], suggestion), folder / "find_lr.png")
+    save_plot(draw(rates, losses, suggestion), folder / "find_lr.png")
     rate = cfg.model.optimizer.get("lr")  # one cycle follows it, unless its own rate was given
     is_followed = (cfg.model.get("lr_scheduler") or {}).get("max_lr", rate) == rate
     key = "model.optimizer.lr" if is_followed else "model.lr_scheduler.max_lr"
@@ -85,6 +88,31 @@ def find_lr(
     print(f"to train     {command(*others, f'{key}={suggestion:.2g}')}")
     print(f"written      {one_line(short(folder))}/find_lr.png and find_lr.csv")
     return facts | {"suggestion": suggestion}
+
+
+def unbiased(averages: Sequence[float]) -> list[float]:
+    """Running averages of a loss as Lightning has them, which divides by the weight of one step more than there were.
+
+    >>> unbiased([1 - 0.98, 1 - 0.98**2] / np.array([1 - 0.98**2, 1 - 0.98**3]))  # of two losses of 1
+    [1.0, 1.0]
+    """
+    steps = np.arange(1, len(averages) + 1)
+    found: list[float] = (np.array(averages) * (1 - AVERAGED ** (steps + 1)) / (1 - AVERAGED**steps)).tolist()
+    return found
+
+
+def steepest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
+    """The rate at which the loss falls fastest over the rate's logarithm; None where it falls nowhere.
+
+    >>> steepest([1e-4, 1e-3, 1e-2, 1e-1, 1.0], [2.3, 2.3, 1.8, 0.9, 3.0])
+    0.01
+    """
+    finite = [(rate, loss) for rate, loss in zip(rates, losses, strict=True) if math.isfinite(loss)]
+    if len(finite) < 3:
+        return None
+    slopes = np.gradient([loss for _, loss in finite], np.log([rate for rate, _ in finite]))
+    place = int(slopes.argmin())
+    return finite[place][0] if slopes[place] < 0 else None
 
 
 def draw(rates: list[float], losses: list[float], suggestion: float) -> Figure:

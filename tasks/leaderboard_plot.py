@@ -1,5 +1,6 @@
 """The plot beside the leaderboard: accuracy, or a GAN's score, over the cost of one image."""
 
+import textwrap
 from collections.abc import Sequence
 from itertools import product, zip_longest
 from typing import Any, NamedTuple
@@ -10,7 +11,8 @@ from matplotlib.lines import Line2D
 from tasks.tables import Row, one_line
 
 MAX_COLUMNS = 3  # of panels
-LONGEST_NAME = 70  # characters in a legend
+LONGEST_NAME = 70  # characters in a line of a legend
+COST = "million multiply-adds per image (the area of a dot: parameters)"
 NEAR = 0.03  # of the panel, within which dots share a label
 
 
@@ -53,7 +55,7 @@ def draw(rows: Sequence[Row]) -> Figure:
         return figure
     columns = min(MAX_COLUMNS, len(panels))
     lines = -(-len(panels) // columns)
-    longest = max(len(chosen) for _, _, chosen in panels)
+    longest = max(sum(1 + wrap(name(row, measure)).count("\n") for row in chosen) for _, measure, chosen in panels)
     figure = Figure(figsize=(1 + 6 * columns, lines * (4.5 + 0.19 * longest)), layout="constrained")
     places = figure.subplots(lines, columns, squeeze=False).flat
     for axes, panel in zip_longest(places, panels):
@@ -72,15 +74,17 @@ def draw_panel(axes: Any, data: str, measure: Measure, rows: Sequence[Row]) -> N
             axes.errorbar(x, y, yerr=deviation / measure.unit, fmt="none", ecolor="gray", capsize=3)
         area = 20 + min((row["parameters"] or 0) / 2e4, 3_000)
         axes.scatter(x, y, s=area, alpha=0.6, clip_on=False, linewidths=0)
-    axes.set_title(data, parse_math=False)
+    stages = {row["measured_on"] for row in rows} if measure in TRAINED else set()
+    some = "" if len(stages) == 1 else "some: "
+    axes.set_title(f"{data} ({some}validation images)" if "validation" in stages else data, parse_math=False)
     heights = [y for _, y in points]
     yscale = "log" if min(heights) > 0 and max(heights) > 10 * min(heights) else "linear"
-    axes.set(xscale="log", yscale=yscale, xlabel="million multiply-adds per image", ylabel=measure.label)
+    axes.set(xscale="log", yscale=yscale, xlabel=COST, ylabel=measure.label)
     axes.margins(x=0.15, y=0.12)
     if measure.highest is not None:
         axes.set_ylim(top=min(axes.get_ylim()[1], measure.highest))
     axes.grid(alpha=0.3)
-    names = [f"{number}  {shorten(name(row, measure))}" for number, row in enumerate(rows, start=1)]
+    names = [f"{number}  {wrap(name(row, measure))}" for number, row in enumerate(rows, start=1)]
     handles = [Line2D([], [], linestyle="none") for _ in names]
     legend = axes.legend(
         handles, names, loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize=8, frameon=False, handlelength=0
@@ -101,13 +105,13 @@ def name(row: Row, measure: Measure) -> str:
     return " ".join(filter(None, parts))
 
 
-def shorten(text: str) -> str:
+def wrap(text: str) -> str:
+    """A name in as many lines as it needs: rows differ at its end.
+
+    >>> wrap("lenet " + "x" * 66)
+    'lenet\\n      xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'
     """
-    >>> shorten("x" * 100)[-3:], len(shorten("x" * 100))
-    ('xx…', 70)
-    """
-    text = one_line(text)
-    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
+    return textwrap.fill(one_line(text), LONGEST_NAME, subsequent_indent=" " * 6)
 
 
 def number_dots(axes: Any, points: Sequence[tuple[float, float]]) -> None:

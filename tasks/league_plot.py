@@ -10,6 +10,8 @@ from tasks.plots import label_points
 from tasks.published_runs import Group, is_on_gpu
 from tasks.tables import Row
 
+MARKERS = "osv^Dx*P+<"
+
 
 def draw_plots(groups: Sequence[Group], rows: Sequence[Row]) -> dict[str, Figure]:
     """The plots of the page, by their files' names."""
@@ -53,7 +55,8 @@ def draw_accuracy(rows: Sequence[Row]) -> Figure:
     figure.draw_without_rendering()
     for axes, data in zip(figure.axes, sets, strict=True):
         shown = [row for row in rows if row["data"] == data]
-        label_points(axes, [*map(cost_and_error, shown)], [*map(short_name, shown)])
+        spreads = [100 * (row["accuracy_sd"] or 0.0) for row in shown]
+        label_points(axes, [*map(cost_and_error, shown)], [*map(short_name, shown)], spreads)
     return figure
 
 
@@ -66,7 +69,10 @@ def draw_fid(groups: Sequence[Group]) -> Figure:
     """FID on validation images over the seconds of training: a line per GAN and seed, a panel per data set."""
     sets = in_order(group.data for group in groups)
     names = dict.fromkeys(str(group.runs[0]["model"]) for group in sorted(groups, key=last_fid, reverse=True))
-    colors = {name: f"C{number % 10}" for number, name in enumerate(names)}
+    looks = {  # not told apart by colour alone
+        name: {"color": f"C{number % 10}", "marker": MARKERS[number % len(MARKERS)], "markersize": 4}
+        for number, name in enumerate(names)
+    }
     figure = Figure(figsize=(6.5 * len(sets) + 1.5, 5), layout="constrained")
     lines = {}
     for axes, data in zip(figure.subplots(1, len(sets), squeeze=False).flat, sets, strict=True):
@@ -75,7 +81,7 @@ def draw_fid(groups: Sequence[Group]) -> Figure:
             for run in group.runs:
                 curve, total = run["curves"]["val/fid"], run.get("cpu_seconds") or run["seconds"]
                 times = [total * step / curve[-1][0] for step, _ in curve]
-                [lines[name]] = axes.plot(times, [value for _, value in curve], color=colors[name], linewidth=1.2)
+                [lines[name]] = axes.plot(times, [value for _, value in curve], **looks[name], linewidth=1)
         axes.set(yscale="log", xlabel="core seconds of training", ylabel="FID, validation images")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_title(SETS.get(data, data))

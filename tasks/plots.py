@@ -26,12 +26,16 @@ def save_plot(figure: Figure, path: Path, dpi: int = 120) -> None:
         figure.savefig(file, dpi=dpi, format="png")
 
 
-def label_points(axes: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
-    """Writes a text near each point, at the first of SIDES where it covers neither points nor earlier texts.
+def label_points(
+    axes: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str], spreads: Sequence[float]
+) -> None:
+    """Writes a text near each point, at the first of SIDES where it covers no point, error bar or earlier text.
 
     The limits and the layout of the figure have to be what they will be. Where all sides are taken the last is used.
     """
-    taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in axes.transData.transform(points)]
+    ends = [[(x, max(y - spread, y / 10)), (x, y + spread)] for (x, y), spread in zip(points, spreads, strict=True)]
+    bars = [axes.transData.transform(pair) for pair in ends]
+    taken = [Bbox.from_extents(low[0] - 5, low[1] - 5, high[0] + 5, high[1] + 5) for low, high in bars]
     for point, text in zip(points, texts, strict=True):
         for side in SIDES:
             alignment = "left" if side[0] > 0 else "right"

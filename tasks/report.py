@@ -79,6 +79,8 @@ def show_results(results: Mapping[str, Any], trainer: Trainer) -> None:
         print(textwrap.fill(one_line(description), WIDTH))
     if "seconds" in results:
         print(f"training     {results['seconds']:.1f} s, {results['images_per_second']:,.0f} images/s")
+    if (best := results.get("best_epoch")) not in (None, results.get("epochs")):
+        print(f"best epoch   {best} of {results['epochs']}, by the objective; train/ is of the last one")
     if reason := results.get("stopped_early"):
         print(textwrap.fill(f"stopped      {reason}", WIDTH, subsequent_indent=" " * 13))
     if more := len(metrics_of(results)) - len(table.rows):

@@ -22,6 +22,7 @@ from tasks.results import RESULTS, read_results, write_results
 from tasks.run_records import TRAINING, WITHOUT_MODEL, WITHOUT_NET, read_run
 from tasks.signals import signal_of, stoppable
 
+STARTED = "%Y-%m-%dT%H:%M:%S%z"  # how a record has the time
 REQUEUED = -1  # the status by which submitit ends a process that it starts again
 FOLDER_VARIABLE = "CLASSIC_NETS_FOLDER"  # tells the processes that Lightning starts beside this one where the run lies
 stopped: list[int] = []  # signals that ended a task in this process
@@ -171,7 +172,7 @@ def record_task(
         "init_from": init_from(cfg),
         "overrides": list(cfg.overrides),
         "folder": str(folder),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "started": time.strftime(STARTED),
     }
     if task_name(cfg) in TRAINING:
         record |= {"machine": get_method("tasks.machine.machine")(str(cfg.trainer.accelerator))}
@@ -234,6 +235,7 @@ def record_early_failure(hydra: DictConfig, cfg: DictConfig, error: Exception) -
     folder = Path(hydra.runtime.output_dir)
     overrides = typed(hydra)
     record = {"status": "failed", "task": hydra.runtime.choices.task, **choices_of(hydra), "overrides": overrides}
+    record |= {"started": time.strftime(STARTED)}
     if type(cfg.get("seed")) is int:
         record |= {"seed": cfg.seed}
     folder.mkdir(parents=True, exist_ok=True)

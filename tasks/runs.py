@@ -107,7 +107,7 @@ def metrics_of(record: Record) -> str:
 
 
 LISTED = (
-    Column("started", no_wrap=True, optional=True),  # which the folder says, too
+    Column("started", no_wrap=True, optional=True),
     Column("task", text=lambda row: "" if row["task"] == "train" else row["task"]),
     Column("model"),
     Column("data"),
@@ -133,7 +133,7 @@ def delete_runs(records: list[Record], ended: str, yes: bool) -> None:
     for folder, fault in faults.items():
         print(one_line(f"delete       {folder}" if fault is None else f"keep         {folder}: {fault}"))
     if not chosen:
-        print(f"Nothing to delete: no run that {ended} and holds nothing else.")
+        print(f"Nothing to delete: there is no {ended} run that holds nothing else.")
         return
     if not yes and not sys.stdin.isatty():
         raise ValueError(f"task.delete={ended}: there is no terminal to ask on, add task.yes=true to delete these")
@@ -166,7 +166,9 @@ def delete_run(folder: Path) -> None:
 
 def fault_of(folder: Path) -> str | None:
     """Why a folder is not deleted: it is not a run's, or something in it may be a person's."""
-    if folder.is_symlink() or not (folder / folders.CONFIG).is_file():
+    names = {path.name for path in folder.iterdir()}
+    is_early_failure = RESULTS in names <= {RESULTS, ".lock"}  # of a job whose config was refused
+    if folder.is_symlink() or not (is_early_failure or (folder / folders.CONFIG).is_file()):
         return "not the folder of a run"
     end = end_of(folder) + SECONDS
     for path in sorted(folder.rglob("*")):

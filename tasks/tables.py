@@ -18,7 +18,7 @@ class Column(NamedTuple):
     """A column: its name in the rows and in CSV, its title for readers, and how a row's value is written for them.
 
     Without `text` the value is written as it is, None as an empty cell. An optional column is left out on a terminal
-    that is too narrow for it; cells that must not be wrapped can be copied from there.
+    that is too narrow for it, which says so; cells that must not be wrapped can be copied from there.
     """
 
     key: str
@@ -88,6 +88,8 @@ class Table:
             if in_file:
                 console.width = needs
         console.print(table)
+        if left_out := [column.header for column in self.columns if column not in columns]:
+            print(f"not shown    {', '.join(left_out)}: for a wider terminal, or COLUMNS=200 before the command")
 
     def to_markdown(self) -> str:
         """The table in GitHub's Markdown, without a line break at its end."""

@@ -18,6 +18,7 @@ from tasks.budget import check_budget, check_length
 from tasks.build import build, describe
 from tasks.callbacks import (
     ConfigInCheckpoint,
+    LogEachEpoch,
     ProcessSettings,
     StopAtNonFinite,
     StopOnSignal,
@@ -79,6 +80,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     )
     own = [
         ProcessSettings(),
+        LogEachEpoch(),
         config,
         clock,
         signals,
@@ -108,6 +110,8 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         restore(trainer, checkpoint)
     results: dict[str, Any] = clock.metrics | numbers(trainer.callback_metrics)
     results |= objective(trainer)
+    if "objective" in results:
+        results |= of_best_epoch(paths["best_checkpoint"])
     results |= test_model(trainer, model, datamodule, paths.get("best_checkpoint"))
     results |= facts | clock.cost() | paths
     if reason := why_stopped(trainer):
@@ -199,6 +203,15 @@ def objective(trainer: Trainer) -> dict[str, float]:
         score = checkpoint.best_model_score.item()
         return {checkpoint.monitor: score, "objective": score}
     return {}
+
+
+def of_best_epoch(path: str) -> dict[str, float]:
+    """The validation metrics of the checkpoint that is tested, one of this run's own, and the epoch that it is of."""
+    checkpoint = read_content(path, "best_checkpoint")
+    metrics = checkpoint["training_clock"]["metrics"]
+    return {name: value for name, value in metrics.items() if name.startswith("val/")} | {
+        "best_epoch": checkpoint["epoch"] + 1
+    }
 
 
 def test_model(

@@ -51,7 +51,7 @@ def test_printed_example_runs_without_this_project(lenet: Path) -> None:
     out = run_well("task=export", "task.format=torch", f"ckpt_path={lenet}", "trainer.accelerator=cpu").out
     example = "\n".join(line.strip() for line in out.partition("to use it:")[2].splitlines())
     command = [sys.executable, "-I", "-c", example]
-    done = subprocess.run(command, cwd=only_run(), capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "tensor(" in done.stdout
 
 

@@ -1,8 +1,10 @@
 """task=find_lr: a range test, and the command that trains with its suggestion."""
 
+import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import SMALL, results_of, run, run_well
 from conftest import compose
@@ -19,6 +21,16 @@ def test_suggestion_is_within_the_range_and_its_command_composes() -> None:
     assert cfg.model.optimizer.lr == pytest.approx(suggestion, rel=0.05)
     assert cfg.model.lr_scheduler.max_lr == cfg.model.optimizer.lr
     assert cfg.task._target_ == "tasks.train.train"
+
+
+@pytest.mark.extended
+def test_losses_begin_with_those_of_an_untrained_net_and_the_suggestion_is_their_steepest_place() -> None:
+    run_well("task=find_lr", "model=lenet", "data=mnist_5k", "trainer.accelerator=cpu")
+    [table] = Path().rglob("find_lr.csv")
+    rates, losses = np.loadtxt(table, delimiter=",", skiprows=1).T
+    assert losses[:30] == pytest.approx(math.log(10), abs=0.05)
+    slopes = np.diff(losses) / np.diff(np.log(rates))
+    assert results_of(table.parent)["suggestion"] == pytest.approx(rates[slopes.argmin()], rel=0.35)
 
 
 @pytest.mark.parametrize("arguments", [("model=gan",), ("model=esn",), ("model=lenet", "task.min_lr=2")])

@@ -209,7 +209,9 @@ def test_folder_is_shown_where_the_terminal_is_wide_enough(
     Table(SHOWN, make_rows(collect(Path("runs")))).without_empty_columns().print(min_width=60)
     wide, narrow = capsys.readouterr().out.split("dashboard")
     assert "runs/in_a_folder" in wide
+    assert "not shown" not in wide
     assert "in_a_folder" not in narrow
+    assert "not shown    folder: " in narrow
     assert "lenet" in narrow
 
 
@@ -278,3 +280,16 @@ def test_plot_has_a_panel_per_data_set_and_measure_and_keeps_to_its_limits() -> 
             assert place.x1 <= box.x1
             others = [other.get_tightbbox() for other in figure.axes if other is not axes]
             assert not any(place.overlaps(other) for other in others if other is not None)
+
+
+def test_rows_are_ranked_by_what_each_kind_of_net_is_judged_by() -> None:
+    scores: list[tuple[str, float]] = [
+        *(("accuracy", 0.9), ("accuracy", 0.99), ("fid", 30.0), ("fid", 9.0), ("modes", 5.0), ("modes", 8.0))
+    ]
+    plain = {key: value for key, value in RECORD.items() if key != "test/accuracy"}
+    records = [
+        plain | {"data": name, f"test/{name}": value, "seed": n, "overrides": [f"n={n}"], "folder": f"{n}"}
+        for n, (name, value) in enumerate(scores)
+    ]
+    rows = [(row["data"], row[row["data"]]) for row in make_rows(records)]
+    assert rows == [("accuracy", 0.99), ("accuracy", 0.9), ("fid", 9), ("fid", 30), ("modes", 8), ("modes", 5)]

@@ -1,17 +1,21 @@
 """What a run leaves behind, and what its checkpoint is good for: test, predict, and the config that travels with it."""
 
+import csv
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from command_line import PLAIN, checkpoint_of, only_run, results_of, run, run_well
-from conftest import compose
+from conftest import compose, small_run
+from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from tasks.board import compared_values
+from tasks.callbacks import TrainingClock
 from tasks.folders import new_folder
 from tasks.run_task import record_task
 from tasks.train import train
@@ -47,6 +51,28 @@ def test_results_say_what_was_run_and_what_came_out(trained: Path) -> None:
     assert "test/accuracy" not in results  # these digits are all from the training set
 
 
+def test_validation_metrics_are_those_of_the_checkpoint_that_is_tested() -> None:
+    """At this rate the net gets worse after its best epoch, and test images would be looked at after the last."""
+    rising = ("model/optimizer=sgd", "model.optimizer.lr=0.3", "model/lr_scheduler=none", "trainer.max_epochs=4")
+    few = ("data=mnist", "data.train_images=500", "trainer.limit_val_batches=4", "trainer.limit_test_batches=1")
+    out = run_well("model=lenet", *few, *rising, "trainer/logger=csv", "trainer.accelerator=cpu").out
+    folder = only_run()
+    results, [curve] = results_of(folder), folder.glob("csv_0/metrics.csv")
+    epochs = [row for row in csv.DictReader(curve.read_text().splitlines()) if row["val/loss"]]
+    best = max(epochs, key=lambda row: float(row["val/accuracy"]))
+    assert int(best["epoch"]) + 1 == results["best_epoch"] < 4
+    for name in ("val/accuracy", "val/loss"):
+        assert results[name] == pytest.approx(float(best[name]), rel=1e-5)
+    assert f"best epoch   {results['best_epoch']} of 4" in out
+
+
+def test_a_run_of_short_epochs_has_a_point_of_its_curves_for_each() -> None:
+    run_well("model=lenet", *PLAIN, "trainer.max_epochs=2", "trainer/logger=csv")  # 10 batches an epoch
+    [curve] = only_run().glob("csv_0/metrics.csv")
+    steps = [row["step"] for row in csv.DictReader(curve.read_text().splitlines()) if row["train/loss"]]
+    assert steps == ["9", "19"]
+
+
 def test_objective_of_a_run_is_the_validation_accuracy_of_its_best_checkpoint(trained: Path) -> None:
     results = results_of(trained)
     states = [state for name, state in checkpoint_of(trained)["callbacks"].items() if "ModelCheckpoint" in name]
@@ -60,7 +86,7 @@ def test_curves_of_training_and_validation_are_on_the_board(board: EventAccumula
     steps = {name: [event.step for event in board.Scalars(name)] for name in board.Tags()["scalars"]}
     assert {name.split("/")[0] for name in steps} == {"train", "val"}  # groups that come before all others
     assert steps["train/loss"] == steps["train/accuracy"] == steps["train/lr-Adam"] == list(range(15, 240, 16))
-    assert steps["val/loss"] == steps["val/accuracy"] == [79, 159, 239, 240]  # the last of the best checkpoint
+    assert steps["val/loss"] == steps["val/accuracy"] == [79, 159, 239]
     losses = [event.value for event in board.Scalars("train/loss")]
     assert losses[0] > 2 * losses[-1] > 0
 
@@ -217,3 +243,26 @@ def test_folder_of_a_later_run_holds_the_config_that_was_run(unusual: Path) -> N
     run_well("task=test", f"ckpt_path={unusual}", "data.batch_size=11")
     config = OmegaConf.load(only_run() / ".hydra" / "config.yaml")
     assert (config.model.optimizer.lr, config.data.batch_size) == (0.0123, 11)
+
+
+class Passes(Callback):
+    """A second for each training batch, and a thousand for each of validation."""
+
+    def __init__(self, now: list[float]) -> None:
+        self.now = now
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self.now[0] += 1
+
+    def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self.now[0] += 1000
+
+
+def test_seconds_of_training_are_without_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data, trainer = small_run("model=lenet", "~callbacks.plots", "trainer.max_epochs=2")
+    now, clock = [1.0], TrainingClock()
+    fake = SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: now[0])
+    monkeypatch.setattr("tasks.callbacks.time", fake)
+    trainer.callbacks[:0] = [clock, Passes(now)]  # type: ignore[attr-defined]
+    trainer.fit(model, data)
+    assert (clock.seconds, clock.cpu_seconds, clock.images, clock.epochs) == (6, 6, 40, 2)

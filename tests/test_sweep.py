@@ -42,7 +42,7 @@ def test_failing_jobs_do_not_stop_a_sweep_but_give_it_status_1(sweep: Sweep) -> 
     assert statuses == ["failed", "failed", "finished", "finished"]
     assert sweep.outcome.status == 1
     lines = sweep.outcome.err.splitlines()
-    assert len(lines) == 2
+    assert [line.split(": ")[0] for line in lines] == [job.name for job in sweep.jobs[:2]]
     assert all("image_size" in line for line in lines)
 
 
@@ -111,6 +111,10 @@ def test_job_whose_value_is_refused_before_it_begins_is_in_the_table_too(tmp_pat
     assert refused.outcome.status == 1
     (reason,) = (row["reason"] for row in refused.rows if row["reason"])
     assert "compile=perhaps" in reason
+    [failed] = (job for job in refused.jobs if results_of(job)["status"] == "failed")
+    assert refused.outcome.err.startswith(f"{failed.name}: Error: compile=perhaps")
+    run_well("task=runs", "task.delete=failed", "task.yes=true")
+    assert not failed.exists()
 
 
 @pytest.mark.extended

@@ -12,6 +12,8 @@ from torchvision.utils import make_grid
 
 from classic_cnn.explain.attribution import Attributions
 
+LABEL = {"boxstyle": "round,pad=0.15", "facecolor": "black", "alpha": 0.6, "linewidth": 0}  # behind white letters
+LEGIBLE = 0.01  # of a map, what a class has at least to be written there
 OTHER = "0.6"  # gray, of classes that have no colour
 GAP_SHADE = 0.35  # between tiles, of [0, 1]: neither ink nor background
 
@@ -138,6 +140,9 @@ def occlusion_figure(
         right.imshow([[to_rgb(colours.get(number, OTHER)) for number in row] for row in best.tolist()], extent=extent)
         right.contour(image[0].numpy(), levels=[127], colors="white", linewidths=0.7)
         right.set_title("most probable class", fontsize=9)
+        for number, place in places_of_classes(best).items():  # for eyes that take two colours for one
+            x, y = (place[0] + 0.5) * width / best.shape[1] - 0.5, (place[1] + 0.5) * height / best.shape[0] - 0.5
+            right.text(x, y, names[number], fontsize=8, ha="center", va="center", color="white", bbox=LABEL)
         handles = [Patch(color=colour, label=names[number]) for number, colour in colours.items()]
         if len(best.unique()) > len(colours):
             handles.append(Patch(color=OTHER, label="other"))
@@ -157,6 +162,23 @@ def colours_of_classes(best: Tensor, num_classes: int) -> dict[int, str]:
     """
     frequent = [number for number, _ in Counter(best.flatten().tolist()).most_common(10 if num_classes <= 10 else 9)]
     return {number: f"C{number if num_classes <= 10 else place}" for place, number in enumerate(frequent)}
+
+
+def places_of_classes(best: Tensor) -> dict[int, tuple[int, int]]:
+    """Column and row of the position nearest to the middle of all that a class has of a map (R, C).
+
+    >>> import torch
+    >>> places_of_classes(torch.tensor([[3, 3, 3], [3, 3, 3], [3, 3, 0]]))
+    {0: (2, 2), 3: (1, 1)}
+    """
+    places = {}
+    for number in best.unique().tolist():
+        found = (best == number).nonzero()  # (P, 2)
+        if len(found) >= LEGIBLE * best.numel():
+            distances = (found - found.float().mean(0)).norm(dim=1)
+            row, column = found[distances.argmin()].tolist()
+            places[number] = (column, row)
+    return places
 
 
 def attributions_figure(images: Tensor, titles: Sequence[str], found: Attributions, guided_title: str) -> Figure:
