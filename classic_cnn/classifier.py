@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Literal, Self, Unpack
 
 import torch
 from lightning import LightningModule
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -85,6 +84,7 @@ class ImageClassifier(CheckedArguments, LightningModule):
         # buffers, which trainer.precision would round.
         self.step_sums, self.epoch_sums = torch.zeros(2), torch.zeros(2)
         self.step_images = self.epoch_images = 0
+        self.is_validated_again = False  # the checkpoint that its run chose: no point of the curve
 
     @classmethod
     def published(cls, **arguments: Any) -> Self:
@@ -187,7 +187,7 @@ class ImageClassifier(CheckedArguments, LightningModule):
         self.log_dict(
             {f"{stage}/loss": self.loss(logits, labels), f"{stage}/accuracy": accuracy},
             batch_size=self.share_of_mean(len(labels)),
-            logger=False if self.trainer.state.fn == TrainerFn.VALIDATING and self.global_step else None,  # no curve
+            logger=False if stage == "val" and self.is_validated_again else None,
             prog_bar=True,
             sync_dist=True,
         )

@@ -52,13 +52,14 @@ class ConfigInCheckpoint(Callback):
 
 
 class LogEachEpoch(Callback):
-    """Lets a run whose epochs have fewer steps than lie between two lines of its log have one line for each epoch."""
+    """Lets a run have a line of its log where its epochs, or all of it, have fewer steps than lie between two lines."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         of_step = getattr(pl_module, "discriminator_steps", trainer.accumulate_grad_batches)
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if trainer.num_training_batches < every * of_step:  # which is infinite for some data
-            trainer.log_every_n_steps = max(1, int(trainer.num_training_batches) // of_step)  # type: ignore[attr-defined]
+        steps = (trainer.num_training_batches / of_step, trainer.max_steps)  # infinite for some data; -1
+        if fewer := [max(1, int(count)) for count in steps if 0 < count < every]:
+            trainer.log_every_n_steps = min(fewer)  # type: ignore[attr-defined]
 
 
 class ProcessSettings(Callback):

@@ -111,7 +111,7 @@ def wrap(text: str) -> str:
     >>> wrap("lenet " + "x" * 66)
     'lenet\\n      xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'
     """
-    return textwrap.fill(one_line(text), LONGEST_NAME, subsequent_indent=" " * 6)
+    return textwrap.fill(one_line(text), LONGEST_NAME, subsequent_indent=" " * 6, break_long_words=False)
 
 
 def number_dots(axes: Any, points: Sequence[tuple[float, float]]) -> None:

@@ -110,7 +110,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         restore(trainer, checkpoint)
     results: dict[str, Any] = clock.metrics | numbers(trainer.callback_metrics)
     results |= objective(trainer)
-    if "objective" in results:
+    if "objective" in results and paths:
         results |= of_best_epoch(paths["best_checkpoint"])
     results |= test_model(trainer, model, datamodule, paths.get("best_checkpoint"))
     results |= facts | clock.cost() | paths
@@ -207,11 +207,10 @@ def objective(trainer: Trainer) -> dict[str, float]:
 
 def of_best_epoch(path: str) -> dict[str, float]:
     """The validation metrics of the checkpoint that is tested, one of this run's own, and the epoch that it is of."""
-    checkpoint = read_content(path, "best_checkpoint")
-    metrics = checkpoint["training_clock"]["metrics"]
-    return {name: value for name, value in metrics.items() if name.startswith("val/")} | {
-        "best_epoch": checkpoint["epoch"] + 1
-    }
+    checkpoint, clock = read_content(path, "best_checkpoint"), TrainingClock()
+    clock.restore(checkpoint)
+    metrics = {name: value for name, value in clock.metrics.items() if name.startswith("val/")}
+    return metrics | {"best_epoch": int(checkpoint["epoch"]) + 1}
 
 
 def test_model(
@@ -228,6 +227,8 @@ def test_model(
     if path is not None:
         model.load_state_dict(read_content(path, "best_checkpoint")["state_dict"])
     stage = trainer.test if has_test else trainer.validate
+    if isinstance(model, ImageClassifier):
+        model.is_validated_again = path is not None
     stage(model, datamodule=datamodule, verbose=False)
     described = [getattr(callback, "description", "") for callback in trainer.callbacks]  # type: ignore[attr-defined]
     results: dict[str, Any] = numbers(trainer.callback_metrics)

@@ -73,6 +73,13 @@ def test_a_run_of_short_epochs_has_a_point_of_its_curves_for_each() -> None:
     assert steps == ["9", "19"]
 
 
+@pytest.mark.parametrize("budget", [("trainer.max_steps=7",), ("trainer.accumulate_grad_batches=4",)])
+def test_a_run_of_few_steps_has_a_point_of_its_curves(budget: tuple[str, ...]) -> None:
+    run_well("model=lenet", *PLAIN, *budget, "trainer.max_epochs=1", "trainer/logger=csv")
+    [curve] = only_run().glob("csv_0/metrics.csv")
+    assert [row for row in csv.DictReader(curve.read_text().splitlines()) if row["train/loss"]]
+
+
 def test_objective_of_a_run_is_the_validation_accuracy_of_its_best_checkpoint(trained: Path) -> None:
     results = results_of(trained)
     states = [state for name, state in checkpoint_of(trained)["callbacks"].items() if "ModelCheckpoint" in name]
