@@ -166,9 +166,7 @@ def delete_run(folder: Path) -> None:
 
 def fault_of(folder: Path) -> str | None:
     """Why a folder is not deleted: it is not a run's, or something in it may be a person's."""
-    names = {path.name for path in folder.iterdir()}
-    is_early_failure = RESULTS in names <= {RESULTS, ".lock"}  # of a job whose config was refused
-    if folder.is_symlink() or not (is_early_failure or (folder / folders.CONFIG).is_file()):
+    if folder.is_symlink() or not ((folder / folders.CONFIG).is_file() or is_early_failure(folder)):
         return "not the folder of a run"
     end = end_of(folder) + SECONDS
     for path in sorted(folder.rglob("*")):
@@ -182,6 +180,12 @@ def fault_of(folder: Path) -> str | None:
         if path.stat().st_mtime > end and not TOUCHED_LATER.fullmatch(name):
             return f"{name} was changed after the run"
     return "a process is writing into it" if folders.is_locked(folder) else None
+
+
+def is_early_failure(folder: Path) -> bool:
+    """Whether a folder holds the record of a sweep's job whose config was refused, and nothing else."""
+    names = {path.name for path in folder.iterdir()}
+    return RESULTS in names <= {RESULTS, ".lock"}
 
 
 def end_of(folder: Path) -> float:

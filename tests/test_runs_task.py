@@ -235,6 +235,24 @@ def test_runs_that_ended_so_are_deleted_and_no_others() -> None:
     assert {path.name for path in Path("outputs").iterdir()} == {"good", "stopped", "runs"}
 
 
+@pytest.mark.parametrize("added", ["notes.txt", "checkpoints"])
+def test_record_of_a_job_that_was_refused_is_deleted_if_nothing_else_is_there(added: str) -> None:
+    for name in ("refused", "with_more"):
+        leave_failed(f"outputs/{name}")
+        shutil.rmtree(f"outputs/{name}/.hydra")
+    for path in Path("outputs/refused").iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "results.json":
+            path.unlink()
+    Path("outputs/with_more", added).mkdir(exist_ok=True)
+    before = left(Path("outputs/with_more"))
+    out = run_well("task=runs", "task.delete=failed", "task.yes=true").out
+    assert not Path("outputs/refused").exists()
+    assert left(Path("outputs/with_more")) == before
+    assert "with_more: not the folder of a run" in out
+
+
 @pytest.mark.extended
 def test_nothing_is_deleted_without_being_asked_or_without_a_yes() -> None:
     folder = leave_failed("outputs/a")
