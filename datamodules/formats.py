@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +60,10 @@ class IDXWriter:
         self.labels.write(labels.astype(np.uint8).tobytes())
 
     def close(self) -> None:
-        self.images.close()
-        self.labels.close()
+        try:
+            self.images.close()
+        finally:  # even if the disk has no room for the rest of the images
+            self.labels.close()
 
 
 class PNGWriter:
@@ -103,6 +105,7 @@ def image_set_writer(path: Path, form: str, count: int) -> Iterator[Writer]:
 
     Raises:
         ValueError: something of that name exists already.
+        OSError: it cannot be written (the disk is full, say); names the path.
     """
     if path.exists():
         raise ValueError(f"{path} exists already")
@@ -113,9 +116,14 @@ def image_set_writer(path: Path, form: str, count: int) -> Iterator[Writer]:
         yield writer
         writer.close()
         temporary.rename(path)
+    except OSError as error:
+        if error.filename is None or Path(error.filename).is_relative_to(temporary):
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+        raise
     finally:
-        if writer is not None:
-            writer.close()
+        with suppress(OSError):  # what has not been written yet finds no room here either
+            if writer is not None:
+                writer.close()
         remove(temporary)
 
 

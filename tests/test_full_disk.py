@@ -5,10 +5,12 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from command_line import PLAIN, run
 
+from datamodules.formats import WRITERS, image_set_writer
 from tasks.results import atomic_writer
 
 SMALL_RUN = ("model=lenet", *PLAIN, "trainer.max_epochs=6")
@@ -50,3 +52,13 @@ def test_file_that_cannot_be_written_whole_is_not_written(small_disk: Path) -> N
     assert caught.value.filename == str(target)
     assert target.read_bytes() == b"before"
     assert [path.name for path in small_disk.iterdir()] == ["large.bin"]
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_image_set_that_finds_no_room_leaves_nothing(small_disk: Path, form: str) -> None:
+    images, labels = np.full((500, 28, 28), 200, np.uint8), np.arange(500) % 10
+    with pytest.raises(OSError, match="No space left") as caught, image_set_writer(Path("set"), form, 5_000) as writer:
+        for _ in range(10):
+            writer.write(images, labels)
+    assert str(caught.value.filename).startswith("set")
+    assert not [*small_disk.iterdir()]
