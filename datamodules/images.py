@@ -175,7 +175,8 @@ class ImageData(InMemoryData):
             self.extra_count = len(labels)
             self.train_split = Split(torch.cat([original.images, images]), torch.cat([original.labels, labels]))
         if self.mean is None:
-            self.mean = self.to_size(self.train_split.images.float().mean(0) / 255)  # (C, S, S)
+            mean = self.to_size(self.train_split.images.float().mean(0) / 255)
+            self.mean = mean.expand(self.in_channels, -1, -1).contiguous()  # (C, S, S)
 
     @property
     def own_train_split(self) -> Split:

@@ -219,11 +219,15 @@ class EchoStateNetwork(SequenceClassifier):
         labels = torch.cat([labels for _, labels in self.candidate_outputs])
         accuracies = (outputs.argmax(2) == labels).double().mean(1)
         errors = (outputs - self.one_hot(labels)).square().mean((1, 2))
-        accuracies, errors = self.trainer.strategy.reduce(torch.stack([accuracies, errors]), reduce_op="mean")
+        if self.trainer.world_size > 1:  # whose shares of the images are not all of one size
+            count = torch.full_like(errors, len(labels))
+            sums = torch.stack([accuracies * count, errors * count, count])
+            sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+            accuracies, errors = sums[0] / sums[2], sums[1] / sums[2]
         best = int(accuracies.argmax())
         self.set_readout(self.candidates[best], errors[best])
         logits = outputs[best] / errors[best].clamp_min(SMALLEST_ERROR)
-        metrics = {
+        metrics: dict[str, Any] = {
             "val/loss": self.loss(logits, labels),
             "val/accuracy": accuracies[best],
             "val/ridge": self.ridge[best],

@@ -87,9 +87,11 @@ def build_trainer(cfg: DictConfig, folder: Path, model: LightningModule) -> Trai
         without += (ProgressBar,)
     kept = {name: callback for name, callback in named.items() if not isinstance(callback, without)}
     check_callbacks(kept, model, str(cfg.trainer.precision))
+    has_bar = any(isinstance(callback, ProgressBar) for callback in kept.values())
+    own_bar = {} if has_bar else {"enable_progress_bar": False}  # or Lightning adds its own
     trainer: Trainer = build_part(
         "trainer",
-        DictConfig({**cfg.trainer, "logger": None}),
+        DictConfig(dict(cfg.trainer) | {"logger": None} | own_bar),
         callbacks=[*kept.values()] or None,
         logger=loggers or False,
         default_root_dir=str(folder),

@@ -71,7 +71,7 @@ def export(cfg: DictConfig, folder: Path, format: Literal["onnx", "torch"]) -> d
             differ by more than 1e-5.
     """
     check_packages(format)
-    model, data, _, facts = load_trained(cfg, folder, LightningModule)
+    model, data, _, facts = load_trained(cfg, folder, LightningModule, reads_data=False)
     module, inputs = exportable(model.cpu(), data)
     path = folder / f"net{SUFFIXES[format]}"
     described = f"ckpt_path={cfg.ckpt_path}: a {type(model).__name__}"
@@ -111,6 +111,8 @@ def exportable(model: LightningModule, data: Any) -> tuple[nn.Module, dict[str, 
     if isinstance(model, ImageClassifier) and isinstance(data, ImageData):
         if not data.stores_samples:
             raise ValueError(f"a {type(model).__name__} of {data.name} has no stored images to compare a file on")
+        data.prepare_data()
+        data.setup("fit")
         split = data.test_split or data.val_split
         assert split is not None
         return ClassProbabilities(model, data.transform).eval(), {"images": split.images[:COMPARED]}

@@ -18,6 +18,7 @@ from datamodules.generated import REAL
 from gan.adversarial import GAN
 from tasks.checkpoint import load_trained
 from tasks.folders import short
+from tasks.messages import command
 from tasks.published import WEIGHTS, find_net
 from tasks.results import atomic_writer
 from tasks.runs import WRITTEN
@@ -76,7 +77,7 @@ def generate(
         file.write(json.dumps(sidecar, indent=2) + "\n")
     print(f"written      {count:,} images to {short(path)}, and how they were made to generated.json beside it")
     if classes is not None and imitates in REAL:
-        print(f"to train     python run.py data=generated data.real={imitates} data.path={short(path)}")
+        print("to train    ", command("data=generated", f"data.real={imitates}", f"data.path={short(path)}"))
     return {"generated": sidecar}
 
 

@@ -133,7 +133,8 @@ def window(
 
 
 def parameters(net: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in net.parameters())
+    """How many numbers are learned: without an average of them."""
+    return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
 
 
 def kind(module: nn.Module) -> str:

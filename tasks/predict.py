@@ -1,5 +1,6 @@
 """task=predict: how a trained classifier classifies your own images."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,7 +44,9 @@ def predict(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     model, data, _, facts = load_trained(cfg, folder, ImageClassifier, reads_data=False)
     images = read_images(paths, data)  # (N, C, H, W)
     with torch.no_grad():
-        parts = [model.predict_step((data.transform(part.to(model.device)), None), 0).cpu() for part in batches(images)]
+        parts = [
+            model.predict_step((data.transform(part.to(model.device)), None), 0).cpu() for part in batches(images, data)
+        ]
     probabilities = torch.cat(parts)
     if not probabilities.isfinite().all():
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: its outputs are not finite, its run diverged: use an earlier one")
@@ -102,9 +105,9 @@ def read_images(paths: Sequence[str], data: Any) -> Tensor:
         raise ValueError(f"input={error}") from error
 
 
-def batches(images: Tensor) -> tuple[Tensor, ...]:
-    """Parts of images (N, C, H, W), of as many pixels as 1,000 digits have, and of one image at least."""
-    return images.split(max(1, PIXELS_AT_ONCE // images[0].numel()))
+def batches(images: Tensor, data: Any) -> tuple[Tensor, ...]:
+    """Parts of images (N, C, H, W), for a net as many pixels as 1,000 digits have, and of one image at least."""
+    return images.split(max(1, PIXELS_AT_ONCE // math.prod(data.sample_shape)))
 
 
 def make_row(path: str, predictions: Sequence[Prediction]) -> dict[str, Any]:

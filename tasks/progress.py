@@ -55,6 +55,11 @@ class ProgressLine(CheckedArguments, RichProgressBar):
         columns = [TextColumn("{task.description}"), BarColumn(20 if is_wide else 8), MofNCompleteColumn(), time_left]
         return [*columns, SpeedColumn()] if is_wide else columns
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if trainer.fit_loop.restarted_mid_epoch:  # then no epoch starts
+            self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._print_epoch(trainer)  # the one before, whose means are known now
         self.epoch, self.started_at = trainer.current_epoch + 1, time.perf_counter()

@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 
 from hydra.types import RunMode
 from hydra.utils import get_method
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from tasks import folders
 from tasks.config import HYDRA_KEYS, ConfigError, local_paths
@@ -99,9 +100,19 @@ def run_job(cfg: DictConfig, hydra: DictConfig) -> float | None:
 
 
 def check_strategy(trainer: DictConfig) -> None:
-    """Refuses what would start a whole sweep again in a second process."""
-    if str(trainer.get("strategy")) == "ddp" and trainer.devices not in (1, "1"):
-        raise ConfigError("trainer.strategy", "cannot be used in a sweep: use ddp_spawn or ddp_fork there", "ddp")
+    """Refuses several devices by a strategy that would start the whole sweep again in a second process."""
+    devices, strategy = trainer.devices, str(trainer.get("strategy", "auto"))
+    if devices in (1, "1"):
+        return
+    if devices in ("auto", -1, "-1"):
+        from torch.cuda import device_count  # heavy, and only needed here
+
+        several = trainer.accelerator != "cpu" and device_count() > 1
+    else:
+        several = not isinstance(devices, ListConfig) or len(devices) > 1
+    if several and not re.fullmatch(r"ddp_(spawn|fork|notebook)(_.+)?", strategy):
+        advice = "cannot be used in a sweep with several devices: use ddp_spawn or ddp_fork there"
+        raise ConfigError("trainer.strategy", advice, strategy)
 
 
 def folder_of(cfg: DictConfig, hydra: DictConfig | None, resumed: Path | None) -> Path:
@@ -260,7 +271,9 @@ def how_to_resume(cfg: DictConfig, folder: Path) -> str:
     if task_name(cfg) not in TRAINING:
         return "Stopped."
     if last.is_file():
-        changes = cfg.task.arms[cfg.task.arm] if "arms" in cfg.task else ()  # which the experiment brings
-        own = [text for text in cfg.overrides if text not in changes] + ["hydra.mode=RUN"] if changes else places(cfg)
+        own = places(cfg)
+        if "arms" in cfg.task:  # whose experiment brings what its arm changes
+            changes = cfg.task.arms[cfg.task.arm]
+            own = [*(text for text in cfg.overrides if text not in changes), "hydra.mode=RUN"]
         return f"Stopped. To resume: {command(*own, f'ckpt_path={folders.short(last)}')}"
     return "Stopped before the first checkpoint: there is nothing to resume."

@@ -94,9 +94,9 @@ def rows_of(records: list[Record]) -> list[Row]:
 
 def metrics_of(record: Record) -> str:
     """The few metrics that tell how good a run's net is."""
-    row = summarize(("",) * 5, [record])
     if record["status"] != "finished":
         return ""
+    row = summarize(("",) * 5, [record])
     texts = {"accuracy": ("{} %", ".2f", 100), "fid": ("FID {}", ".3g", 1), "modes": ("{} modes", ".4g", 1)}
     found = [
         text.format(format_number(scale * row[key], digits))

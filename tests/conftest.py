@@ -63,8 +63,8 @@ def small_run(*overrides: str, folder: Path | None = None) -> tuple[LightningMod
         "trainer.max_epochs=1",
         "trainer.accelerator=cpu",
     )
-    quiet = ("~callbacks.progress_bar", "trainer.enable_progress_bar=false")
-    cfg = compose(*small, *quiet, *overrides)
+    quiet = "~callbacks.progress_bar"
+    cfg = compose(*small, quiet, *overrides)
     configure_process()
     seed_everything(cfg.seed, verbose=False)
     model, data, trainer = build(cfg, folder or Path.cwd())

@@ -1,10 +1,12 @@
 """The console of a run: one line of progress at 80 columns, one line per epoch in a log file, a short table."""
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
 from command_line import PLAIN, only_run, results_of, run_well
+from stopping import stop, training_step
 
 GAN = ("model=gan", "model.network.width=0.05", *PLAIN, "callbacks.evaluation.final_count=20")
 
@@ -63,7 +65,15 @@ def test_log_file_has_one_line_per_epoch_with_its_means() -> None:
 
 @pytest.mark.parametrize("without", ["~callbacks.progress_bar", "callbacks.progress_bar.refresh_rate=0"])
 def test_progress_can_be_left_out(without: str) -> None:
-    assert "epoch 1" not in run_well("model=lenet", *PLAIN, "trainer.max_epochs=1", without).out
+    out = run_well("model=lenet", *PLAIN, "trainer.max_epochs=1", without).out
+    assert "epoch" not in out.lower()
+    assert "\u2501" not in out  # of the bar that Lightning brings itself
+
+
+def test_run_that_goes_on_within_an_epoch_shows_it() -> None:
+    stop(("model=lenet", *PLAIN, "trainer.max_epochs=2"), training_step(13), signal.SIGTERM)
+    out = run_well(f"ckpt_path={only_run()}/checkpoints/last.ckpt").out
+    assert re.findall(r"^epoch (\S+)  loss", out, re.MULTILINE) == ["2/2"]
 
 
 def test_losses_of_a_gan_are_means_over_its_last_epoch_however_short() -> None:

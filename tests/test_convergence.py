@@ -1,12 +1,15 @@
 """LayerConvergence: the relative changes of the weights, worked out by hand, and after a resumed run."""
 
+import signal
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import PLAIN, checkpoint_of, only_run, run_well
 from conftest import small_run
 from lightning import Callback, LightningModule, Trainer
+from stopping import stop, training_step
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from classic_cnn.callbacks.convergence import LayerConvergence, weights
@@ -52,3 +55,12 @@ def test_layer_convergence_goes_on_with_a_resumed_run(tmp_path: Path) -> None:
         trainer.fit(model, data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
     [callback] = [c for c in trainer.callbacks if isinstance(c, LayerConvergence)]  # type: ignore[attr-defined]
     assert sorted(callback.changes) == [0, 1, 2]
+
+
+def test_run_stopped_within_an_epoch_goes_on_with_the_changes_of_its_rest() -> None:
+    arguments = ("model=lenet", *PLAIN, "trainer.max_epochs=2", CONVERGENCE)
+    assert stop(arguments, training_step(13), signal.SIGTERM).status == 143
+    run_well(f"ckpt_path={only_run()}/checkpoints/last.ckpt")
+    [state] = (state for name, state in checkpoint_of(only_run())["callbacks"].items() if "LayerConvergence" in name)
+    assert sorted(state["changes"]) == [0, 1]
+    assert all(0 < change < 1 for change in state["changes"][1])

@@ -57,7 +57,10 @@ def test_file_that_cannot_be_written_whole_is_not_written(small_disk: Path) -> N
 @pytest.mark.parametrize("form", WRITERS)
 def test_image_set_that_finds_no_room_leaves_nothing(small_disk: Path, form: str) -> None:
     images, labels = np.full((500, 28, 28), 200, np.uint8), np.arange(500) % 10
-    with pytest.raises(OSError, match="No space left") as caught, image_set_writer(Path("set"), form, 5_000) as writer:
+    with (  # noqa: PT012
+        pytest.raises(OSError, match="No space left") as caught,
+        image_set_writer(Path("set"), form, 5_000) as writer,
+    ):
         for _ in range(10):
             writer.write(images, labels)
     assert str(caught.value.filename).startswith("set")

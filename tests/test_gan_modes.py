@@ -27,8 +27,9 @@ from gan.scores.evaluation import fixed_seed_samples
 from gan.scores.modes import RingModes, StackedModes, ring_scores
 from tasks.build import build
 from tasks.process import configure_process
+from tasks.untrusted import check_tensors
 
-QUIET = ("~callbacks.progress_bar", "trainer.enable_progress_bar=false", "trainer.accelerator=cpu")
+QUIET = ("~callbacks.progress_bar", "trainer.accelerator=cpu")
 SMALL = {
     "ring": ("data.epoch_size=48", "data.batch_size=16", "callbacks.modes.count=50"),
     "stacked_mnist": ("data.train_images_per_class=5", "data.batch_size=20", "callbacks.modes.count=20"),
@@ -355,3 +356,14 @@ def test_points_reach_the_discriminator_as_a_quarter_and_pixels_leave_the_mlp_by
     torch.testing.assert_close(read[0], points / 4)
     activations = torch.linspace(-5, 5, 21)
     torch.testing.assert_close(HalfTanh()(activations), 2 * activations.sigmoid() - 1)
+
+
+def test_mean_of_the_digits_is_that_of_each_channel_of_a_triple() -> None:
+    data = StackedMNIST(normalize="pixel_mean")
+    data.setup()
+    other = StackedMNIST(normalize="pixel_mean")
+    other.load_state_dict(data.state_dict())
+    assert data.mean is not None
+    assert data.mean.shape == (3, 28, 28)
+    assert torch.equal(data.mean, torch.as_tensor(other.mean))
+    check_tensors({"state_dict": {}, "data": data.state_dict()})

@@ -3,11 +3,13 @@
 import csv
 from pathlib import Path
 
+import torch
 from command_line import only_run, run_well
 from PIL import Image
 from torch import Tensor
 
 from datamodules.mnist import MNIST5k
+from tasks.predict import batches
 
 
 def validation_digit(digit: int) -> Tensor:
@@ -67,3 +69,9 @@ def test_predict_takes_a_single_file_and_names_three_classes_on_the_terminal(tra
     (line,) = [line for line in outcome.out.splitlines() if "one.png" in line]
     assert [row[f"class_{n}"] in line for n in (1, 2, 3)] == [True] * 3
     assert row["class_1"] == "1"
+
+
+def test_batches_are_as_large_as_what_the_net_reads_allows() -> None:
+    images = torch.zeros(130, 1, 28, 28, dtype=torch.uint8)
+    assert len(batches(images, MNIST5k())) == 1
+    assert [len(part) for part in batches(images, MNIST5k(image_size=224))] == [15] * 8 + [10]

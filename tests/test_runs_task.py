@@ -18,6 +18,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from test_leaderboard import GOOD, changed, leave_run
 
+from gan.callbacks.sample_plots import whole
+from tasks.results import is_temporary
 from tasks.runs import WRITTEN, fault_of
 from tasks.runs_compare import compare_runs, read_config, read_curves
 
@@ -329,3 +331,16 @@ def test_what_a_killed_writer_left_counts_as_the_runs() -> None:
     (folder / "checkpoints" / ".last.ckpt.123-456").write_bytes(b"half")
     run_well("task=runs", "task.delete=failed", "task.yes=true")
     assert not folder.exists()
+
+
+def test_a_picture_that_finds_no_room_leaves_nothing_and_a_killed_one_what_is_known(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="full"), whole(tmp_path / "samples.gif") as new:  # noqa: PT012
+        new.write_bytes(b"half")
+        assert is_temporary(new)
+        raise OSError("full")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_unfinished_record_of_odd_values_is_listed() -> None:
+    leave_run("outputs/a", changed(status="failed", reason="x", **{"val/accuracy": "nan", "test/accuracy": [1]}))
+    assert "failed" in run_well("task=runs").out

@@ -44,3 +44,11 @@ def test_summaries_of_a_sweep_end_in_one_table_with_the_accuracy_that_is_known()
         "| gan | mnist_5k | 3.7 M | 3.7 M |  | 1 |",
         "| resnet | mnist_5k | 269 k | 30.8 M |  | 1 |",
     ]
+
+
+def test_parameters_are_those_that_a_run_learns_without_their_average() -> None:
+    small = ("model=gan", "model.network.width=0.1", "data=mnist_5k")
+    run_well("task=summarize", *small)
+    run_well("task=summarize", *small, "model.ema_decay=0.9", "name=averaged")
+    plain, averaged = (json.loads(path.read_text()) for path in sorted(Path("outputs").rglob("results.json")))
+    assert plain["parameters"] == averaged["parameters"] > 0

@@ -4,10 +4,15 @@ import csv
 import shutil
 import statistics
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import PLAIN, Outcome, finish, results_of, run, run_well, start
+from omegaconf import OmegaConf
 from PIL import Image
+
+from tasks.config import ConfigError
+from tasks.run_task import check_strategy
 
 SHORT = (*PLAIN, "trainer.max_epochs=1", "model.optimizer.lr=0.01")
 
@@ -162,3 +167,25 @@ def test_a_sweep_does_not_go_on_through_a_link_in_a_job(name: str) -> None:
     assert f"{job / name}: a link out of the run's folder" in outcome.err
     assert [path.name for path in Path("mine").iterdir()] == ["config.yaml"]
     assert Path("mine", "config.yaml").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize(
+    "strategy", ["auto", "ddp", "ddp_find_unused_parameters_true", "fsdp", "ddp_spawn", "ddp_fork"]
+)
+@pytest.mark.parametrize("devices", [1, 2, "2", [0], [0, 1], "auto"])
+def test_a_sweep_takes_several_devices_only_by_strategies_that_do_not_start_it_again(
+    strategy: str, devices: Any
+) -> None:
+    trainer = OmegaConf.create({"accelerator": "cpu", "devices": devices, "strategy": strategy})
+    if devices in (2, "2", [0, 1]) and strategy not in ("ddp_spawn", "ddp_fork"):
+        with pytest.raises(ConfigError, match=f"trainer.strategy={strategy}.*: use ddp_spawn or ddp_fork there"):
+            check_strategy(trainer)
+    else:
+        check_strategy(trainer)
+
+
+def test_a_sweep_over_several_devices_is_refused_where_it_would_start_again() -> None:
+    outcome = run("-m", "model=lenet", *PLAIN, "trainer.devices=2", "seed=0,1")
+    assert outcome.status == 1
+    assert outcome.err.count("trainer.strategy") == 2
+    assert len([*Path("outputs/sweeps").iterdir()]) == 1

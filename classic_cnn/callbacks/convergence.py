@@ -28,6 +28,9 @@ class LayerConvergence(CheckedArguments, Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.changes = state_dict["changes"]
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.on_train_epoch_start(trainer, pl_module)  # which a run that goes on within an epoch is not called for
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.before = [weight.detach().clone() for weight in weights(pl_module).values()]
 

@@ -1,7 +1,9 @@
 """Plots of a GAN: samples over time, also as an animated GIF, and at the end interpolations and nearest neighbours."""
 
 import math
+import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +109,19 @@ def save_picture(picture: Tensor, path: Path) -> None:
     """Writes a picture (3, H, W) in [0, 1] as a PNG that takes its place when it is whole; a gray one in gray."""
     path.parent.mkdir(exist_ok=True)
     is_gray = torch.equal(picture[0], picture[1]) and torch.equal(picture[0], picture[2])
-    new = path.with_suffix(".part")
-    to_pil_image(picture[:1] if is_gray else picture).save(new, "PNG")
-    new.replace(path)
+    with whole(path) as new:
+        to_pil_image(picture[:1] if is_gray else picture).save(new, "PNG")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """The place of a file that takes its own when it is whole; named as `tasks.results.is_temporary` knows it."""
+    new = path.with_name(f".{path.name}.{os.getpid()}-0")
+    try:
+        yield new
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def grid(images: Tensor, columns: int) -> Tensor:
@@ -153,8 +165,6 @@ def animate(pictures: list[Path], path: Path, frames: int, seconds: float) -> No
             with Image.open(picture) as image:
                 yield image
 
-    with Image.open(chosen[0]) as first:
-        new = path.with_suffix(".part")
+    with Image.open(chosen[0]) as first, whole(path) as new:
         duration = round(1000 * seconds / count)  # milliseconds a frame
         first.save(new, "GIF", save_all=True, append_images=others(), duration=duration, loop=0)
-        new.replace(path)
