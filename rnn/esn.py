@@ -68,7 +68,7 @@ class EchoStateNetwork(SequenceClassifier):
         spectral_radius: of the recurrent weights.
         leaking_rate: a in (0, 1], the share of a state that each step renews.
         input_scaling: input weights and biases are drawn uniformly from +- this.
-        connections: other units that each unit reads, drawn with replacement.
+        connections: units that each unit reads, drawn with replacement, itself perhaps among them.
         washout: the first steps, whose states `mean` and `snapshots` leave out.
         features: what the readout sees: the `last` state, the `mean` state, or evenly spaced `snapshots` of it.
         snapshots: how many.
@@ -123,8 +123,8 @@ class EchoStateNetwork(SequenceClassifier):
         self.candidate_outputs: list[tuple[Tensor, Tensor]] = []
         if (radius := self.reservoir.effective_radius()) >= 1:
             warnings.warn(
-                f"no echo state property: with spectral_radius={spectral_radius} and leaking_rate={leaking_rate} the "
-                f"effective spectral radius is {radius:.3f}, not below 1",
+                f"the echo state property is not assured: with spectral_radius={spectral_radius} and "
+                f"leaking_rate={leaking_rate} the effective spectral radius is {radius:.3f}, not below 1",
                 stacklevel=2,
             )
 

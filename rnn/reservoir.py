@@ -54,7 +54,7 @@ class Reservoir(nn.Module):
         self.bias: Tensor
 
     def effective_radius(self) -> float:
-        """The spectral radius of (1 - a) I + a W: from 1 on, small states do not die out without input."""
+        """The spectral radius of (1 - a) I + a W: from 1 on, small states would not die out without input and bias."""
         leak = self.leaking_rate
         matrix = as_matrix(self.sources, self.weights)
         return largest_eigenvalue((1 - leak) * identity(len(self.weights)) + leak * matrix)

@@ -231,6 +231,24 @@ def test_copies_of_the_real_digits_give_a_nearest_neighbour_accuracy_of_zero() -
     }
 
 
+def test_ties_with_copies_are_those_of_exact_distances() -> None:
+    """An image and its copy are equally far from a third: such a tie counts as real."""
+    _, images = digits()
+    real, fake = images[:1000], images[1000:2000].clone()
+    fake[:400] = real[:400]
+    pool = torch.cat([real, fake]).flatten(1).double()
+    distances = torch.cdist(pool, pool, compute_mode="donot_use_mm_for_euclid_dist")
+    distances[:, 1000:1400] = distances[:, :400]
+    distances[1000:1400] = distances[:400]
+    distances[range(400), range(1000, 1400)] = distances[range(1000, 1400), range(400)] = 0
+    distances.fill_diagonal_(math.inf)
+    to_real, to_fake = distances[:, :1000].amin(1), distances[:, 1000:].amin(1)
+    is_real = to_real <= to_fake
+    expected = {"real": is_real[:1000].double().mean().item(), "fake": (~is_real[1000:]).double().mean().item()}
+    result = computed(NearestNeighbourAccuracy(), real, fake)
+    assert {half: result[half] for half in expected} == pytest.approx(expected)
+
+
 def test_noise_is_seen_by_every_distance() -> None:
     _, images = digits()
     real, other = images[:300], images[300:600]

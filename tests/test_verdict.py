@@ -1,5 +1,6 @@
 """Verdicts of made-up records: intervals, bounds, ratios, and what was never reached."""
 
+import itertools
 import math
 import random
 import statistics
@@ -66,12 +67,49 @@ def test_what_was_never_reached_is_a_lower_bound() -> None:
     early = {"m": 10.0, "m_reached": 1.0}
     runs = {"slow": {0: late, 1: late}, "fast": {0: early, 1: early}}
     assert decide({"measure": "m", "arm": "slow", "than": "fast", "form": "ratio", "above": 2}, runs).verdict == HOLDS
+    assert decide({"measure": "m", "arm": "fast", "than": "slow", "form": "ratio", "below": 0.5}, runs).verdict == HOLDS
     for unknown in (
         {"measure": "m", "arm": "slow", "than": "fast", "form": "ratio", "below": 20},
-        {"measure": "m", "arm": "fast", "than": "slow", "form": "ratio", "below": 0.5},
         {"measure": "m", "arm": "slow", "than": "slow", "form": "ratio", "above": 0.5},
     ):
         assert decide(unknown, runs).verdict == UNDECIDED  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_verdict_rests_on_a_measure_that_may_be_larger(seed: int) -> None:
+    """Whatever the measures that were not reached are in truth, it is not the other verdict."""
+    draw = random.Random(seed)
+    known: dict[str, dict[int, dict[str, float]]] = {"a": {}, "b": {}}
+    truth: dict[str, dict[int, dict[str, float]]] = {"a": {}, "b": {}}
+    levels = {"a": draw.choice([10.0, 20.0, 60.0]), "b": 20.0}
+    for arm, run in itertools.product("ab", range(6)):
+        value = levels[arm] + draw.random()
+        known[arm][run] = truth[arm][run] = {"m": value}
+        if draw.random() < 0.3:
+            known[arm][run] = {"m": value, "m_reached": 0.0}
+            truth[arm][run] = {"m": value * 100}
+    for expectation in (
+        {"measure": "m", "arm": "a", "than": "b", "above": 0},
+        {"measure": "m", "arm": "a", "than": "b", "below": 0},
+        {"measure": "m", "arm": "a", "than": "b", "form": "ratio", "above": 1},
+        {"measure": "m", "arm": "a", "than": "b", "form": "ratio", "below": 1},
+        {"measure": "m", "arm": "a", "above": 30},
+        {"measure": "m", "arm": "a", "below": 30},
+    ):
+        before, after = (decide(expectation, runs).verdict for runs in (known, truth))  # type: ignore[arg-type]
+        assert {before, after} != {HOLDS, FAILS}
+
+
+def test_seed_that_speaks_against_a_claim_without_an_end_keeps_it_from_holding() -> None:
+    reached = {seed: {"m": 100.0 + seed, "m_reached": 1.0} for seed in range(3)}
+    never = {seed: {"m": 400.0, "m_reached": 0.0} for seed in range(3, 8)}
+    usual = {seed: {"m": 200.0, "m_reached": 1.0} for seed in range(8)}
+    runs = {"with": reached | never, "without": usual}
+    smaller: Expectation = {"measure": "m", "arm": "with", "than": "without", "form": "ratio", "below": 1}
+    larger: Expectation = {"measure": "m", "arm": "without", "than": "with", "form": "ratio", "above": 1}
+    for outcome in decide(smaller, runs), decide(larger, runs):
+        assert outcome.verdict == UNDECIDED
+        assert outcome.seeds == 8
 
 
 def test_a_lower_bound_never_speaks_against_a_claim() -> None:

@@ -28,7 +28,9 @@ def mode_score(real: Tensor, fake: Tensor) -> Tensor:
     x is generated, p* the mean of p(y|x) over real images. The first term is the Inception Score's; the second is 0
     when the classes are as frequent as among real images. This is the form of Q. Xu et al. 2018. T. Che et al., "Mode
     Regularized Generative Adversarial Networks", 2017, print E KL(p(y|x) || p*(y)) for the first term, which makes the
-    second one cancel: the Inception Score again. The best is K, the worst is below 1.
+    second one cancel: the Inception Score again. It is at most K, which only classes that are equally frequent
+    among real images allow; of others the generator that scores best does not have their frequencies. The worst is
+    below 1.
 
     >>> mode_score(torch.tensor([[99.0, 0.0], [0.0, 99.0]]), torch.tensor([[99.0, 0.0], [0.0, 99.0]]))
     tensor(2.)

@@ -134,7 +134,8 @@ NO_INTERVAL = "One seed: there is no deviation and no interval."
 RULE = (
     "The effect's mean over seeds (of a ratio the geometric one) with its 95 % interval (Student's t), paired by seed. "
     "An expectation holds if the whole interval lies on its side of the bound, and does not hold if all of it lies on "
-    "the other; a number of seeds that might decide is named where it is below 100. The claim holds if every "
+    "the other; a number of seeds that might decide is named where it is below 100. A measure that a run did not reach "
+    "is larger than what it counts as, and decides nothing that its true value might change. The claim holds if every "
     "expectation does, and does not hold here if one of them does not. If what is required of the runs does not hold, "
     "they decide nothing, whatever came of the rest."
 )

@@ -60,18 +60,21 @@ def decide(expectation: Expectation, measures: Measures) -> Outcome:
     """
     bound, sign = bound_of(expectation)
     is_ratio = expectation.get("form") == "ratio"
-    effects = effects_of(expectation, measures)
+    found = effects_of(expectation, measures)
+    effects = [effect.value for effect in found if not effect.is_open]
     if is_ratio:
         effects = [math.log(effect) if effect > 0 else math.nan for effect in effects]
         bound = math.log(bound) if bound > 0 else -math.inf
     if not effects or not all(map(math.isfinite, effects)):
         return Outcome(None, None, None, len(effects), UNDECIDED, None)
     middle, half = statistics.fmean(effects), half_width(effects)
+    may_rise = any(effect.may_be_larger if sign > 0 else effect.may_be_smaller for effect in found)
+    may_fall = any(effect.may_be_smaller if sign > 0 else effect.may_be_larger for effect in found)
     verdict, needed = UNDECIDED, None
     if half is not None and sign * (middle - bound) > half:
-        verdict = HOLDS
+        verdict = UNDECIDED if may_fall else HOLDS
     elif half is not None and sign * (bound - middle) >= half and not (half == 0 and middle == bound):
-        verdict = UNDECIDED if has_bounds(expectation, measures) else FAILS
+        verdict = UNDECIDED if may_rise else FAILS
     else:
         needed = seeds_to_decide(effects, abs(middle - bound))
     back = math.exp if is_ratio else float
@@ -108,34 +111,42 @@ def check_expectations(expectations: Any, arms: Collection[str], key: str = "exp
                 raise ConfigError(f"task.{key}.{part}", f"choose one of {', '.join(map(str, arms))}", arm)
 
 
-def effects_of(expectation: Expectation, measures: Measures) -> list[float]:
-    """The effect of each seed that all of its arms have.
+class Effect(NamedTuple):
+    """What a seed says. A measure that an arm did not reach is larger than what it counts as, none knows by how much.
 
-    A measure whose `<name>_reached` is 0 is a lower bound: it counts where the effect should be above, for what is
-    larger still would only speak for it. Other seeds with such a measure are left out.
+    Such an effect counts with what is known of it, and keeps from a verdict that its true value might change.
     """
+
+    value: float
+    may_be_larger: bool = False
+    may_be_smaller: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        return self.may_be_larger and self.may_be_smaller
+
+
+def effects_of(expectation: Expectation, measures: Measures) -> list[Effect]:
+    """The effect of each seed that all of its arms have; a measure was not reached if its `<name>_reached` is 0."""
     name, is_ratio = expectation["measure"], expectation.get("form") == "ratio"
-    exact = {arm: exact_values(seeds, name) for arm, seeds in measures.items()}
-    bounds = {
-        arm: {seed: values[name] for seed, values in seeds.items() if name in values} for arm, seeds in measures.items()
-    }
-    of_arm = (bounds if "above" in expectation else exact).get(expectation["arm"], {})
-    if "than" not in expectation:
-        return [value for _, value in sorted(of_arm.items())]
-    other = exact.get(expectation["than"], {})
-    pairs = [(of_arm[seed], other[seed]) for seed in sorted(of_arm.keys() & other.keys())]
-    return [(a / b if b else math.nan) if is_ratio else a - b for a, b in pairs]
-
-
-def has_bounds(expectation: Expectation, measures: Measures) -> bool:
-    """Whether an effect is a lower bound, of a measure that was not reached, so that it may be larger."""
-    name, seeds = expectation["measure"], measures.get(expectation["arm"], {})
-    return "above" in expectation and len(exact_values(seeds, name)) < sum(name in values for values in seeds.values())
-
-
-def exact_values(seeds: Mapping[int, Mapping[str, float]], name: str) -> dict[int, float]:
-    """The values of a measure by seed, without those that are only bounds."""
-    return {seed: values[name] for seed, values in seeds.items() if name in values and values.get(f"{name}_reached", 1)}
+    arms = [
+        {
+            seed: (values[name], not values.get(f"{name}_reached", 1))
+            for seed, values in measures.get(arm, {}).items()
+            if name in values
+        }
+        for arm in (expectation["arm"], expectation.get("than"))
+        if arm is not None
+    ]
+    effects = []
+    for seed in sorted(set.intersection(*map(set, arms))):
+        (value, is_bound), *other = (arm[seed] for arm in arms)
+        for than, is_bound_of_other in other:
+            ratio = value / than if than else math.nan
+            effects.append(Effect(ratio if is_ratio else value - than, is_bound, is_bound_of_other))
+        if not other:
+            effects.append(Effect(value, is_bound))
+    return effects
 
 
 def half_width(effects: Sequence[float]) -> float | None:
