@@ -1,7 +1,9 @@
 """The GANs' scores: each against another implementation or its formula, and on sets whose score is known."""
 
 import math
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import ot
@@ -16,16 +18,17 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import LeaveOneOut, cross_val_score
 from sklearn.neighbors import KernelDensity, KNeighborsClassifier, NearestNeighbors
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.kid import KernelInceptionDistance as TorchmetricsKID
+from torchmetrics.image.kid import KernelInceptionDistance
 
 from datamodules.images import ImageData
-from gan.scores.classes import inception_score, mode_coverage
+from gan.scores.classes import count_triples, inception_score, mode_coverage, mode_score
 from gan.scores.distances import (
     ROWS,
     PairwiseDistances,
     kernel_mmd,
+    nearest_neighbour_accuracy,
+    precision_recall,
     scoring_device,
     squared_distances,
     squared_distances_within,
@@ -33,30 +36,20 @@ from gan.scores.distances import (
 )
 from gan.scores.features import frechet_distance, kernel_inception_distance
 from gan.scores.images import class_scores, distance_scores, feature_scores, image_scores
-from gan.scores.metrics import (
-    FrechetDistance,
-    KernelInceptionDistance,
-    KernelMMD,
-    ModeScore,
-    ModesCovered,
-    NearestNeighbourAccuracy,
-    ParzenLogLikelihood,
-    PrecisionRecall,
-    TwoSampleMetric,
-    WassersteinDistance,
-)
+from gan.scores.metrics import TwoSampleMetric
 from gan.scores.parzen import parzen_log_likelihood
-from gan.scores.scoring_net import (
-    ScoringNet,
-)
+from gan.scores.scoring_net import ScoringNet
+
+Score = Callable[[Tensor, Tensor], Any]  # of real samples and generated ones
 
 
 def two_sets(real: int = 60, fake: int = 50, features: int = 5, shift: float = 0.7) -> tuple[Tensor, Tensor]:
     return torch.randn(real, features) + 3, torch.randn(fake, features) + 3 + shift
 
 
-def computed(metric: Metric, real: Tensor, fake: Tensor) -> dict[str, float]:
-    """The scores of a metric after updates of uneven size, by name; under "" where there is only one."""
+def computed(score: Score, real: Tensor, fake: Tensor) -> dict[str, float]:
+    """The scores of two sets after updates of uneven size, by name; under "" where there is only one."""
+    metric = TwoSampleMetric(score)
     for samples, is_real in ((real, True), (fake, False)):
         for part in samples.split(17):
             metric.update(part, real=is_real)
@@ -108,7 +101,7 @@ def test_kernel_mmd_is_the_sum_over_kernels() -> None:
     xx, yy, xy = rbf_kernel(x, x, gamma), rbf_kernel(y, y, gamma), rbf_kernel(x, y, gamma)
     n, m = len(x), len(y)
     unbiased = (xx.sum() - n) / (n * n - n) + (yy.sum() - m) / (m * m - m) - 2 * xy.mean()
-    result = computed(KernelMMD(), real, fake)
+    result = computed(kernel_mmd, real, fake)
     assert result["mmd"] == pytest.approx(math.sqrt(xx.mean() + yy.mean() - 2 * xy.mean()), rel=1e-4)
     assert result["mmd_squared_unbiased"] == pytest.approx(unbiased, rel=1e-4)
 
@@ -116,12 +109,12 @@ def test_kernel_mmd_is_the_sum_over_kernels() -> None:
 def test_wasserstein_is_the_cheapest_assignment() -> None:
     real, fake = two_sets(fake=60)
     cost = cdist(real.numpy(), fake.numpy())
-    assert computed(WassersteinDistance(), real, fake)[""] == pytest.approx(
+    assert computed(wasserstein_distance, real, fake)[""] == pytest.approx(
         cost[linear_sum_assignment(cost)].mean(), rel=1e-4
     )
     few = fake[:45]  # another number of samples
     expected = ot.emd2(np.full(60, 1 / 60), np.full(45, 1 / 45), cdist(real.numpy(), few.numpy()).astype(float))
-    assert computed(WassersteinDistance(), real, few)[""] == pytest.approx(expected, rel=1e-4)
+    assert computed(wasserstein_distance, real, few)[""] == pytest.approx(expected, rel=1e-4)
 
 
 def test_nearest_neighbour_is_leave_one_out_of_scikit_learn() -> None:
@@ -129,7 +122,7 @@ def test_nearest_neighbour_is_leave_one_out_of_scikit_learn() -> None:
     pool, labels = np.concatenate([real, fake]), np.repeat([1, 0], 60)
     hits = cross_val_score(KNeighborsClassifier(1), pool, labels, cv=LeaveOneOut())
     expected = {"total": hits.mean(), "real": hits[:60].mean(), "fake": hits[60:].mean()}
-    assert computed(NearestNeighbourAccuracy(), real, fake) == pytest.approx(expected)
+    assert computed(nearest_neighbour_accuracy, real, fake) == pytest.approx(expected)
 
 
 def test_precision_and_recall_are_those_of_scikit_learns_neighbours() -> None:
@@ -142,7 +135,7 @@ def test_precision_and_recall_are_those_of_scikit_learns_neighbours() -> None:
     expected = {"precision": inside(fake, real), "recall": inside(real, fake)}
     assert 0 < expected["precision"] < 1
     assert 0 < expected["recall"] < 1
-    assert computed(PrecisionRecall(), real, fake) == pytest.approx(expected)
+    assert computed(precision_recall, real, fake) == pytest.approx(expected)
 
 
 def test_mode_score_is_its_formula() -> None:
@@ -150,7 +143,7 @@ def test_mode_score_is_its_formula() -> None:
     p, q = softmax(fake.double().numpy(), 1), softmax(real.double().numpy(), 1).mean(0)
     each = (p * np.log(p / p.mean(0))).sum(1)
     expected = math.exp(each.mean() - (p.mean(0) * np.log(p.mean(0) / q)).sum())
-    assert computed(ModeScore(), real, fake)[""] == pytest.approx(expected, rel=1e-5)
+    assert computed(mode_score, real, fake)[""] == pytest.approx(expected, rel=1e-5)
 
 
 def test_parzen_is_scikit_learns_kernel_density_in_unit_pixels() -> None:
@@ -159,15 +152,15 @@ def test_parzen_is_scikit_learns_kernel_density_in_unit_pixels() -> None:
     densities = {sigma: KernelDensity(bandwidth=sigma).fit(rows[1]) for sigma in np.logspace(-1, 0, 10)}
     sigma = max(densities, key=lambda sigma: densities[sigma].score(rows[2]))
     expected = densities[sigma].score_samples(rows[0])
-    result = computed(ParzenLogLikelihood(validation), real, fake)
+    result = computed(partial(parzen_log_likelihood, validation=validation), real, fake)
     assert result["sigma"] == pytest.approx(sigma)
     assert result["log_likelihood"] == pytest.approx(expected.mean(), rel=1e-4)
     assert result["standard_error"] == pytest.approx(expected.std(ddof=1) / math.sqrt(30), rel=1e-3)
 
 
 def test_parzen_of_one_centre_is_a_gaussian() -> None:
-    metric = ParzenLogLikelihood(torch.zeros(1, 1, 1, 1))
-    result = computed(metric, torch.zeros(2, 1, 1, 1), torch.zeros(1, 1, 1, 1))
+    pixels = (torch.zeros(count, 1, 1, 1) for count in (2, 1, 1))
+    result = {name: value.item() for name, value in parzen_log_likelihood(*pixels).items()}
     assert result["sigma"] == pytest.approx(0.1)
     assert result["log_likelihood"] == pytest.approx(-math.log(0.1 * math.sqrt(2 * math.pi)), abs=1e-5)
 
@@ -177,54 +170,38 @@ def test_modes_covered_counts_triples() -> None:
     logits = torch.nn.functional.one_hot(triples, 10).float() * 5
     counts = np.unique(triples.numpy(), axis=0, return_counts=True)[1]
     share = counts / 500
-    metric = ModesCovered()
-    metric.update(logits[:200])
-    metric.update(logits[200:])
-    result = {name: value.item() for name, value in metric.compute().items()}
+    result = {name: value.item() for name, value in mode_coverage(count_triples(logits)).items()}
     assert result == pytest.approx({"modes": len(counts), "modes_kl": (share * np.log(share * 1000)).sum()}, rel=1e-5)
 
 
-def test_modes_below_the_confidence_do_not_count() -> None:
-    sure, unsure = torch.eye(10)[[1, 2, 3]] * 20, torch.eye(10)[[4, 5, 6]]  # probabilities of 1 and 0.23
-    metric = ModesCovered(confidence=0.99)
-    metric.update(torch.stack([sure, unsure, sure]))
-    assert {name: round(value.item(), 3) for name, value in metric.compute().items()} == {
-        "modes_above_0.99": 1,
-        "modes_kl_above_0.99": round(math.log(1000), 3),
-    }
-
-
-@pytest.mark.parametrize(
-    "metric", [KernelMMD(), WassersteinDistance(), NearestNeighbourAccuracy(), PrecisionRecall(), ModeScore()]
-)
-def test_a_metric_asks_for_both_sets(metric: Metric) -> None:
-    metric.update(torch.randn(5, 10), real=True)
+@pytest.mark.parametrize("is_real", [True, False])
+def test_a_metric_asks_for_both_sets(is_real: bool) -> None:
+    metric = TwoSampleMetric(kernel_mmd)
+    metric.update(torch.randn(5, 10), real=is_real)
     with pytest.raises(ValueError, match="with real and with generated samples"):
         metric.compute()
 
 
 def test_arguments_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match=r"neighbours .*0"):
-        PrecisionRecall(neighbours=0)
-    with pytest.raises(ValueError, match=r"confidence .*1\.5"):
-        ModesCovered(confidence=1.5)
+        precision_recall(torch.randn(5, 2), torch.randn(5, 2), neighbours=0)
     with pytest.raises(ValueError, match="more than 3 samples, got 3"):
-        computed(PrecisionRecall(), torch.randn(3, 2), torch.randn(3, 2))
+        computed(precision_recall, torch.randn(3, 2), torch.randn(3, 2))
     with pytest.raises(ValueError, match="5 real and 4 generated samples"):
-        computed(NearestNeighbourAccuracy(), torch.randn(5, 2), torch.randn(4, 2))
+        computed(nearest_neighbour_accuracy, torch.randn(5, 2), torch.randn(4, 2))
     with pytest.raises(ValueError, match="no bandwidth"):
-        computed(KernelMMD(), torch.zeros(5, 2), torch.randn(4, 2))
+        computed(kernel_mmd, torch.zeros(5, 2), torch.randn(4, 2))
 
 
 def test_real_digits_are_as_near_to_each_other_as_to_themselves() -> None:
     _, images = digits()
-    result = computed(NearestNeighbourAccuracy(), images[:2000], images[2000:4000])
+    result = computed(nearest_neighbour_accuracy, images[:2000], images[2000:4000])
     assert result["total"] == pytest.approx(0.5, abs=0.02)
 
 
 def test_copies_of_the_real_digits_give_a_nearest_neighbour_accuracy_of_zero() -> None:
     _, images = digits()
-    assert computed(NearestNeighbourAccuracy(), images[:2000], images[:2000].clone()) == {
+    assert computed(nearest_neighbour_accuracy, images[:2000], images[:2000].clone()) == {
         "total": 0,
         "real": 0,
         "fake": 0,
@@ -245,7 +222,7 @@ def test_ties_with_copies_are_those_of_exact_distances() -> None:
     to_real, to_fake = distances[:, :1000].amin(1), distances[:, 1000:].amin(1)
     is_real = to_real <= to_fake
     expected = {"real": is_real[:1000].double().mean().item(), "fake": (~is_real[1000:]).double().mean().item()}
-    result = computed(NearestNeighbourAccuracy(), real, fake)
+    result = computed(nearest_neighbour_accuracy, real, fake)
     assert {half: result[half] for half in expected} == pytest.approx(expected)
 
 
@@ -254,12 +231,12 @@ def test_noise_is_seen_by_every_distance() -> None:
     real, other = images[:300], images[300:600]
     noisy = (other + 0.5 * torch.randn_like(other)).clamp(-1, 1)
     assert (
-        computed(NearestNeighbourAccuracy(), real, noisy)["total"]
-        > computed(NearestNeighbourAccuracy(), real, other)["total"] + 0.05
+        computed(nearest_neighbour_accuracy, real, noisy)["total"]
+        > computed(nearest_neighbour_accuracy, real, other)["total"] + 0.05
     )
-    assert computed(WassersteinDistance(), real, noisy)[""] > computed(WassersteinDistance(), real, other)[""]
-    assert computed(KernelMMD(), real, noisy)["mmd"] > computed(KernelMMD(), real, other)["mmd"]
-    assert computed(PrecisionRecall(), real, noisy)["precision"] < computed(PrecisionRecall(), real, other)["precision"]
+    assert computed(wasserstein_distance, real, noisy)[""] > computed(wasserstein_distance, real, other)[""]
+    assert computed(kernel_mmd, real, noisy)["mmd"] > computed(kernel_mmd, real, other)["mmd"]
+    assert computed(precision_recall, real, noisy)["precision"] < computed(precision_recall, real, other)["precision"]
 
 
 def frechet(real: np.ndarray, fake: np.ndarray) -> float:
@@ -285,7 +262,7 @@ def test_fid_is_its_formula_zero_for_the_same_images_and_grows_with_noise() -> N
             assert fids[-1] == pytest.approx(expected, rel=1e-3, abs=1e-2)
             scores = feature_scores(*features)
             assert scores["fid"] == pytest.approx(fids[-1], rel=1e-5, abs=1e-3)
-            assert computed(FrechetDistance(), *features)[""] == pytest.approx(scores["fid"])
+            assert computed(frechet_distance, *features)[""] == pytest.approx(scores["fid"])
             trace = np.trace(np.cov(features[0].double().numpy().T))
             assert scores["fid_relative"] == pytest.approx(scores["fid"] / trace)
     assert fids[0] == pytest.approx(0, abs=1e-3)
@@ -322,13 +299,13 @@ def test_kid_is_the_unbiased_mmd_of_a_cubic_kernel() -> None:
     x, y = real.double().numpy(), fake.double().numpy()
     xx, yy, xy = ((a @ b.T / 5 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
     within = sum((k.sum() - np.trace(k)) / (60 * 59) for k in (xx, yy))
-    assert computed(KernelInceptionDistance(), real, fake)[""] == pytest.approx(within - 2 * xy.mean(), rel=1e-3)
+    assert computed(kernel_inception_distance, real, fake)[""] == pytest.approx(within - 2 * xy.mean(), rel=1e-3)
 
 
 @pytest.mark.filterwarnings("ignore:Metric .* will save all extracted features")
 def test_kid_of_subsets_is_that_of_torchmetrics() -> None:
     real, fake = two_sets(real=90, fake=80)
-    metric = TorchmetricsKID(feature=torch.nn.Identity(), subset_size=40, subsets=20)
+    metric = KernelInceptionDistance(feature=torch.nn.Identity(), subset_size=40, subsets=20)
     metric.update(real, real=True)
     metric.update(fake, real=False)
     torch.manual_seed(0)
@@ -357,34 +334,37 @@ def test_wasserstein_distance_of_some_images_is_of_all_their_classes() -> None:
     assert scores["wasserstein_2000"] < 0.25  # 0.5 were every second class of the generated ones left out
 
 
-TWO_SAMPLE_METRICS = [cls for cls in TwoSampleMetric.__subclasses__() if cls is not ParzenLogLikelihood]
+SCORES = [
+    *(kernel_mmd, nearest_neighbour_accuracy, precision_recall, wasserstein_distance),
+    *(frechet_distance, kernel_inception_distance, mode_score),
+]
 
 
 @pytest.mark.parametrize("name", ["real", "generated"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize("cls", TWO_SAMPLE_METRICS)
-def test_every_metric_refuses_numbers_that_are_not_finite_and_names_the_set(
-    cls: type[TwoSampleMetric], value: float, name: str
+@pytest.mark.parametrize("score", SCORES)
+def test_every_score_refuses_numbers_that_are_not_finite_and_names_the_set(
+    score: Score, value: float, name: str
 ) -> None:
     real, fake = torch.randn(12, 10), torch.randn(12, 10)
     (real if name == "real" else fake)[3, 4] = value
     with pytest.raises(ValueError, match=f"{name} samples must be finite"):
-        computed(cls(), real, fake)
+        score(real, fake)
 
 
 def test_metrics_of_one_set_refuse_numbers_that_are_not_finite() -> None:
     bad = torch.full((4, 3, 10), math.nan)
     with pytest.raises(ValueError, match="generated samples must be finite"):
-        ModesCovered().update(bad)
+        count_triples(bad)
     with pytest.raises(ValueError, match="generated samples must be finite"):
         inception_score(bad[:, 0])
     with pytest.raises(ValueError, match="validation samples must be finite"):
-        computed(ParzenLogLikelihood(bad), torch.zeros(4, 30), torch.ones(4, 30))
+        parzen_log_likelihood(torch.zeros(4, 30), torch.ones(4, 30), bad)
 
 
 def test_copies_of_one_image_are_seen_in_the_halves_of_the_nearest_neighbour_accuracy() -> None:
     _, images = digits()
-    scores = computed(NearestNeighbourAccuracy(), images[:500], images[7:8].repeat(500, 1, 1, 1))
+    scores = computed(nearest_neighbour_accuracy, images[:500], images[7:8].repeat(500, 1, 1, 1))
     assert scores["total"] == pytest.approx(0.5, abs=0.01)
     assert scores["real"] > 0.95
     assert scores["fake"] < 0.05
@@ -397,9 +377,9 @@ def test_scores_of_an_accelerator_without_float64_are_computed_on_the_cpu() -> N
 
 def test_tie_of_two_neighbours_counts_as_real() -> None:
     real, fake = torch.tensor([[0.0], [2.0]]), torch.tensor([[-2.0], [4.0]])  # each has both kinds at distance 2
-    assert computed(NearestNeighbourAccuracy(), real, fake) == {"total": 0.5, "real": 1, "fake": 0}
+    assert computed(nearest_neighbour_accuracy, real, fake) == {"total": 0.5, "real": 1, "fake": 0}
     fake = torch.tensor([[4.0], [6.0]])  # the first has a real and a generated one at distance 2
-    assert computed(NearestNeighbourAccuracy(), real, fake)["fake"] == 0.5
+    assert computed(nearest_neighbour_accuracy, real, fake)["fake"] == 0.5
 
 
 def test_parzen_among_all_scores_is_the_score_by_itself() -> None:

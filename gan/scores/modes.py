@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from datamodules.contract import Index
+from gan.scores.classes import count_triples, mode_coverage
 from gan.scores.distances import require_finite, scoring_device
 from gan.scores.evaluation import Evaluation, SampleCount, fixed_seed_samples
-from gan.scores.metrics import ModesCovered
 from gan.scores.scoring_net import BATCH, ScoringNet
 
 MIN_SAMPLES = 20  # of high quality, for a mode of the ring to count
@@ -67,7 +67,7 @@ def ring_scores(points: Tensor, centres: Tensor, sigma: float) -> dict[str, floa
 class StackedModes(Evaluation):
     """Modes of `datamodules.stacked_mnist.StackedMNIST` that a GAN has found: modes of 1,000, and modes_kl.
 
-    A scoring net reads each channel (`gan.scores.metrics.ModesCovered`, without a threshold). More samples find more
+    A scoring net reads each channel, whose most probable digit counts. More samples find more
     modes: papers take 26,000, as in a final evaluation; while it trains there are fewer.
 
     Args: see `Evaluation`.
@@ -84,14 +84,14 @@ class StackedModes(Evaluation):
     def compute_scores(self, model: Any, data: Any, stage: str, final: bool) -> dict[str, float]:
         count = self.final_count if final else self.count
         device = scoring_device(model.device)
-        modes = ModesCovered(sync_on_compute=False).to(device)
+        counts = torch.zeros(1000, dtype=torch.long, device=device)
         net = self.scoring_net.to(device)
         for images in fixed_seed_samples(model, count).to(device).split(BATCH):
             channels = images.flatten(0, 1).unsqueeze(1)  # (3 N, 1, 28, 28)
-            modes.update(net.logits(net(channels)).unflatten(0, (-1, 3)))
+            counts += count_triples(net.logits(net(channels)).unflatten(0, (-1, 3)))
         net.cpu()
         self.description = f"of {count:,} samples by {net}, without a threshold"
-        return {name: value.item() for name, value in modes.compute().items()} | {"count": float(count)}
+        return {name: value.item() for name, value in mode_coverage(counts).items()} | {"count": float(count)}
 
     def progress_line(self, scores: dict[str, float]) -> str:
         return f"{scores['modes']:.0f} of 1,000 modes, KL {scores['modes_kl']:.3f}"
