@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+import tasks.machine
 from tasks.process import has_bf16_instructions
 
 ROOT = Path(__file__).parents[1]
@@ -79,15 +80,11 @@ def ratio(values: Sequence[float], reference: Sequence[float]) -> float:
 
 def machine() -> str:
     """The processor, what it can do, and the versions that matter, in one line."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "processor")
+    here = tasks.machine.machine("cpu")
+    name = here["processor"] or "processor"
     bf16 = "with" if has_bf16_instructions() else "without"
-    capability = torch.backends.cpu.get_cpu_capability()
-    threads = torch.get_num_threads()
+    threads = here["threads"]
     return (
-        f"{name}, {os.cpu_count()} cores, {capability}, {bf16} bfloat16 instructions; "
+        f"{name}, {os.cpu_count()} cores, {here['capability']}, {bf16} bfloat16 instructions; "
         f"{threads} thread{'s' if threads > 1 else ''}; torch {torch.__version__}"
     )

@@ -102,8 +102,8 @@ class Folder(ImageData):
                 raise ValueError(f"has the classes {theirs}, the net those of another set: {ours}")
             draws = self.num_folds is None  # which divides all images itself
             splits, drawn = found.read(self.image_size, self.in_channels, self.split_seed if draws else None)
-        except ArgumentError as error:
-            raise ValueError(f"data.{error.name}={error.value or 'null'}: {error.reason}") from error
+        except ArgumentError:
+            raise
         except READ_ERRORS as error:
             raise ValueError(f"data.{self.option}={getattr(self, self.option)}: {reason(error)}") from error
         self.train_split, self.val_split, self.test_split = splits["train"], splits.get("val"), splits.get("test")

@@ -144,8 +144,10 @@ class ImageData(InMemoryData):
         try:
             self.read()
             self.choose()
-        except BaseException:
+        except BaseException as error:
             self.train_split = self.val_split = self.test_split = None  # the next call is to be refused as well
+            if isinstance(error, ArgumentError):
+                raise ValueError(f"data.{error.name}={error.value or 'null'}: {error.reason}") from error
             raise
 
     def choose(self) -> None:
@@ -168,10 +170,8 @@ class ImageData(InMemoryData):
             images, labels = read_labelled(self.extra_train_path, int(labels_of_all.max()) + 1, self.class_names)
             if images.shape[1:] != original.images.shape[1:]:
                 shape = "x".join(map(str, original.images.shape[1:]))
-                raise ValueError(
-                    f"extra_train_path={self.extra_train_path}: gray images of 28x28 pixels, those of {self.name} "
-                    f"are {shape}"
-                )
+                reason = f"holds gray images of 28x28 pixels, those of {self.name} are {shape}"
+                raise ArgumentError("extra_train_path", self.extra_train_path, reason)
             self.extra_count = len(labels)
             self.train_split = Split(torch.cat([original.images, images]), torch.cat([original.labels, labels]))
         if self.mean is None:

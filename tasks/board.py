@@ -26,7 +26,7 @@ SETTINGS = {  # that every run has: where the config has them, and the names of 
     "seed": "seed",
 }
 NOT_COMPARED = re.compile(  # of the command line: without effect on what comes out
-    r"(task|ckpt_path|init_from|input|name|tags|description|~.*|hydra.*|trainer/logger.*|task\..*|data\.(root|num_workers)|"
+    r"(task|ckpt_path|init_from|input|name|tags|description|~.*|hydra.*|trainer/logger.*|task\..*|data\.root|"
     r"callbacks\.(plots|progress_bar|evaluation)\b.*|trainer\.(accelerator|devices|enable_.*|log_every.*))(=.*|$)"
 )
 

@@ -19,7 +19,7 @@ from classic_cnn.explain.occlusion import occlusion
 from datamodules.contract import Count, Share
 from tasks.checkpoint import load_trained
 from tasks.config import ConfigError
-from tasks.explain_excitation import ExplainedNet, evenly_spaced, excitation
+from tasks.explain_excitation import ExplainedNet, excitation
 from tasks.explain_page import (
     ATTRIBUTIONS,
     FEATURE_MAPS,
@@ -34,6 +34,7 @@ from tasks.explain_page import (
 from tasks.folders import short
 from tasks.plots import save_plot
 from tasks.predict import input_paths, read_images
+from tasks.results import evenly_spaced
 from tasks.tables import Column, Table, one_line
 
 MAX_EXPLAINED = 10  # images, each of which is a row of a picture

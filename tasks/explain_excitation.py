@@ -28,17 +28,6 @@ class ExplainedNet(NamedTuple):
         return self.model(self.transform(images)).softmax(1).cpu()
 
 
-def evenly_spaced(layers: list[ConvLayer], count: int) -> list[ConvLayer]:
-    """At most `count` of the layers, evenly from the first to the last.
-
-    >>> [layer.name for layer in evenly_spaced([ConvLayer(str(n), nn.ReLU(), nn.ReLU()) for n in range(9)], 3)]
-    ['0', '4', '8']
-    """
-    if len(layers) <= count:
-        return layers
-    return [layers[round(n * (len(layers) - 1) / max(1, count - 1))] for n in range(count)]
-
-
 def excitation(
     count: int, net: ExplainedNet, layer: ConvLayer, responses: Responses, images: Tensor, labels: Tensor, number: int
 ) -> Picture:

@@ -12,19 +12,8 @@ WITH_DEVIATION = tuple(name for name in METRICS if not name.endswith("_floor"))
 NAMES = ("model", "data", "name", "changes", "device")  # what makes runs of one kind
 UNFINISHED = ("status", "reason")
 IGNORED_OVERRIDES = (  # nothing of the run itself, or in another column
-    *(
-        "model=",
-        "data=",
-        "seed=",
-        "experiment=",
-        "name=",
-        "tags=",
-        "description=",
-        "hydra",
-        "trainer.accelerator=",
-        "[]",
-        "~callbacks.progress_bar",
-    ),
+    *("model=", "data=", "seed=", "experiment=", "name=", "tags=", "description=", "hydra", "trainer.accelerator="),
+    *("[]", "~callbacks.progress_bar"),
 )
 
 

@@ -25,8 +25,10 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from tasks.overrides import CONF
+from tasks.tables import one_line
+
 ROOT = Path(__file__).parents[1]
-CONF = ROOT / "conf"
 PACKAGES = ("classic_cnn", "gan", "rnn", "datamodules", "tasks")
 MISTAKES = (HydraException, OmegaConfBaseException, ValueError, OSError)
 BY_NAME = ("MisconfigurationException", "UncompletedJobError", "FailedJobError")  # Lightning's, and submitit's two
@@ -45,10 +47,10 @@ def report(error: BaseException, show_traceback: bool = False) -> int:
         traceback.print_exception(error)
         return 1
     try:
-        line = one_line(error)
+        line = message_of(error)
     except Exception:  # a fault of this module must not hide the error
         line = " ".join(str(error).split())
-    print(f"Error: {''.join(c if c.isprintable() else ' ' for c in line)}", file=sys.stderr)
+    print(f"Error: {one_line(line)}", file=sys.stderr)
     return 2
 
 
@@ -92,7 +94,7 @@ def is_own(file: str) -> bool:
     return path.is_absolute() and not any(path.is_relative_to(library) for library in libraries)
 
 
-def one_line(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """The message of an error, or of the cause that says more, in one line of plain text."""
     if "Config group override must be a string or a list" in str(error):
         return f"{shlex.join(sys.argv[1:])}: an option is not of the form KEY=VALUE"

@@ -165,9 +165,9 @@ def typed(hydra: DictConfig | None) -> list[str]:
         return []
     overrides = [text.removeprefix("++") for text in hydra.overrides.task]
     if any(text.startswith("ckpt_path=") for text in overrides):
-        from tasks.saved_config import choices_of_checkpoint
+        from tasks.saved_config import GROUPS, choices_of_checkpoint
 
-        for count in range(len(CHOICES) - 1, 0, -1):
+        for count in range(len(GROUPS), 0, -1):
             if overrides[-count:] == choices_of_checkpoint(overrides[:-count]):
                 return overrides[:-count]
     return overrides

@@ -6,14 +6,15 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 SUMS = "SHA256SUMS"  # beside the record of a published net
 RESULTS = "results.json"
 MAX_BYTES = 10_000_000  # of a results.json, which has a few thousand
+T = TypeVar("T")
 
 
 @contextmanager
@@ -107,3 +108,27 @@ def rounded(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: rounded(inner) for key, inner in value.items()}
     return [rounded(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def leaves(node: Any, key: str = "") -> dict[str, Any]:
+    """The values of a nested mapping by their dotted keys.
+
+    >>> leaves({"optimizer": {"lr": 0.1, "betas": [0.5, 0.9]}})
+    {'optimizer.lr': 0.1, 'optimizer.betas': [0.5, 0.9]}
+    """
+    if not isinstance(node, Mapping):
+        return {key: node}
+    return {
+        k: v for name, inner in node.items() for k, v in leaves(inner, f"{key}.{name}" if key else str(name)).items()
+    }
+
+
+def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
+    """At most `count` of the items, evenly from the first to the last.
+
+    >>> evenly_spaced("abcdefghi", 3), evenly_spaced("ab", 3)
+    (['a', 'e', 'i'], ['a', 'b'])
+    """
+    if len(items) <= count:
+        return [*items]
+    return [items[round(n * (len(items) - 1) / max(1, count - 1))] for n in range(count)]

@@ -16,6 +16,7 @@ from tasks.config import as_typed, locate
 from tasks.machine import Line
 from tasks.messages import command
 from tasks.published import find_net
+from tasks.results import leaves
 
 # Of the trainer's keys, those that decide what is computed. The others are the machine's, the budget's or the logs'.
 FIXED_TRAINER_KEYS = (
@@ -25,7 +26,7 @@ FIXED_TRAINER_KEYS = (
 )
 FIXED_CALLBACKS = ("checkpoint", "last", "ema", "early_stopping")
 # The same by their classes, whatever their keys are.
-FIXED_CLASSES = (*("ModelCheckpoint", "EarlyStopping", "WeightEMA", "GradientAccumulationScheduler"),)
+FIXED_CLASSES = ("ModelCheckpoint", "EarlyStopping", "WeightEMA", "GradientAccumulationScheduler")
 
 
 @with_config(STRICT)
@@ -121,19 +122,6 @@ def without_patience(callback: Any) -> Any:
     """A callback without the one key of early stopping that may change: a longer budget."""
     is_early_stopping = isinstance(callback, Mapping) and str(callback.get("_target_")).endswith(".EarlyStopping")
     return {key: value for key, value in callback.items() if key != "patience"} if is_early_stopping else callback
-
-
-def leaves(node: Any, key: str = "") -> dict[str, Any]:
-    """The values of a nested mapping by their dotted keys.
-
-    >>> leaves({"optimizer": {"lr": 0.1, "betas": [0.5, 0.9]}})
-    {'optimizer.lr': 0.1, 'optimizer.betas': [0.5, 0.9]}
-    """
-    if not isinstance(node, Mapping):
-        return {key: node}
-    return {
-        k: v for name, inner in node.items() for k, v in leaves(inner, f"{key}.{name}" if key else str(name)).items()
-    }
 
 
 def check_budget_left(checkpoint: Mapping[str, Any], cfg: DictConfig) -> None:

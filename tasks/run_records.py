@@ -1,6 +1,5 @@
 """The outcomes of the runs below a folder, from their results.json, which may be missing, half-written or anything."""
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,15 +96,17 @@ def read_run(folder: Path) -> Record:
     known: Record = {key: typed[key] for key in ("model", "data", "name", "seed") if key in typed}
     otherwise = {"task": typed.get("task", "train"), "overrides": overrides, **known}
     try:
-        record = otherwise | read_record(folder / RESULTS)
+        record = read_json(folder / RESULTS)
+        check_record(record)
+        record = otherwise | record
     except FileNotFoundError:
         if is_running(folder):
             record = otherwise | {"status": "running", "reason": "a process is writing into it"}
         else:
             record = otherwise | {"status": "killed", "reason": "no results.json: killed, or the computer stopped"}
-    except (ValueError, OSError, RecursionError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        record = otherwise | {"status": "unknown", "reason": f"results.json: {why or type(error).__name__}"}
+    except ValueError as error:
+        reason = f"results.json: {str(error).removeprefix(f'{folder / RESULTS}: ')}"
+        record = otherwise | {"status": "unknown", "reason": reason}
     return record | {"folder": short(folder.absolute())}
 
 
@@ -146,32 +147,12 @@ def read_overrides(path: Path) -> list[str]:
     return [text.strip("'") if text.startswith("'") else text for text in texts]
 
 
-def read_record(path: Path) -> Record:
-    """The content of a results.json with everything of the type that a table of results needs.
+def check_record(record: Any) -> None:
+    """Refuses what a run would not write, or a table of results could not show.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is not a record, or holds something that a run would not write.
-        OSError: it cannot be read.
-    """
-    if path.exists() and not path.is_file():
-        raise ValueError("is not a file")
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError("is too large")
-    try:
-        record = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"is not JSON ({error.msg}, line {error.lineno})") from error
-    except UnicodeDecodeError as error:
-        raise ValueError("is not text") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or thousands of brackets
-        raise ValueError("is not JSON that a run would write") from error
-    check_record(record)
-    return record
+        ValueError: says what.
 
-
-def check_record(record: Any) -> None:
-    """
     >>> check_record({"status": "finished", "val/accuracy": "nan"})
     Traceback (most recent call last):
     ValueError: val/accuracy should be a number from 0 to 1, got 'nan'

@@ -15,8 +15,7 @@ from omegaconf import OmegaConf
 from datamodules.bounded import READ_ERRORS, open_file, reason
 from tasks import folders
 from tasks.plots import save_plot
-from tasks.results import MAX_BYTES, atomic_writer
-from tasks.resume import leaves
+from tasks.results import MAX_BYTES, atomic_writer, leaves
 from tasks.run_records import COUNTS, Record, is_number, read_run
 from tasks.tables import Column, Row, Table, one_line
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from tasks.folders import short
 from tasks.plots import save_plot
-from tasks.results import atomic_writer
+from tasks.results import atomic_writer, leaves
 from tasks.run_records import Record, is_number
 from tasks.tables import Column, Row, Table, deviation, escape_markdown, format_mean, mean, one_line
 
@@ -98,22 +98,13 @@ def columns_of(rows: Sequence[Row]) -> list[Column]:
 
 def caption(record: Record) -> str:
     settings = Settings(**record["settings"])
-    gan = " ".join([settings.gan, settings.gan_network, *flat(settings.gan_settings)])
+    changes = (f"{key}={value}" for key, value in leaves(settings.gan_settings).items())
+    gan = " ".join([settings.gan, settings.gan_network, *changes])
     return (
         f"{record['metric']} in per cent, mean +- standard deviation over seeds; "
         f"{settings.gan_steps:,} generator steps ({gan}), {settings.fake_per_class:,} generated images per class, "
         f"{settings.classifier_steps:,} steps of each classifier ({record['model']}, {record['data']})."
     )
-
-
-def flat(node: Any, key: str = "") -> list[str]:
-    """
-    >>> flat({"network": {"width": 0.25}, "ema_decay": 0.99})
-    ['network.width=0.25', 'ema_decay=0.99']
-    """
-    if not isinstance(node, dict):
-        return [f"{key}={node}"]
-    return [text for name, inner in node.items() for text in flat(inner, f"{key}.{name}".lstrip("."))]
 
 
 def draw(rows: Sequence[Row], metric: str) -> Figure:

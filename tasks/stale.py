@@ -10,7 +10,7 @@ from tasks.config import as_typed, compose
 from tasks.messages import command
 from tasks.overrides import as_override
 from tasks.prepare import prepare
-from tasks.resume import leaves
+from tasks.results import leaves
 from tasks.saved_config import plain_config
 
 SHOWN = ("progress_bar", "learning_rate", "plots")  # callbacks that compute nothing of a run

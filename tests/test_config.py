@@ -106,9 +106,6 @@ def test_every_misspelled_key_is_refused_and_the_right_one_named(choice: str) ->
         assert name in error.reason or difflib.SequenceMatcher(None, name, misspelled).ratio() < 0.6
 
 
-NEGATIVE = {"trainer.max_epochs": -1, "trainer.max_steps": -1}  # which here mean: no bound
-
-
 @pytest.mark.parametrize("choice", CONFIGS)
 def test_a_negative_number_is_refused_where_it_means_nothing(choice: str) -> None:
     config: dict[str, Any] = OmegaConf.to_container(compose(*choice.split()))  # type: ignore[assignment]

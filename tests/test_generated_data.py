@@ -133,6 +133,8 @@ def test_a_real_set_is_extended_on_the_command_line(digits: Split) -> None:
         (("data=generated", "data.path=nowhere"), "nowhere: no such file or folder"),
         (("data=generated", "data.path=x", "data.real=mnist_5k"), "data.real=mnist_5k: should be"),
         (("data=mnist_5k", "data.extra_train_path=nowhere"), "nowhere: no such file or folder"),
+        (("data=mnist_5k", "data.train_images=99999"), "data.train_images=99999: should be at most 4000"),
+        (("data=mnist_5k", "data.train_images_per_class=999"), "data.train_images_per_class=999: should be at most"),
     ],
 )
 def test_a_mistake_ends_in_one_line(overrides: tuple[str, ...], says: str) -> None:

@@ -18,6 +18,7 @@ from tasks.build import build_model, build_part
 from tasks.checkpoint import load
 from tasks.claims.verdict import Expectation, check_expectations
 from tasks.config import ConfigError, Name
+from tasks.results import evenly_spaced
 from tasks.runs_compare import Curve, read_curves
 from tasks.train import train
 
@@ -141,7 +142,7 @@ def claim(
         if arm in (row["arm"], row.get("than")) and row["measure"] not in numbers:
             raise ConfigError("task.expectations", f"choose measures of {', '.join(numbers) or 'none'}", row["measure"])
     if drawn in run.curves and drawn not in curves:
-        curves[drawn] = thinned(run.curves[drawn])
+        curves[drawn] = evenly_spaced(run.curves[drawn], MAX_POINTS)
     for name, number in numbers.items():
         print(f"{name.replace('_', ' '):<12} {number:.4g}", flush=True)
     cost = {} if trains else {"seconds": time.perf_counter() - start}
@@ -176,14 +177,3 @@ def train_first(cfg: DictConfig, folder: Path, changes: Mapping[str, Any]) -> st
 def as_function(node: Any) -> Measure:
     """A measure as the config has it, or as it is given from Python."""
     return node if callable(node) else instantiate(node, _convert_="all")
-
-
-def thinned(curve: Curve) -> Curve:
-    """At most `MAX_POINTS` of the curve's points, the last one among them.
-
-    >>> len(thinned([(step, 0.0) for step in range(1000)])), thinned([(5, 1.0)])
-    (60, [(5, 1.0)])
-    """
-    if len(curve) <= MAX_POINTS:
-        return curve
-    return [curve[round(index * (len(curve) - 1) / (MAX_POINTS - 1))] for index in range(MAX_POINTS)]
