@@ -57,6 +57,17 @@ def run_well(*arguments: str) -> Outcome:
     return outcome
 
 
+def assert_one_line(outcome: Outcome, *parts: str) -> None:
+    """Status 2, and one line on stderr that begins with "Error:" and holds all the `parts`."""
+    assert outcome.status == 2, outcome.err
+    assert outcome.err.startswith("Error: ")
+    assert outcome.err.endswith("\n")
+    assert outcome.err.count("\n") == 1
+    assert "Traceback" not in outcome.out
+    for part in parts:
+        assert part in outcome.err
+
+
 def start(*arguments: str, before: tuple[str, ...] = (), place: Path | None = None) -> subprocess.Popen[str]:
     """`python run.py ARGUMENTS` in a folder, in a process of its own; `before` are options of Python itself."""
     environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}

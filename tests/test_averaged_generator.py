@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 from conftest import flat
+from gans import GANS, SaveAt, gan_run
 from lightning import Callback, LightningModule, Trainer
-from test_gan import GANS, SaveAt, gan_run
 from torch import Tensor
 
 from gan.adversarial import GAN

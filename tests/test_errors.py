@@ -6,20 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import PLAIN, Outcome, only_run, results_of, run
+from command_line import PLAIN, assert_one_line, only_run, results_of, run
 
 from classic_cnn.lenet import LeNet5
-
-
-def assert_one_line(outcome: Outcome, *parts: str) -> None:
-    """Status 2, and one line on stderr that begins with "Error:" and holds all the `parts`."""
-    assert outcome.status == 2, outcome.err
-    assert outcome.err.startswith("Error: ")
-    assert outcome.err.endswith("\n")
-    assert outcome.err.count("\n") == 1
-    assert "Traceback" not in outcome.out
-    for part in parts:
-        assert part in outcome.err
 
 
 @pytest.mark.parametrize(

@@ -4,33 +4,23 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 import torch
 from command_line import PLAIN, checkpoint_of, only_run, results_of, run_well
-from conftest import flat, model_class, models_of, quick, small_run
+from conftest import flat, model_class, quick, small_run
+from gans import GANS, SaveAt, Times, gan_run, softplus
 from lightning import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_step import NO_CALLBACKS
 from torch import Tensor, nn
 
 from datamodules.contract import DivergenceError
-from datamodules.images import ImageData
 from gan.adversarial import GAN
 from gan.networks import MLP
 from gan.vanilla import VanillaGAN
 
-GANS = models_of(GAN)
 LOSSES = ("discriminator_loss", "generator_loss")
 WITH_THE_FIRST_LOSSES = [name for name in GANS if all(vars(GAN)[f] is getattr(model_class(name), f) for f in LOSSES)]
-
-
-def gan_run(name: str, *overrides: str, folder: Path | None = None) -> tuple[GAN, ImageData, Trainer]:
-    """Three batches an epoch, a step of each narrow net at each, everything logged, nothing drawn."""
-    small = (*quick(name), "trainer.log_every_n_steps=1", "~callbacks.plots")
-    model, data, trainer = small_run(f"model={name}", *small, *overrides, folder=folder)
-    assert isinstance(model, GAN)
-    return model, data, trainer
 
 
 class Moment(NamedTuple):
@@ -81,22 +71,6 @@ def test_a_step_of_one_net_leaves_the_other_alone(name: str) -> None:
     for before, after in pairwise(moments.seen):
         assert torch.equal(before.generator, after.generator) == (before.whose == "discriminator")
         assert torch.equal(before.discriminator, after.discriminator) == (before.whose == "generator")
-
-
-class Times(nn.Module):
-    """Takes the logits of a new net, which are all about 0, to where the losses are curved."""
-
-    def __init__(self, factor: float) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, logits: Tensor) -> Tensor:
-        return self.factor * logits
-
-
-def softplus(logits: Tensor) -> np.ndarray:
-    """log(1 + exp(x)): -log D where x is minus D's logit, -log(1 - D) where x is its logit."""
-    return np.logaddexp(0.0, logits.double().numpy())
 
 
 @pytest.mark.parametrize("name", WITH_THE_FIRST_LOSSES)
@@ -184,17 +158,6 @@ def test_checkpoint_holds_the_fixed_latents(name: str) -> None:
     checkpoint = torch.load("checkpoints/last.ckpt", weights_only=True)
     assert torch.equal(checkpoint["state_dict"]["fixed_latents"], latents)
     assert torch.equal(model.fixed_latents, latents)
-
-
-class SaveAt(Callback):
-    """Writes a checkpoint after a given number of batches, as a run that is stopped does."""
-
-    def __init__(self, batches: int) -> None:
-        self.batches = batches
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.fit_loop.total_batch_idx + 1 == self.batches:
-            trainer.save_checkpoint("stopped.ckpt")
 
 
 # within an epoch, at its end, within the discriminator's steps

@@ -8,11 +8,11 @@ import pytest
 import torch
 from command_line import only_run, results_of, run, run_well
 from conftest import compose, models_of
+from gans import SaveAt
 from lightning import Trainer, seed_everything
 from nets import dropped
 from PIL import Image, ImageSequence
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_gan import SaveAt
 from torch import Tensor, nn
 
 from datamodules.in_memory import InMemoryData, Split

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from command_line import PLAIN, run
+from gans import Times, gan_run, softplus
 from lightning import Callback, LightningModule, Trainer
 from nets import dropped
-from test_gan import Times, gan_run, softplus
 from torch import Tensor, nn
 
 from datamodules.contract import ArgumentError

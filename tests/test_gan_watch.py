@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import flat, small_run
+from gans import gan_run
 from lightning import Callback, LightningModule, Trainer
 from PIL import Image, ImageSequence
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_gan import gan_run
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_pil_image
 

@@ -5,10 +5,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from command_line import PLAIN, SMALL, checkpoint_of, only_run, results_of, run, run_well
+from command_line import PLAIN, SMALL, assert_one_line, checkpoint_of, only_run, results_of, run, run_well
 from conftest import CONF
 from stopping import Moment, stop
-from test_errors import assert_one_line
 from test_generated_data import save
 
 from datamodules.in_memory import Split

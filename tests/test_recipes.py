@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import CONF, compose, models_of, small_run
+from gans import gan_run
 from hydra.utils import get_class, instantiate
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
-from test_gan import gan_run
 from torch import nn
 from torch.optim import SGD
 
