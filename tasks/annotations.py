@@ -41,6 +41,8 @@ def fault_of(value: Any, annotation: Any) -> str | None:
             faults = faults or [fault["msg"].removeprefix("Input should be ") for fault in error.errors()]
     texts = [text for text in dict.fromkeys(faults) if not text.startswith("an instance of Tensor")]
     texts = [text for text in texts if "is-instance" not in text] or faults
+    if texts[0].startswith("String should match pattern '^[A-Za-z0-9]"):
+        return "should have letters, digits and . _ - only, and begin with a letter or digit"
     return texts[0] if texts[0].startswith(("String", "List", "Tuple")) else f"should be {' or '.join(texts[:4])}"
 
 

@@ -18,6 +18,23 @@ def check_budget(trainer: DictConfig) -> None:
             raise ValueError(f"trainer.{name}=0: leaves nothing to train")
 
 
+def check_momentum(cfg: DictConfig) -> None:
+    """Refuses a momentum that was chosen and that the schedule would replace at every step.
+
+    Raises:
+        ConfigError: names the schedule that leaves it alone.
+    """
+    schedule, optimizer = cfg.model.get("lr_scheduler") or {}, cfg.model.get("optimizer") or {}
+    if not str(schedule.get("_target_")).endswith(".OneCycleLR") or schedule.get("cycle_momentum") is False:
+        return
+    typed = {text.partition("=")[0] for text in cfg.overrides}
+    without = str(optimizer.get("_target_")).endswith(".SGD") and not optimizer.get("momentum")
+    for name in ("momentum", "betas"):
+        if f"model.optimizer.{name}" in typed or (name == "momentum" and without):
+            reason = "one_cycle moves it from 0.95 to 0.85 and back: use model/lr_scheduler=one_cycle_constant_momentum"
+            raise ConfigError(f"model.optimizer.{name}", reason, optimizer.get(name, 0))
+
+
 def check_length(model: LightningModule, trainer: Trainer) -> None:
     """Refuses a budget of no time, and a schedule that lacks what it needs: a number of steps, or a validation.
 

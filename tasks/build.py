@@ -227,7 +227,7 @@ def multiply_adds(model: LightningModule) -> int:
     counter = FlopCounterMode(display=False)
     try:
         with torch.no_grad(), counter:
-            model(model.example_input_array)
+            outputs = model(model.example_input_array)
     except RuntimeError as error:
         size, made_for = model.example_input_array.shape[-1], getattr(model, "image_size", 28)
         if size == made_for:
@@ -237,6 +237,10 @@ def multiply_adds(model: LightningModule) -> int:
         ) from error
     finally:
         model.train(training)
+    if isinstance(model, ImageClassifier) and outputs.shape != (len(model.example_input_array), model.num_classes):
+        shape = ", ".join(map(str, ("N", *outputs.shape[1:])))
+        needed = f"(N, {model.num_classes}) is needed, a logit for each class"
+        raise ValueError(f"model: forward of {type(model).__name__} returns ({shape}): {needed}")
     return counter.get_total_flops() // 2
 
 

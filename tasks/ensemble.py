@@ -16,6 +16,7 @@ from tasks.build import build_trainer, check_all_images
 from tasks.checkpoint import load, read_checkpoint
 from tasks.config import ConfigError
 from tasks.folders import short
+from tasks.published import find_net
 from tasks.results import atomic_writer
 from tasks.tables import Column, Table, one_line
 
@@ -110,10 +111,14 @@ def find_checkpoints(given: str | Sequence[str]) -> list[Path]:
     """The checkpoints that are named, or the best ones below a folder.
 
     Raises:
-        ConfigError: there are fewer than two, or more than a hundred.
+        ConfigError: one is not there, there are fewer than two, or more than a hundred.
     """
     paths = [Path(path) for path in ([given] if isinstance(given, str) else given)]
-    found = [path for place in paths for path in (sorted(place.rglob("best.ckpt")) if place.is_dir() else [place])]
+    for path in paths:
+        if not path.exists() and find_net(path) is None:
+            raise ConfigError("task.checkpoints", "no such file or folder", str(path))
+    is_folder = {path: path.is_dir() and find_net(path) is None for path in paths}
+    found = [path for place in paths for path in (sorted(place.rglob("best.ckpt")) if is_folder[place] else [place])]
     found = list(dict.fromkeys(found))
     if not 2 <= len(found) <= MAX_MEMBERS:
         reason = f"two to {MAX_MEMBERS} checkpoints are needed, {len(found)} found; name files, or a sweep's folder"

@@ -84,7 +84,7 @@ def find_lr(
     is_followed = (cfg.model.get("lr_scheduler") or {}).get("max_lr", rate) == rate
     key = "model.optimizer.lr" if is_followed else "model.lr_scheduler.max_lr"
     others = [text for text in cfg.overrides if not text.startswith(("task=", "task.", f"{key}="))]
-    print(f"suggestion   {suggestion:.2g}, where the loss falls fastest")
+    print(f"suggestion   {suggestion:.2g}, where the running average of the loss falls fastest")
     print(f"to train     {command(*others, f'{key}={suggestion:.2g}')}")
     print(f"written      {one_line(short(folder))}/find_lr.png and find_lr.csv")
     return facts | {"suggestion": suggestion}

@@ -97,7 +97,10 @@ def is_own(file: str) -> bool:
 def message_of(error: BaseException) -> str:
     """The message of an error, or of the cause that says more, in one line of plain text."""
     if "Config group override must be a string or a list" in str(error):
-        return f"{shlex.join(sys.argv[1:])}: an option is not of the form KEY=VALUE"
+        typed = shlex.join(text.removeprefix("++") for text in sys.argv[1:])  # by run.py
+        if any(text.startswith("=") for text in sys.argv[1:]):
+            return f"{typed}: an option has no key, write KEY=VALUE"
+        return f"{typed}: what is chosen of a group is the name of an option, and ~GROUP.NAME leaves one out"
     if several := re.match(r"Ambiguous value for argument '\+*([^']*)'", str(error)):
         return f"{several[1]}: several values are a sweep: add -m or --multirun; a list is written KEY=[A,B]"
     causes = [error]
@@ -144,9 +147,19 @@ def missing_option(error: MissingConfigException) -> str:
     outer, _, inner = group.partition("/")  # model/optimizer is a group, published/ a folder of the group model
     is_folder = f"{outer}={inner}/{option}" in [text.lstrip("+") for text in sys.argv]
     typed = f"{outer}={inner}/" if is_folder else f"{group}="
-    close = difflib.get_close_matches(option, options, n=1)
-    hint = f"did you mean {typed}{close[0]}? " if close else ""
-    return f"{typed}{option} is not an option: {hint}choose one of {', '.join(options) or 'none'}"
+    inside = {  # of folders of a group, such as published/ and claim/; others of model/ are groups themselves
+        path.relative_to(CONF / outer).with_suffix("").as_posix()
+        for path in (CONF / outer).glob("*/*.yaml")
+        if outer == "experiment" or path.parent.name == "published"
+    }
+    if is_folder:
+        close = difflib.get_close_matches(f"{inner}/{option}", inside, n=1)
+    else:
+        named = [] if inner else sorted(name for name in inside if name.rpartition("/")[2] == option)
+        close = named or difflib.get_close_matches(option, options, n=1)
+    hint = f"did you mean {outer if is_folder else group}={close[0]}? " if close else ""
+    folders = [] if inner and folder.is_dir() else sorted({f"{name.partition('/')[0]}/..." for name in inside})
+    return f"{typed}{option} is not an option: {hint}choose one of {', '.join([*options, *folders]) or 'none'}"
 
 
 def unreadable(override: str) -> str:
@@ -160,6 +173,8 @@ def unreadable(override: str) -> str:
     if re.fullmatch(r"\[[^\[\]'\"]*=[^\[\]'\"]*\]", value):  # a list of overrides
         items = ",".join(f"'{item.strip()}'" for item in value[1:-1].split(","))
         return f'{override}: the items have to be quoted, for Hydra and for the shell: "{key}=[{items}]"'
+    if value.endswith(","):
+        return f"{override}: a list has no blank behind its comma; several values are a sweep: -m {key}={value}..."
     typed = f"{key}={quoted(value)}"
     in_shell = shlex.quote(typed) if re.search(r'[$`"\\!]', typed) else f'"{typed}"'
     return f"{override}: the value has to be quoted, for Hydra and for the shell: {in_shell}"

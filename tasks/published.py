@@ -53,7 +53,8 @@ def version_of(file: Path) -> tuple[int, ...]:
 
 def alternatives(path: str | Path) -> str:
     """What there is where a checkpoint of that name is not."""
-    here = sorted(short(other.absolute()) for other in Path(path).parent.glob("*.ckpt"))
+    found = [*Path(path).glob("checkpoints/*.ckpt")] or [*Path(path).parent.glob("*.ckpt")]
+    here = sorted(short(other.absolute()) for other in found)
     others = here or (published_names() if str(path).startswith("published") else [])
     return f"there is {', '.join(others)}" if others else "look in outputs/"
 

@@ -1,6 +1,7 @@
 """The outcomes of the runs below a folder, from their results.json, which may be missing, half-written or anything."""
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,8 @@ def read_run(folder: Path) -> Record:
     overrides = read_overrides(folder / ".hydra" / "overrides.yaml")
     typed = {key: value for key, equals, value in (text.partition("=") for text in overrides) if equals}
     known: Record = {key: typed[key] for key in ("model", "data", "name", "seed") if key in typed}
+    if not (folder / RESULTS).exists():
+        known = read_choices(folder / ".hydra" / "config.yaml") | known
     otherwise = {"task": typed.get("task", "train"), "overrides": overrides, **known}
     try:
         record = read_json(folder / RESULTS)
@@ -108,6 +111,17 @@ def read_run(folder: Path) -> Record:
         reason = f"results.json: {str(error).removeprefix(f'{folder / RESULTS}: ')}"
         record = otherwise | {"status": "unknown", "reason": reason}
     return record | {"folder": short(folder.absolute())}
+
+
+def read_choices(path: Path) -> Record:
+    """Model and data of a run that has no record, by its config; what is there of them."""
+    try:
+        is_readable = path.is_file() and path.stat().st_size <= MAX_BYTES
+        text = path.read_text(errors="replace") if is_readable else ""
+    except OSError:
+        text = ""
+    block = re.search(r"^choices:\n((?:  .*\n)+)", text, re.MULTILINE)
+    return dict(re.findall(r"^  (model|data): ([\w/]+)$", block[1], re.MULTILINE)) if block else {}
 
 
 def is_running(folder: Path) -> bool:

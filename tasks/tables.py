@@ -68,6 +68,7 @@ class Table:
         console = Console(width=max(min_width, Console().width))
         wide = console.options.update(width=10_000)
         needed = [column for column in self.columns if not column.optional]
+        widest = 0
         for columns, is_last in ((self.columns, False), (needed, False), (needed, True)):
             table = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
             in_file = is_last and not console.is_terminal  # which has no width: cells are wrapped between words alone
@@ -83,13 +84,15 @@ class Table:
             for row in self.rows:
                 table.add_row(*(Text(one_line(column.cell(row))) for column in columns))
             needs = Measurement.get(console, wide, table).maximum
+            widest = max(widest, needs)
             if needs <= console.width:
                 break
             if in_file:
                 console.width = needs
         console.print(table)
         if left_out := [column.header for column in self.columns if column not in columns]:
-            print(f"not shown    {', '.join(left_out)}: for a wider terminal, or COLUMNS=200 before the command")
+            place = f"for a terminal of {widest} columns, or COLUMNS={widest} before the command"
+            print(f"not shown    {', '.join(left_out)}: {place}")
 
     def to_markdown(self) -> str:
         """The table in GitHub's Markdown, without a line break at its end."""

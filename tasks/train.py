@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from classic_cnn.classifier import ImageClassifier, copy_layers, layer_name
 from tasks.board import log_outcome
-from tasks.budget import check_budget, check_length
+from tasks.budget import check_budget, check_length, check_momentum
 from tasks.build import build, describe
 from tasks.callbacks import (
     ConfigInCheckpoint,
@@ -51,6 +51,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         SystemExit: a signal ended it, with status 128 + its number.
     """
     check_budget(cfg.trainer)
+    check_momentum(cfg)
     check_checkpoint(cfg)
     model, datamodule, trainer = build(cfg, folder)
     if cfg.compile:
@@ -99,7 +100,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         resumed_at = read_checkpoint(cfg.ckpt_path)["global_step"]
     fit(trainer, model, datamodule, cfg, signals)
     if trainer.global_step == resumed_at and not signals.started:
-        more = "more epochs or steps need a larger trainer.max_epochs or max_steps"
+        more = "more epochs need a larger trainer.max_epochs or max_steps, and a schedule without a planned end"
         if why_stopped(trainer):
             more = "it had stopped early, and goes on with a larger callbacks.early_stopping.patience"
         rank_zero_only(print)(f"trained      nothing was left to train: {more}")

@@ -47,3 +47,11 @@ def test_checkpoints_that_are_none_are_refused_in_one_line(checkpoints: str) -> 
     outcome = run("task=ensemble", f"task.checkpoints={checkpoints}", "trainer.accelerator=cpu")
     assert outcome.status == 2
     assert outcome.err.count("\n") == 1
+    assert checkpoints == "[]" or "no such file or folder" in outcome.err
+
+
+def test_net_that_travels_with_the_project_is_a_member(trained: Path) -> None:
+    members = f"[published/lenet_mnist,{trained}/checkpoints/best.ckpt]"
+    outcome = run("task=ensemble", f"task.checkpoints={members}", "trainer.accelerator=cpu")
+    assert outcome.status == 2
+    assert "of other images" in outcome.err  # those of MNIST and of its sample

@@ -21,6 +21,10 @@ from classic_cnn.lenet import LeNet5
         ("experiment=none", ("experiment=none",)),
         ("model/optimizer=sdg", ("model/optimizer=sdg", "model/optimizer=sgd")),
         ("data/augment=flipp", ("data/augment=flipp", "data/augment=flip")),
+        ("experiment=ten_minute/resnet", ("did you mean experiment=ten_minutes/resnet?", "ten_minutes/...")),
+        ("experiment=vgg", ("did you mean experiment=ten_minutes/vgg?",)),
+        ("model=publishd/lenet", ("did you mean model=published/lenet?",)),
+        ("model=adam", ("model=adam is not an option: choose one of alexnet",)),
         # keys
         ("seeed=1", ("seeed", "seed")),
         ("modle=lenet", ("modle", "model")),
@@ -41,11 +45,15 @@ from classic_cnn.lenet import LeNet5
         ("hydra.sweeper.params={seed:'0,1'}", ("hydra.sweeper.params.seed",)),
         ("seed=1.5", ("seed=1.5",)),
         ("seed=0,1", ("seed=0,1", "-m")),
+        ("seed=0,", ("seed=0,: a list has no blank behind its comma", "-m seed=0,")),
+        ("name=.hidden", ("name", "letters, digits")),
         ("tags=[a=b]", ("tags=['a=b']",)),
         ("seed=null", ("seed=null",)),
         ("callbacks.checkpoint.filename='{epoch:999999999}'", ("callbacks.checkpoint.filename",)),
         ("model.optimizer.lr=-1", ("=-1",)),
         ("model.optimizer.betas=[0.5,2.0]", ("model.optimizer", "2.0")),
+        ("model.optimizer.betas=[0.5,0.99]", ("model.optimizer.betas", "one_cycle_constant_momentum")),
+        ("model/optimizer=plain_sgd", ("model.optimizer.momentum=0", "one_cycle_constant_momentum")),
         ("model.lr_scheduler.max_lr=-1", ("model.lr_scheduler",)),
         ("trainer.accelerator=gpus", ("trainer", "gpus")),
         ("trainer.strategy=dpp", ("trainer", "dpp")),
@@ -233,6 +241,20 @@ def test_what_a_users_own_net_says_is_answered_in_one_line(monkeypatch: pytest.M
     for name in ("choosy.Nets", "choosey.Net", "choosy", "choosy.Net.nothing"):
         outcome = run("model=lenet", f"model._target_={name}", *PLAIN)
         assert_one_line(outcome, f"model._target_={name}", "no class or function")
+
+
+@pytest.mark.parametrize("outputs", [3, 15])
+def test_net_of_a_user_with_other_outputs_than_classes_is_refused_before_it_trains(
+    outputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = (
+        *("import torch", "from classic_cnn.lenet import LeNet5", "class Net(LeNet5):"),
+        *("    def forward(self, images):", f"        return torch.zeros(len(images), {outputs})"),
+    )
+    Path(f"stubborn{outputs}.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(Path.cwd())
+    outcome = run("model=lenet", f"model._target_=stubborn{outputs}.Net", *PLAIN)
+    assert_one_line(outcome, f"forward of Net returns (N, {outputs}): (N, 10) is needed")
 
 
 def test_traceback_of_a_mistake_is_shown_on_demand() -> None:

@@ -241,6 +241,18 @@ def test_run_in_progress_is_listed_as_such() -> None:
     assert read_run(Path("outputs/a"))["status"] == "killed"
 
 
+def test_killed_run_is_found_by_the_model_that_its_config_names() -> None:
+    leave_run("outputs/a", None, "- seed=3\n")
+    config = Path("outputs/a/.hydra/config.yaml")
+    config.write_text("model:\n  model: no\nchoices:\n  model: vgg\n  data: mnist_5k\n  experiment: null\nseed: 0\n")
+    record = read_run(Path("outputs/a"))
+    assert (record["status"], record["model"], record["data"]) == ("killed", "vgg", "mnist_5k")
+    config.write_text("choices:\n  model: [1]\n\x1b")
+    assert "data" not in read_run(Path("outputs/a"))
+    config.unlink()
+    assert read_run(Path("outputs/a"))["status"] == "killed"
+
+
 def test_plot_shows_the_rows_that_have_what_it_needs() -> None:
     needed = ("status", "task", "model", "data", "macs")
     for number, key in enumerate(RECORD.keys() - {"status", "macs"}):
