@@ -19,13 +19,14 @@ def check_budget(trainer: DictConfig) -> None:
 
 
 def check_momentum(cfg: DictConfig) -> None:
-    """Refuses a momentum that was chosen and that the schedule would replace at every step.
+    """Refuses a momentum that was chosen for a new run and that the schedule would replace at every step.
 
     Raises:
         ConfigError: names the schedule that leaves it alone.
     """
     schedule, optimizer = cfg.model.get("lr_scheduler") or {}, cfg.model.get("optimizer") or {}
-    if not str(schedule.get("_target_")).endswith(".OneCycleLR") or schedule.get("cycle_momentum") is False:
+    cycles = str(schedule.get("_target_")).endswith(".OneCycleLR") and schedule.get("cycle_momentum") is not False
+    if not cycles or cfg.ckpt_path is not None:
         return
     typed = {text.partition("=")[0] for text in cfg.overrides}
     without = str(optimizer.get("_target_")).endswith(".SGD") and not optimizer.get("momentum")
