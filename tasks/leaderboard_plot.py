@@ -80,6 +80,9 @@ def draw_panel(axes: Any, data: str, measure: Measure, rows: Sequence[Row]) -> N
     heights = [y for _, y in points]
     yscale = "log" if min(heights) > 0 and max(heights) > 10 * min(heights) else "linear"
     axes.set(xscale="log", yscale=yscale, xlabel=COST, ylabel=measure.label)
+    if have_one_cost(rows):
+        cost = f"number of the row, all of {max(rows[0]['macs'], 1) / 1e6:.3g} million multiply-adds per image"
+        axes.set(xscale="linear", xticks=range(1, len(rows) + 1), xlabel=cost)
     axes.margins(x=0.15, y=0.12)
     if measure.highest is not None:
         axes.set_ylim(top=min(axes.get_ylim()[1], measure.highest))
@@ -94,8 +97,15 @@ def draw_panel(axes: Any, data: str, measure: Measure, rows: Sequence[Row]) -> N
     number_dots(axes, points)
 
 
+def have_one_cost(rows: Sequence[Row]) -> bool:
+    """Whether several rows differ in something else than the cost of an image: their dots would lie on one line."""
+    return len({row["macs"] for row in rows}) == 1 < len(rows)
+
+
 def positions(measure: Measure, rows: Sequence[Row]) -> list[tuple[float, float]]:
-    return [(max(row["macs"], 1) / 1e6, row[measure.key] / measure.unit) for row in rows]
+    """The place of each row's dot: its cost, or its number where all have one cost, and its measure."""
+    costs = range(1, len(rows) + 1) if have_one_cost(rows) else [max(row["macs"], 1) / 1e6 for row in rows]
+    return [(cost, row[measure.key] / measure.unit) for cost, row in zip(costs, rows, strict=True)]
 
 
 def name(row: Row, measure: Measure) -> str:

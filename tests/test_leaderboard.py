@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command_line import PLAIN, run, run_well
 from conftest import ROOT
@@ -292,6 +293,14 @@ def test_plot_has_a_panel_per_data_set_and_measure_and_keeps_to_its_limits() -> 
             assert place.x1 <= box.x1
             others = [other.get_tightbbox() for other in figure.axes if other is not axes]
             assert not any(place.overlaps(other) for other in others if other is not None)
+
+
+def test_rows_of_one_cost_stand_side_by_side_in_the_plot() -> None:
+    for number, accuracy in enumerate((0.97, 0.98, 0.99)):
+        leave_run(f"runs/{number}", changed(overrides=[f"model.dropout={number}"], test__accuracy=accuracy))
+    [axes] = draw(make_rows(collect(Path("runs")))).axes
+    assert sorted(np.asarray(dots.get_offsets())[0, 0] for dots in axes.collections) == [1, 2, 3]
+    assert "number of the row" in axes.get_xlabel()
 
 
 def test_rows_are_ranked_by_what_each_kind_of_net_is_judged_by() -> None:
