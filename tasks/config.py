@@ -93,7 +93,9 @@ RANGES: dict[str, dict[str, Any]] = {
     },
 }
 
-# The same for the schedules of torch.optim, whose annotations are types alone.
+# The same for the optimizers of torch.optim, which refuse the others when they are built: a schedule may read the rate.
+OPTIMIZER_RANGES: dict[str, Any] = {"lr": Annotated[float, Field(gt=0)]}
+# And for its schedules, whose annotations are types alone.
 SCHEDULE_RANGES: dict[str, Any] = {
     **dict.fromkeys(("max_lr", "power", "div_factor", "final_div_factor"), Annotated[float, Field(gt=0)]),
     **dict.fromkeys(("gamma", "eta_min", "min_lr", "threshold"), NonNegative),
@@ -101,6 +103,7 @@ SCHEDULE_RANGES: dict[str, Any] = {
     **dict.fromkeys(("patience", "cooldown"), Index),
     **{"milestones": list[Count], "factor": Share, "pct_start": Share},
 }
+OF_PACKAGES = {"torch.optim": OPTIMIZER_RANGES, "torch.optim.lr_scheduler": SCHEDULE_RANGES}
 
 
 class ConfigError(ValueError):
@@ -198,8 +201,8 @@ def check_node(key: str, node: Mapping[str, Any]) -> None:
             raise ConfigError(f"{key}.{name}", f"{where} has no such key{suggestion(name, known)}")
         if name in given:
             raise ConfigError(f"{key}.{name}", "cannot be set: what a run writes lies in its own folder")
-        is_schedule = str(node["_target_"]).startswith("torch.optim.lr_scheduler.")
-        ranges = SCHEDULE_RANGES if is_schedule else RANGES.get(node["_target_"], {})
+        package = str(node["_target_"]).rpartition(".")[0]
+        ranges = OF_PACKAGES.get(package) or RANGES.get(node["_target_"], {})
         check_value(f"{key}.{name}", value, ranges.get(name) or parameters.annotations.get(name, Any))
     missing = [name for name in parameters.required if name not in node and name not in given]
     if missing and not node.get("_partial_", False):
