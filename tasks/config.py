@@ -94,7 +94,7 @@ RANGES: dict[str, dict[str, Any]] = {
 }
 
 # The same for the optimizers of torch.optim, which refuse the others when they are built: a schedule may read the rate.
-OPTIMIZER_RANGES: dict[str, Any] = {"lr": Annotated[float, Field(gt=0)]}
+OPTIMIZER_RANGES: dict[str, Any] = {"lr": NonNegative}
 # And for its schedules, whose annotations are types alone.
 SCHEDULE_RANGES: dict[str, Any] = {
     **dict.fromkeys(("max_lr", "power", "div_factor", "final_div_factor"), Annotated[float, Field(gt=0)]),

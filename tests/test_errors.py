@@ -50,7 +50,7 @@ from classic_cnn.lenet import LeNet5
         ("tags=[a=b]", ("tags=['a=b']",)),
         ("seed=null", ("seed=null",)),
         ("callbacks.checkpoint.filename='{epoch:999999999}'", ("callbacks.checkpoint.filename",)),
-        ("model.optimizer.lr=-1", ("model.optimizer.lr=-1: should be greater than 0",)),
+        ("model.optimizer.lr=-1", ("model.optimizer.lr=-1: should be greater than or equal to 0",)),
         ("model.optimizer.betas=[0.5,2.0]", ("model.optimizer", "2.0")),
         ("model.optimizer.betas=[0.5,0.99]", ("model.optimizer.betas", "one_cycle_constant_momentum")),
         ("model/optimizer=plain_sgd", ("model.optimizer.momentum=0", "one_cycle_constant_momentum")),
