@@ -67,8 +67,8 @@ def ring_scores(points: Tensor, centres: Tensor, sigma: float) -> dict[str, floa
 class StackedModes(Evaluation):
     """Modes of `datamodules.stacked_mnist.StackedMNIST` that a GAN has found: modes of 1,000, and modes_kl.
 
-    A scoring net reads each channel, whose most probable digit counts. More samples find more
-    modes: papers take 26,000, as in a final evaluation; while it trains there are fewer.
+    A scoring net reads each channel, whose most probable digit counts. More samples find more modes: papers take
+    26,000, as in a final evaluation; while it trains there are fewer.
 
     Args: see `Evaluation`.
     """
