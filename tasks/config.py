@@ -4,6 +4,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -164,7 +165,9 @@ def check_parts(plain: Any, parts: tuple[str, ...]) -> None:
     hints = typing.get_type_hints(TopLevel, include_extras=True)
     for key, value in plain.items():
         if key not in hints:
-            raise ConfigError(key, f"is not a key of the config{suggestion(key, hints)}")
+            raise ConfigError(
+                key, f"is not a key of the config{elsewhere(key, value, plain) or suggestion(key, hints)}"
+            )
         if (reason := fault_of(value, hints[key])) is not None:
             raise ConfigError(key, reason, value)
     for key in hints.keys() - plain.keys():
@@ -177,6 +180,34 @@ def check_parts(plain: Any, parts: tuple[str, ...]) -> None:
             reason = "is for an argument such as model.optimizer, not for a whole part"
             raise ConfigError(f"{key}._partial_", reason, True)
         check_node(key, node)
+
+
+def elsewhere(key: str, value: Any, plain: Mapping[str, Any]) -> str:
+    """Where the parts of a config have a key that was typed without its part: as it is, or as a word of a longer one.
+
+    >>> plain = {"model": {"optimizer": {"lr": 0.1}}, "trainer": {"max_epochs": 1, "devices": 1}}
+    >>> [elsewhere(key, 1, plain) for key in ("lr", "epochs", "device", "gpu")]
+    [': did you mean model.optimizer.lr?', ': did you mean trainer.max_epochs?', ': did you mean trainer.devices?', '']
+    >>> elsewhere("optimizer", "sgd", plain)  # an option of conf/model/optimizer
+    ': did you mean model/optimizer=sgd?'
+    """
+    if value in ("cpu", "gpu"):
+        return f": did you mean trainer.accelerator={value}?"
+    names = {place: place.rpartition(".")[2] for part in PARTS for place in inner_keys(part, plain.get(part))}
+    same = [place for place, name in names.items() if name == key]
+    longer = [place for place, name in names.items() if key.removesuffix("s") in re.split("s?(?:_|$)", name)]
+    found = []
+    for place in (same or longer)[:3]:
+        group = place.replace(".", "/")
+        found.append(f"{group}={value}" if isinstance(value, str) and (CONF / group).is_dir() else place)
+    return f": did you mean {' or '.join(found)}?" if found else ""
+
+
+def inner_keys(key: str, node: Any) -> Iterator[str]:
+    """The dotted keys below a node, of whole nodes too."""
+    for name, inner in node.items() if isinstance(node, Mapping) else ():
+        yield f"{key}.{name}"
+        yield from inner_keys(f"{key}.{name}", inner)
 
 
 def check_node(key: str, node: Mapping[str, Any]) -> None:
