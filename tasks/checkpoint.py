@@ -147,7 +147,17 @@ def load_trained(
         datamodule.prepare_data()
         datamodule.setup("fit")
     facts = describe(model, datamodule, trainer)
+    tell_of_other_classes(cfg, datamodule)
     return model.to(trainer.strategy.root_device).eval(), datamodule, trainer, facts
+
+
+def tell_of_other_classes(cfg: DictConfig, datamodule: LightningDataModule) -> None:
+    """Says so if the net has learned other classes than those that its outputs are read as."""
+    learned = build_part("data", read_checkpoint(cfg.ckpt_path)["config"]["data"])
+    theirs, ours = (getattr(data, "class_names", None) for data in (learned, datamodule))
+    if theirs and ours and theirs != ours:
+        names = [", ".join(classes[:3]) + ", ..." for classes in (theirs, ours)]
+        print(f"classes      {names[0]} were learned; the answers are read as {names[1]}")
 
 
 def load(

@@ -39,6 +39,15 @@ def test_the_test_of_a_net_reads_all_images_whatever_its_run_did(limit: str) -> 
     assert accuracy == pytest.approx(correct_images(path), abs=0.01)
 
 
+@pytest.mark.parametrize(("data", "said"), [("fashion_mnist", True), ("mnist", False), ("emnist", False)])
+def test_a_net_of_other_classes_says_so(data: str, said: bool, tmp_path: Path) -> None:
+    path = checkpoint_of("model=lenet", "data=mnist", "trainer.limit_test_batches=1")
+    Image.linear_gradient("L").save(tmp_path / "image.png")
+    split = ("data.split=digits",) if data == "emnist" else ()
+    outcome = run_well("task=predict", f"ckpt_path={path}", f"data={data}", *split, f"input={tmp_path / 'image.png'}")
+    assert ("0, 1, 2, ... were learned; the answers are read as T-shirt, trouser, pullover" in outcome.out) == said
+
+
 def correct_images(path: Path) -> int:
     parts: tuple[Any, Any] = load(path)
     net, data = parts
