@@ -18,9 +18,11 @@ from tasks.results import RESULTS, atomic_writer, read_json, rounded
 from tasks.run_records import COUNTS, Record, collect, is_number, read_run
 from tasks.runs_compare import Curve, read_curves
 from tasks.saved_config import plain_config
+from tasks.small_data_report import PART_FACTS, is_alike, is_part
 from tasks.stale import compared, composed
 
 RECORDS = Path("published", "runs")  # EXPERIMENT/[MODEL/]DATA/[AUGMENTATION/]seed-N/
+PARTS = Path("published", "small_data")  # of that task: PER_CLASS/seed-N/
 AUGMENT = "data/augment"
 CONFIG, CURVES = "config.json", "curves.csv"
 HEADER = ("curve", "step", "value")
@@ -56,7 +58,7 @@ def runs_of(path: str) -> list[Record]:
     """
     if not Path(path).is_dir():
         raise ValueError(f"task.add={path}: no such folder")
-    runs = collect(Path(path))
+    runs = [run for run in collect(Path(path), every_task=True) if run["task"] in ("train", "small_data")]
     found = [run for run in runs if run["status"] == "finished" and run.get("experiment")]
     if not found:
         raise ValueError(f"task.add={path}: no finished run of an experiment is there")
@@ -191,6 +193,34 @@ def publish(record: Record, root: Path) -> None:
     kept = {key: value for key, value in record.items() if key in FACTS or ("/" in key and is_number(value))}
     with atomic_writer(target / RESULTS) as file:
         file.write(json.dumps(rounded(kept | {"overrides": shared(record)}), indent=1) + "\n")
+
+
+def check_parts(records: Iterable[Record], root: Path) -> None:
+    """Refuses runs of task=small_data that would not stand in one table with each other and those that are published.
+
+    Raises:
+        ValueError: says which, and why.
+    """
+    published = published_parts(root)
+    for record in records:
+        check_facts(record)
+        if not is_part(record) or not is_alike([record, *published]):
+            raise ValueError(
+                f"{record['folder']}: is not comparable with the runs in {PARTS}: remove these, or leave it"
+            )
+
+
+def publish_part(record: Record, root: Path) -> None:
+    """Writes the record of a run of task=small_data, which leaves nothing else, into published/small_data."""
+    target = root / PARTS / str(record["per_class"]) / f"seed-{record['seed']}"
+    target.mkdir(parents=True, exist_ok=True)
+    kept = {key: record[key] for key in (*FACTS, *PART_FACTS) if key in record}
+    with atomic_writer(target / RESULTS) as file:
+        file.write(json.dumps(rounded(kept | {"overrides": shared(record)}), indent=1) + "\n")
+
+
+def published_parts(root: Path) -> list[Record]:
+    return [read_run(path.parent) for path in sorted((root / PARTS).rglob(RESULTS))]
 
 
 def published_groups(root: Path) -> list[Group]:

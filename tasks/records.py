@@ -10,7 +10,16 @@ from tasks.league import make_rows, page, print_tables
 from tasks.league_plot import draw_plots
 from tasks.overrides import CONF
 from tasks.plots import save_plot
-from tasks.published_runs import RECORDS, check_publishable, publish, published_groups, runs_of
+from tasks.published_runs import (
+    PARTS,
+    RECORDS,
+    check_parts,
+    check_publishable,
+    publish,
+    publish_part,
+    published_groups,
+    runs_of,
+)
 from tasks.results import atomic_writer
 from tasks.tries import is_try, merged_tries, published_tries, write_tries
 
@@ -34,18 +43,25 @@ def records(cfg: DictConfig, folder: Path, add: list[LocalPath] | None = None) -
     if add is not None and not (ROOT / "docs").is_dir():
         raise ValueError("task.add: there is no docs/ beside run.py, pages are made in a checkout of the project")
     runs = [record for place in add or () for record in runs_of(place)]
-    found = [record for record in runs if not is_try(record)]
+    parts = [record for record in runs if record["task"] == "small_data"]
+    trained = [record for record in runs if record["task"] == "train"]
+    found = [record for record in trained if not is_try(record)]
     check_publishable(found, ROOT)
-    tries = merged_tries((record for record in runs if is_try(record)), ROOT)
+    check_parts(parts, ROOT)
+    tries = merged_tries((record for record in trained if is_try(record)), ROOT)
     for record in found:
         publish(record, ROOT)
+    for record in parts:
+        publish_part(record, ROOT)
     for path, made in tries.items():
         write_tries(path, made)
     groups = published_groups(ROOT)
     rows = make_rows(groups)
     print_tables(rows)
     if runs:
-        print(f"added        {len(runs)} {'run' if len(runs) == 1 else 'runs'} to {RECORDS}")
+        print(
+            f"added        {len(runs)} {'run' if len(runs) == 1 else 'runs'} to {PARTS if parts == runs else RECORDS}"
+        )
     if add is not None:
         text = page(groups, rows, published_tries(ROOT / RECORDS))
         with atomic_writer(ROOT / PAGE) as file:

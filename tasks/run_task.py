@@ -185,7 +185,7 @@ def record_task(
         "folder": str(folder),
         "started": time.strftime(STARTED),
     }
-    if task_name(cfg) in TRAINING:
+    if task_name(cfg) in (*TRAINING, "small_data"):
         record |= {"machine": get_method("tasks.machine.machine")(str(cfg.trainer.accelerator))}
     if not resumed:
         folders.write_config(cfg, folder)

@@ -1,6 +1,6 @@
 """The report of a sweep of task=small_data: a table, its caption and a plot."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from tasks.tables import Column, Row, Table, deviation, escape_markdown, format_
 PLAIN = {"alone": "real", "with_fake": "real and generated"}  # what a classifier is trained on
 AUGMENTED = {"augmented": "real, augmented", "augmented_with_fake": "both, augmented"}
 ARMS = PLAIN | AUGMENTED
+PART_FACTS = ("per_class", "metric", "settings", *ARMS)  # of a record, beside those of every run
 
 
 class Settings(NamedTuple):
@@ -31,24 +32,31 @@ class Settings(NamedTuple):
 
 def write_report(records: list[Record], folder: Path) -> None:
     """Writes small_data.md, .csv and .png over the finished jobs of a sweep, which have to be of the same settings."""
-    alike = ("settings", "model", "data", "metric")
     parts = [record for record in records if record["task"] == "small_data" and record["status"] == "finished"]
     if not parts or not all(map(is_part, parts)):
         return
-    differ = any(part[key] != parts[0][key] for part in parts for key in alike)
-    if differ or len({(part["per_class"], part["seed"]) for part in parts}) < len(parts):
+    if not is_alike(parts) or len({(part["per_class"], part["seed"]) for part in parts}) < len(parts):
         print("table        none: the jobs differ in more than task.per_class and seed, which a table compares")
         return
-    parts.sort(key=lambda part: (part["per_class"], part["seed"]))
-    rows = summarize(parts)
-    table = Table(columns_of(rows), rows)
+    table = make_table(parts)
     with atomic_writer(folder / "small_data.md") as file:
         file.write("\n".join([table.to_markdown(), "", escape_markdown(caption(parts[0])), ""]))
     with atomic_writer(folder / "small_data.csv") as file:
-        file.write(Table(map(Column, rows[0]), rows).to_csv())
-    save_plot(draw(rows, parts[0]["metric"]), folder / "small_data.png")
+        file.write(Table(map(Column, table.rows[0]), table.rows).to_csv())
+    save_plot(draw(table.rows, parts[0]["metric"]), folder / "small_data.png")
     table.print()
     print(f"written      {one_line(short(folder.absolute()))}/small_data.md, .csv and .png")
+
+
+def make_table(parts: Iterable[Record]) -> Table:
+    """A row for each number of images per class."""
+    rows = summarize(sorted(parts, key=lambda part: (part["per_class"], part["seed"])))
+    return Table(columns_of(rows), rows)
+
+
+def is_alike(parts: Sequence[Record]) -> bool:
+    """Whether the runs differ in nothing that a table of them would not show."""
+    return all(part[key] == parts[0][key] for part in parts for key in ("settings", "model", "data", "metric"))
 
 
 def is_part(record: Record) -> bool:

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from command_line import only_run, results_of, run, run_well
+from command_line import assert_one_line, change, only_run, results_of, run, run_well
 from conftest import small_run
 from PIL import Image
 
-from tasks import small_data
+from tasks import records, small_data
 from tasks.benchmark import COLUMNS, Stopwatch
+from tasks.published_runs import published_parts
+from tasks.small_data_report import make_table
 
 SMALL = (
     "data=mnist_5k",
@@ -93,21 +95,37 @@ def test_a_mistake_ends_in_one_line(overrides: tuple[str, ...]) -> None:
 
 
 @pytest.mark.extended
-def test_sweep_of_small_data_ends_with_a_table_and_a_figure() -> None:
+def test_sweep_of_small_data_ends_with_a_table_and_a_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     run_well(*PARTS, *BUDGET)
     (folder,) = Path("outputs/sweeps").iterdir()
     jobs = sorted(path for path in folder.iterdir() if path.is_dir())
-    records = [results_of(job) for job in jobs]
-    assert [(record["per_class"], record["seed"]) for record in records] == [(2, 0), (2, 1), (3, 0), (3, 1)]
+    made = [results_of(job) for job in jobs]
+    assert [(record["per_class"], record["seed"]) for record in made] == [(2, 0), (2, 1), (3, 0), (3, 1)]
     for job in jobs:
         assert {path.name for path in job.iterdir()} == {".hydra", ".lock", "generated.png", "results.json"}
     lines = (folder / "small_data.md").read_text().splitlines()
-    mean = 50 * (records[0]["alone"] + records[1]["alone"])
+    mean = 50 * (made[0]["alone"] + made[1]["alone"])
     assert lines[2].startswith(f"| 2 | 2 | {mean:.2f} +- ")
     assert lines[2].count("+-") == 4
     assert "4 generated images per class" in lines[-1]
     with Image.open(folder / "small_data.png") as image:
         assert image.size == (720, 504)
+    check_publishing(folder, jobs, monkeypatch)
+
+
+def check_publishing(folder: Path, jobs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The jobs become records that give the table again; one of other settings is refused beside them."""
+    monkeypatch.setattr(records, "ROOT", Path.cwd())
+    Path("docs").mkdir()
+    for job in jobs:
+        change(job, machine=results_of(job)["machine"] | {"commit": "1234567"})
+    run_well("task=records", f"task.add=[{folder}]")
+    published = published_parts(Path.cwd())
+    assert len(published) == 4
+    assert make_table(published).to_markdown() in (folder / "small_data.md").read_text()
+    change(jobs[0], settings=results_of(jobs[0])["settings"] | {"gan_steps": 4})
+    assert_one_line(run("task=records", f"task.add=[{jobs[0]}]"), "not comparable", jobs[0].name)
+    assert published_parts(Path.cwd()) == published
 
 
 @pytest.mark.extended
