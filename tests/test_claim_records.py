@@ -152,6 +152,19 @@ def test_record_of_other_arms_or_bounds_than_the_yaml_has_is_refused(key: str) -
         completed(read_claim(Path("claim.json")))
 
 
+def test_a_new_record_takes_the_place_of_one_whose_bounds_have_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = json.loads((ROOT / "published" / "claims" / "lesion.json").read_text())
+    for folder in ("docs", "sweep", "published/claims"):
+        Path(folder).mkdir(parents=True)
+    Path("published/claims/lesion.json").write_text(json.dumps(whole | {"expectations": whole["expectations"][1:]}))
+    monkeypatch.setattr(overview_module, "ROOT", Path.cwd())
+    with pytest.raises(ValueError, match="run it again"):
+        published_claims()
+    Path("sweep/claim.json").write_text(json.dumps(whole))
+    run_well("task=claims", "task.add=[sweep]")
+    assert [*published_claims()] == ["lesion"]
+
+
 @pytest.mark.extended
 def test_docs_are_what_their_records_say() -> None:
     records = published_claims()

@@ -1,7 +1,7 @@
 """task=claims: all claims with their verdicts; with `task.add` the pages of docs/ are made from a sweep's record."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def claims(cfg: DictConfig, folder: Path, add: list[LocalPath] | None = None) ->
         except (ValueError, LookupError, ArithmeticError, TypeError) as error:
             raise ValueError(f"{path}: {error if isinstance(error, ValueError) else f'lacks {error}'}") from error
     added = {record["name"]: completed(record) for record in read.values()}
-    records = dict(sorted((published_claims() | added).items()))
+    records = dict(sorted((published_claims(but=added) | added).items()))
     if add is not None:
         for claim in records.values():
             publish(claim)  # with the texts of its page
@@ -67,9 +67,9 @@ def known_claims() -> list[str]:
     return sorted(file.stem for file in (CONF / "experiment" / "claim").glob("*.yaml"))
 
 
-def published_claims() -> dict[str, Claim]:
-    """The claims that have a record in published/claims, in the order of their names."""
-    found = {name: ROOT / RECORDS / f"{name}.json" for name in known_claims()}
+def published_claims(but: Container[str] = ()) -> dict[str, Claim]:
+    """The claims that have a record in published/claims, in the order of their names, without some."""
+    found = {name: ROOT / RECORDS / f"{name}.json" for name in known_claims() if name not in but}
     return {name: completed(read_claim(path)) for name, path in found.items() if path.is_file()}
 
 
