@@ -1,14 +1,16 @@
-"""The contenders of `benchmarks.throughput` that are not `run.py`: python -m benchmarks.contenders NAME BATCHES.
+"""The contenders of `benchmarks.throughput` that are not `run.py`: python -m benchmarks.contenders NAME.
 
-Each trains LeNet-5 in its modern form with Adam for an epoch of MNIST and validates it, and tells the processor time
-that this took from the second step on. BATCHES limits both, 0 = all.
+Each trains a net, LeNet-5 in its modern form if --model says nothing else, with Adam for an epoch of MNIST and
+validates it, and tells the processor time that this took from the second step on.
 """
 
 import argparse
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -21,17 +23,36 @@ from torch.utils.data import DataLoader, Dataset
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import Compose, Normalize, ToTensor
 
+import run
 from benchmarks.clock import Clock
 from benchmarks.measure import tell
-from classic_cnn.lenet import LeNet5
 from datamodules.in_memory import Split
 from datamodules.mnist import MNIST
+from tasks.build import build_model
 from tasks.process import keep_freed_memory
 
-BATCH_SIZE = 100
 VALIDATION_BATCH_SIZE = 1000
 TEMPLATE = "Lightning, Normalize per image, metrics per step"
 Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+class Setting(NamedTuple):
+    """What is trained, and how much of an epoch at most."""
+
+    model: str = "lenet"
+    batch_size: int = 100
+    batches: int | None = None  # None = all
+
+    def net(self, *overrides: str) -> nn.Module:
+        return build_model(run.compose(f"model={self.model}", *overrides).model, MNIST())
+
+    def resident(self) -> tuple["ResidentBatches", "ResidentBatches"]:
+        train, val = splits()
+        return ResidentBatches(train, self.batch_size), ResidentBatches(val, VALIDATION_BATCH_SIZE)
+
+    def per_image(self, transform: Callable[[Image.Image], Tensor]) -> tuple[Batches, Batches]:
+        train, val = (PilImages(split, transform) for split in splits())
+        return DataLoader(train, self.batch_size, shuffle=True), DataLoader(val, VALIDATION_BATCH_SIZE)
 
 
 class PilImages(Dataset[tuple[Tensor, int]]):
@@ -94,8 +115,14 @@ class CommonTemplate(LightningModule):
         return torch.optim.Adam(self.parameters())
 
 
+def without_lightnings_search() -> None:
+    """Has a loop of its own not pay for Lightning's way of looking for a GPU, 0.1 ms a step, as a run does not."""
+    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)  # set by its import
+
+
 def plain_epoch(net: nn.Module, train: Batches, val: Batches, batches: int | None) -> None:
     """An epoch of a loop without any framework."""
+    without_lightnings_search()
     optimizer = torch.optim.Adam(net.parameters())
     start = 0.0
     for step, (images, labels) in enumerate(islice(train, batches)):
@@ -117,21 +144,18 @@ def splits() -> tuple[Split, Split]:
     return data.train_split, data.val_split
 
 
-def resident(batches: int | None, channels_last: bool = False) -> None:
-    train, val = splits()
-    net = LeNet5().to(memory_format=torch.channels_last) if channels_last else LeNet5()
-    plain_epoch(net, ResidentBatches(train, BATCH_SIZE), ResidentBatches(val, VALIDATION_BATCH_SIZE), batches)
+def resident(setting: Setting, channels_last: bool = False) -> None:
+    net = setting.net().to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    plain_epoch(net, *setting.resident(), setting.batches)
 
 
-def resident_with_memory_kept(batches: int | None) -> None:
+def resident_with_memory_kept(setting: Setting) -> None:
     keep_freed_memory()
-    resident(batches, channels_last=True)
+    resident(setting, channels_last=True)
 
 
-def per_image(batches: int | None) -> None:
-    train, val = (PilImages(split, ToTensor()) for split in splits())
-    loaders = DataLoader(train, BATCH_SIZE, shuffle=True), DataLoader(val, VALIDATION_BATCH_SIZE)
-    plain_epoch(LeNet5(), *loaders, batches)
+def per_image(setting: Setting) -> None:
+    plain_epoch(setting.net(), *setting.per_image(ToTensor()), setting.batches)
 
 
 def template_trainer(folder: str, clock: Callback, epochs: int, batches: int | None) -> Trainer:
@@ -149,13 +173,11 @@ def template_trainer(folder: str, clock: Callback, epochs: int, batches: int | N
     )
 
 
-def common_template(batches: int | None) -> None:
-    transform = Compose([ToTensor(), Normalize((0.1307,), (0.3081,))])
-    train, val = (PilImages(split, transform) for split in splits())
-    loaders = DataLoader(train, BATCH_SIZE, shuffle=True), DataLoader(val, VALIDATION_BATCH_SIZE)
+def common_template(setting: Setting) -> None:
+    loaders = setting.per_image(Compose([ToTensor(), Normalize((0.1307,), (0.3081,))]))
     with TemporaryDirectory() as folder:
-        trainer = template_trainer(folder, Clock(), 1, batches)
-        trainer.fit(CommonTemplate(LeNet5(channels_last=False)), *loaders)
+        trainer = template_trainer(folder, Clock(), 1, setting.batches)
+        trainer.fit(CommonTemplate(setting.net("model.channels_last=false")), *loaders)
 
 
 class BareModule(LightningModule):
@@ -178,14 +200,14 @@ class BareModule(LightningModule):
         return torch.optim.Adam(self.parameters())
 
 
-def bare_lightning(batches: int | None) -> None:
+def bare_lightning(setting: Setting) -> None:
     keep_freed_memory()
-    train, val = splits()
+    without_lightnings_search()
     trainer = Trainer(
         max_epochs=1,
         accelerator="cpu",
-        limit_train_batches=batches,
-        limit_val_batches=batches,
+        limit_train_batches=setting.batches,
+        limit_val_batches=setting.batches,
         callbacks=[Clock()],
         logger=False,
         enable_checkpointing=False,
@@ -193,16 +215,16 @@ def bare_lightning(batches: int | None) -> None:
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    net = LeNet5().to(memory_format=torch.channels_last)
-    trainer.fit(BareModule(net), ResidentBatches(train, BATCH_SIZE), ResidentBatches(val, VALIDATION_BATCH_SIZE))
+    net = setting.net().to(memory_format=torch.channels_last)
+    trainer.fit(BareModule(net), *setting.resident())
 
 
-PLAIN: dict[str, Callable[[int | None], None]] = {
+PLAIN: dict[str, Callable[[Setting], None]] = {
     "plain loop, images in memory": resident,
-    "the same, channels_last": lambda batches: resident(batches, channels_last=True),
+    "the same, channels_last": lambda setting: resident(setting, channels_last=True),
     "the same, and freed memory kept": resident_with_memory_kept,
 }
-COMMON: dict[str, Callable[[int | None], None]] = {
+COMMON: dict[str, Callable[[Setting], None]] = {
     "plain loop, DataLoader and ToTensor per image": per_image,
     TEMPLATE: common_template,
     "Lightning's loop with that net and no more, images in memory": bare_lightning,
@@ -211,6 +233,9 @@ COMMON: dict[str, Callable[[int | None], None]] = {
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="One contender in a process of its own; the other modules start it.")
     parser.add_argument("contender", choices=PLAIN | COMMON)
-    parser.add_argument("batches", type=int, help="0 = all of an epoch")
+    parser.add_argument("--model", default=Setting().model)
+    parser.add_argument("--batch-size", type=int, default=Setting().batch_size)
+    parser.add_argument("--batches", type=int, default=0, help="at most; 0 = all of an epoch")
     arguments = parser.parse_args()
-    (PLAIN | COMMON)[arguments.contender](arguments.batches or None)
+    setting = Setting(arguments.model, arguments.batch_size, arguments.batches or None)
+    (PLAIN | COMMON)[arguments.contender](setting)

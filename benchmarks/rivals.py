@@ -22,7 +22,7 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 
 import run
 from benchmarks.clock import AccuracyClock
-from benchmarks.contenders import Batches, CommonTemplate, PilImages, template_trainer
+from benchmarks.contenders import Batches, CommonTemplate, PilImages, template_trainer, without_lightnings_search
 from benchmarks.measure import tell
 from datamodules.images import ImageData
 from datamodules.in_memory import Split
@@ -95,6 +95,7 @@ def plain_loop(
     epochs: int, train: Callable[[], Batches], step: Callable[[Tensor, Tensor], None], end: Callable[[], float]
 ) -> list[tuple[float, float, float]]:
     """A loop without any framework; `end` ends an epoch and returns the validation accuracy."""
+    without_lightnings_search()
     curve, training = [], 0.0
     for _ in range(epochs):
         start = time.process_time()

@@ -2,8 +2,10 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.throughput            # about 15 minutes on one CPU core
     OMP_NUM_THREADS=1 python -m benchmarks.throughput --rounds 1
+    OMP_NUM_THREADS=1 python -m benchmarks.throughput --model resnet --batches 50 --plain
 
-LeNet-5 in its modern form, Adam, batches of 100, MNIST; an epoch is 55,000 training and 5,000 validation images. Each
+LeNet-5 in its modern form or another classifier, Adam, batches of 100, MNIST; an epoch is 55,000 training and 5,000
+validation images. Each
 contender is a process of its own, they take turns, and what counts is processor time: on a machine that does other
 things as well it tells more than the clock. The fastest plain loop is the reference. "Ours" is the command as a
 person types it, with all that is on by default: schedule, progress bar, TensorBoard, metrics, checkpoints, plots.
@@ -25,23 +27,26 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders import BATCH_SIZE, COMMON, PLAIN, TEMPLATE
+from benchmarks.contenders import COMMON, PLAIN, TEMPLATE, Setting
 from benchmarks.measure import ROOT, Cost, machine, ratio, run_process, take_turns
 from datamodules.mnist import MNIST
 
 OURS = "ours, all defaults on"
 
 
-def contender(name: str, batches: int) -> Cost:
-    return run_process([sys.executable, "-m", "benchmarks.contenders", name, str(batches)])
+def contender(name: str, setting: Setting) -> Cost:
+    options = [f"--model={setting.model}", f"--batch-size={setting.batch_size}", f"--batches={setting.batches or 0}"]
+    return run_process([sys.executable, "-m", "benchmarks.contenders", name, *options])
 
 
-def ours(data_root: str, batches: int, *more: str) -> Cost:
+def ours(data_root: str, setting: Setting, *more: str) -> Cost:
     """`python run.py`, in a folder that is removed afterwards."""
+    batches = setting.batches
     limits = (f"trainer.limit_train_batches={batches}", f"trainer.limit_val_batches={batches}") if batches else ()
     arguments = [
-        *("model=lenet", "data=mnist", f"data.root={data_root}", f"data.batch_size={BATCH_SIZE}"),
+        *(f"model={setting.model}", "data=mnist", f"data.root={data_root}", f"data.batch_size={setting.batch_size}"),
         *("trainer.max_epochs=1", "trainer.accelerator=cpu", "callbacks.clock._target_=benchmarks.clock.Clock"),
+        *("model/optimizer=adam",),
     ]
     with tempfile.TemporaryDirectory() as folder:
         return run_process([sys.executable, str(ROOT / "run.py"), *arguments, *limits, *more], Path(folder))
@@ -51,11 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender (default 3)")
     parser.add_argument("--batches", type=int, default=0, help="at most, of an epoch; 0 = all (default)")
+    parser.add_argument("--model", default=Setting().model, help="a classifier, model=NAME (default lenet)")
+    parser.add_argument("--batch-size", type=int, default=Setting().batch_size, help="images a step (default 100)")
+    parser.add_argument("--plain", action="store_true", help="ours and the plain loops alone")
     parsed = parser.parse_args(arguments)
     root = str(Path(MNIST().root).absolute())
+    setting = Setting(parsed.model, parsed.batch_size, parsed.batches or None)
     contenders: dict[str, Callable[[], Cost]] = {
-        OURS: partial(ours, root, parsed.batches),
-        **{name: partial(contender, name, parsed.batches) for name in (PLAIN | COMMON)},
+        OURS: partial(ours, root, setting),
+        **{name: partial(contender, name, setting) for name in (PLAIN if parsed.plain else PLAIN | COMMON)},
     }
     show(take_turns(contenders, parsed.rounds))
 

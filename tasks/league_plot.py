@@ -1,13 +1,19 @@
 """The plots of docs/league.md: what each net reached over the seconds of its training."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
-from tasks.league import LEAGUE, SETS, has_fid_curve
+from tasks.league import FID_CURVE, LEAGUE, MODES_CURVE, SETS, has_curve
 from tasks.plots import label_points
 from tasks.published_runs import Group, is_on_gpu
+from tasks.run_records import Record
 from tasks.tables import Row
 
 MARKERS = "osv^Dx*P+<"
@@ -19,14 +25,17 @@ def draw_plots(groups: Sequence[Group], rows: Sequence[Row]) -> dict[str, Figure
     # seconds of a GPU are no core seconds
     if classifiers := [row for row in rows if row["accuracy"] is not None and not row["gpu"]]:
         figures["league_accuracy.png"] = draw_accuracy(classifiers)
-    if curves := [group for group in groups if has_fid_curve(group) and not is_on_gpu(group.runs[0])]:
+    on_cpu = sorted((group for group in groups if not is_on_gpu(group.runs[0])), key=lambda group: place_of(group.data))
+    if curves := [group for group in on_cpu if has_curve(group, FID_CURVE)]:
         figures["league_fid.png"] = draw_fid(curves)
+    if curves := [group for group in on_cpu if has_curve(group, MODES_CURVE)]:
+        figures["league_modes.png"] = draw_modes(curves)
     return figures
 
 
-def in_order(sets: Iterable[str]) -> list[str]:
-    """The different data sets, the official ones first."""
-    return sorted({*sets}, key=lambda data: ([*SETS].index(data) if data in SETS else len(SETS), data))
+def place_of(data: str) -> tuple[int, str]:
+    """Where a data set stands in the page's order, in which the official ones are the first."""
+    return [*SETS].index(data) if data in SETS else len(SETS), data
 
 
 def short_name(row: Row) -> str:
@@ -37,7 +46,7 @@ def short_name(row: Row) -> str:
 
 def draw_accuracy(rows: Sequence[Row]) -> Figure:
     """Test error of each net with its deviation over the seconds of training, a panel per data set."""
-    sets = in_order(row["data"] for row in rows)
+    sets = sorted({row["data"] for row in rows}, key=place_of)
     names = dict.fromkeys(map(short_name, rows))
     colors = {name: colormaps["tab20"](number % 20) for number, name in enumerate(names)}
     figure = Figure(figsize=(6.5 * len(sets), 5), layout="constrained")
@@ -66,30 +75,62 @@ def cost_and_error(row: Row) -> tuple[float, float]:
 
 
 def draw_fid(groups: Sequence[Group]) -> Figure:
-    """FID on validation images over the seconds of training: a line per GAN and seed, a panel per data set."""
-    sets = in_order(group.data for group in groups)
-    names = dict.fromkeys(str(group.runs[0]["model"]) for group in sorted(groups, key=last_fid, reverse=True))
-    looks = {  # not told apart by colour alone
-        name: {"color": f"C{number % 10}", "marker": MARKERS[number % len(MARKERS)], "markersize": 4}
-        for number, name in enumerate(names)
-    }
-    figure = Figure(figsize=(6.5 * len(sets) + 1.5, 5), layout="constrained")
-    lines = {}
-    for axes, data in zip(figure.subplots(1, len(sets), squeeze=False).flat, sets, strict=True):
-        for group in (group for group in groups if group.data == data):
-            name = str(group.runs[0]["model"])
-            for run in group.runs:
-                curve, total = run["curves"]["val/fid"], run.get("cpu_seconds") or run["seconds"]
-                times = [total * step / curve[-1][0] for step, _ in curve]
-                [lines[name]] = axes.plot(times, [value for _, value in curve], **looks[name], linewidth=1)
+    """FID over the seconds of training: a line per GAN and seed, dashed if it has classes, a panel per data set."""
+    looks = looks_of(groups, FID_CURVE)
+    figure, panels = panels_of(groups, lambda group: SETS.get(group.data, group.data))
+    for axes, group in panels:
+        for run in group.runs:
+            style = "--" if "test/gan_test_accuracy" in run else "-"
+            axes.plot(*timed_curve(run, FID_CURVE), **looks[group.runs[0]["model"]], linestyle=style)
         axes.set(yscale="log", xlabel="core seconds of training", ylabel="FID, validation images")
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.set_title(SETS.get(data, data))
-        axes.grid(alpha=0.3, which="both")
         axes.set_xlim(left=0)
-    figure.legend([lines[name] for name in names], [*names], loc="outside right upper", fontsize=8, frameon=False)
+    return with_legend(figure, looks)
+
+
+def draw_modes(groups: Sequence[Group]) -> Figure:
+    """Modes over the seconds of training: mean over the seeds in a band of all, a panel per experiment."""
+    looks = looks_of(groups, MODES_CURVE)
+    figure, panels = panels_of(groups, lambda group: group.experiment)
+    for axes, group in panels:
+        look = looks[group.runs[0]["model"]]
+        times, modes = np.array([timed_curve(run, MODES_CURVE) for run in group.runs]).swapaxes(0, 1)
+        axes.fill_between(times.mean(0), modes.min(0), modes.max(0), color=look["color"], alpha=0.1)
+        axes.plot(times.mean(0), modes.mean(0), **look)
+        axes.set(xscale="log", xlabel="core seconds of training", ylabel="modes")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+    return with_legend(figure, looks)
+
+
+def looks_of(groups: Sequence[Group], curve: str) -> dict[str, dict[str, Any]]:
+    """How each model's lines look, the one with the highest end first; not told apart by colour alone."""
+    last = {str(group.runs[0]["model"]): max(run["curves"][curve][-1][1] for run in group.runs) for group in groups}
+    return {
+        name: {"color": f"C{number % 10}", "marker": MARKERS[number % len(MARKERS)], "markersize": 4, "linewidth": 1}
+        for number, name in enumerate(sorted(last, key=lambda name: -last[name]))
+    }
+
+
+def panels_of(groups: Sequence[Group], title: Callable[[Group], str]) -> tuple[Figure, list[tuple[Axes, Group]]]:
+    """A figure with a panel for each title, and the panel of each group."""
+    titles = dict.fromkeys(map(title, groups))
+    figure = Figure(figsize=(14.5 if len(titles) > 1 else 8, 5), layout="constrained")
+    panels = dict(zip(titles, figure.subplots(1, len(titles), squeeze=False).flat, strict=True))
+    for name, axes in panels.items():
+        axes.set_title(name)
+        axes.grid(alpha=0.3, which="both")
+    return figure, [(panels[title(group)], group) for group in groups]
+
+
+def timed_curve(run: Record, curve: str) -> tuple[list[float], list[float]]:
+    """Core seconds of training and values of a run's curve."""
+    points, total = run["curves"][curve], run.get("cpu_seconds") or run["seconds"]
+    return [total * step / points[-1][0] for step, _ in points], [value for _, value in points]
+
+
+def with_legend(figure: Figure, looks: Mapping[str, Mapping[str, Any]]) -> Figure:
+    lines = [Line2D([], [], **look) for look in looks.values()]
+    figure.legend(lines, [*looks], loc="outside right upper", fontsize=8, frameon=False)
     return figure
-
-
-def last_fid(group: Group) -> float:
-    return max(run["curves"]["val/fid"][-1][1] for run in group.runs)

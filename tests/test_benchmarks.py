@@ -1,6 +1,7 @@
 """Every module of benchmarks/ runs, on a few batches."""
 
 import json
+import os
 import pkgutil
 import sys
 from pathlib import Path
@@ -27,14 +28,14 @@ def test_every_module_is_covered_here() -> None:
 @pytest.mark.filterwarnings("ignore:The number of training batches")
 @pytest.mark.parametrize("name", contenders.PLAIN | contenders.COMMON)
 def test_contender_tells_its_epoch(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    (contenders.PLAIN | contenders.COMMON)[name](2)
+    (contenders.PLAIN | contenders.COMMON)[name](contenders.Setting(batches=2))
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith(measure.RESULT)]
     assert json.loads(told[-1].removeprefix(measure.RESULT))["epoch"] > 0
 
 
 @pytest.mark.extended
 def test_our_contender_is_the_command_itself() -> None:
-    cost = throughput.ours(str(Path(MNIST().root).absolute()), 2)
+    cost = throughput.ours(str(Path(MNIST().root).absolute()), contenders.Setting(batches=2))
     assert 0 < cost.result["epoch"] < cost.cpu
     assert cost.memory > 100e6
     assert not list(Path().iterdir())
@@ -42,7 +43,7 @@ def test_our_contender_is_the_command_itself() -> None:
 
 def test_a_contender_that_fails_says_why() -> None:
     with pytest.raises(RuntimeError, match="no_such_model"):
-        throughput.ours("data", 2, "model=no_such_model")
+        throughput.ours("data", contenders.Setting("no_such_model", batches=2))
 
 
 def test_table_names_the_reference_and_the_processor(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,10 +97,30 @@ def test_contender_that_is_none_is_refused_with_those_there_are(capsys: pytest.C
     assert "experiment=vgg_fast data/augment=flip" in capsys.readouterr().err
 
 
+@pytest.mark.extended
+def test_a_fast_recipe_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    time_to_accuracy.main(["--seeds", "0", "--epochs", "1", "--batches", "2", "--only", "experiment=lenet_fast"])
+    assert "to 99.4 %, s" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_throughput_runs(capsys: pytest.CaptureFixture[str]) -> None:
     throughput.main(["--rounds", "1", "--batches", "2"])
     assert throughput.OURS in capsys.readouterr().out
+
+
+@pytest.mark.extended
+def test_throughput_of_the_plain_loops_alone_in_other_batches(capsys: pytest.CaptureFixture[str]) -> None:
+    throughput.main(["--rounds", "1", "--batches", "2", "--batch-size", "8", "--plain"])
+    out = capsys.readouterr().out
+    assert throughput.OURS in out
+    assert contenders.TEMPLATE not in out
+
+
+def test_a_plain_loop_does_not_pay_for_lightnings_search_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    contenders.resident(contenders.Setting(batches=1))
+    assert "PYTORCH_NVML_BASED_CUDA_CHECK" not in os.environ
 
 
 @pytest.mark.slow
