@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import documents
 import pytest
 import torch
 from command_line import change, results_of, run, run_well
 from conftest import ROOT
 from matplotlib.text import Text
 
+from gan.scores.scoring_net import PRETRAINED
 from tasks import machine as machine_module
 from tasks import published_runs, records
 from tasks.callbacks import TrainingClock
@@ -20,6 +22,7 @@ from tasks.league import make_row, make_rows, page, tables
 from tasks.league_plot import draw_plots
 from tasks.published_runs import RECORDS, published_groups
 from tasks.stale import compared
+from tasks.tables import format_mean
 from tasks.tries import published_tries
 
 
@@ -279,6 +282,26 @@ ROWS = make_rows(GROUPS)
 def test_page_says_what_the_records_say() -> None:
     assert (ROOT / "docs" / "league.md").read_text() == page(GROUPS, ROWS, published_tries(ROOT / RECORDS))
     assert all((ROOT / "docs" / name).is_file() for name in draw_plots(GROUPS, ROWS))
+
+
+def test_table_of_results_has_the_accuracies_of_its_runs() -> None:
+    groups = {
+        (group.data, frozenset({*group.overrides} - {"data=mnist"})): row
+        for group, row in zip(GROUPS, ROWS, strict=True)
+    }
+    rows = documents.table(ROOT / "docs" / "results.md", "command")
+    for command, data, _, accuracy, seeds, epochs in rows:
+        words = command.split("`")[1].split()
+        name = words[0].removeprefix("experiment=")
+        data = data.lower().replace("-", "_")
+        if name.startswith("scoring_net"):
+            assert accuracy == f"{100 * PRETRAINED[data].test_accuracy:.2f}"
+        elif "," not in seeds:
+            assert accuracy == f"{100 * results_of(ROOT / 'published' / name)['test/accuracy']:.2f}"
+        else:
+            row = groups[data, frozenset(words)]
+            assert accuracy == format_mean(row["accuracy"], row["accuracy_sd"], ".2f", 0.01)
+            assert (seeds.count(",") + 1, epochs) == (row["seeds"], f"{row['epochs']:.0f}")
 
 
 def test_labels_of_the_plot_do_not_lie_on_each_other() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from command_line import run_well
+from command_line import PLAIN, run_well
 from conftest import compose, model_class, models_of, quick, small_run
 from lightning import Callback, LightningModule, Trainer
 from PIL import Image
@@ -17,6 +17,7 @@ from datamodules.mnist import MNIST5k
 from gan.adversarial import GAN
 from gan.networks import MLP
 from gan.vanilla import VanillaGAN
+from tasks import train
 from tasks.compiling import check_compile
 from tasks.config import ConfigError
 
@@ -110,6 +111,17 @@ def test_every_gan_says_whether_its_loss_is_made_of_gradients() -> None:
     classes = map(model_class, models_of(GAN))
     marked = {cls.__name__ for cls in classes if issubclass(cls, GAN) and cls.has_double_backward}
     assert marked == {"DRAGAN", "UnrolledGAN", "WGANGP"}
+
+
+@pytest.mark.parametrize(
+    ("has_them", "precision", "said"), [(0, "bf16-mixed", 1), (1, "bf16-mixed", 0), (0, "32-true", 0)]
+)
+def test_a_processor_without_bfloat16_says_that_it_will_be_slow(
+    has_them: int, precision: str, said: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "has_bf16_instructions", lambda: bool(has_them))
+    outcome = run_well("model=lenet", *PLAIN, "trainer.limit_train_batches=1", f"trainer.precision={precision}")
+    assert outcome.out.count("float32 would be faster") == said
 
 
 def test_reuse_is_off_unless_it_is_asked_for() -> None:

@@ -130,11 +130,22 @@ def test_sweep_without_failures_ends_with_status_0_and_objectives_for_a_sweeper(
     assert float(row["accuracy"]) == pytest.approx(results_of(done.jobs[0])["objective"])
 
 
+TELLS_ITS_MODULES = """
+import runpy, sys
+del sys.argv[0]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print("loaded:", sorted({"torch", "lightning", "torchvision", "torchmetrics"} & sys.modules.keys()))
+"""
+
+
 @pytest.mark.extended
 def test_two_jobs_at_once_share_a_sweep(tmp_path: Path) -> None:
     parallel = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "data/augment=crop,none")
-    outcome = finish(start("-m", "model=lenet", *SHORT, *parallel))
+    outcome = finish(start("-m", "model=lenet", *SHORT, *parallel, before=("-c", TELLS_ITS_MODULES)))
     assert outcome.status == 0, outcome.err
+    assert "loaded: []" in outcome.out  # the process that waits for the jobs needs none of their packages
     done = Sweep(outcome, tmp_path)
     accuracies = {str(results_of(job)["val/accuracy"]) for job in done.jobs}
     assert len(accuracies) == 2
