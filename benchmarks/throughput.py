@@ -5,10 +5,10 @@
     OMP_NUM_THREADS=1 python -m benchmarks.throughput --model resnet --batches 50 --plain
 
 LeNet-5 in its modern form or another classifier, Adam, batches of 100, MNIST; an epoch is 55,000 training and 5,000
-validation images. Each
-contender is a process of its own, they take turns, and what counts is processor time: on a machine that does other
-things as well it tells more than the clock. The fastest plain loop is the reference. "Ours" is the command as a
-person types it, with all that is on by default: schedule, progress bar, TensorBoard, metrics, checkpoints, plots.
+validation images. Each contender is a process of its own, they take turns, and what counts is processor time: on a
+machine that does other things as well it tells more than the clock. The fastest plain loop is the reference. "Ours" is
+the command as a person types it, with all that is on by default: schedule, progress bar, TensorBoard, metrics,
+checkpoints, plots.
 
 The epoch is measured from the second step to the end of the fit: without imports, reading the data and the plot of the
 net's graph at the first step. The whole command, from its start to its exit, includes these, and for ours the final

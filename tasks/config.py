@@ -182,20 +182,21 @@ def check_parts(plain: Any, parts: tuple[str, ...]) -> None:
         check_node(key, node)
 
 
-def elsewhere(key: str, value: Any, plain: Mapping[str, Any]) -> str:
+def elsewhere(key: object, value: Any, plain: Mapping[str, Any]) -> str:
     """Where the parts of a config have a key that was typed without its part: as it is, or as a word of a longer one.
 
     >>> plain = {"model": {"optimizer": {"lr": 0.1}}, "trainer": {"max_epochs": 1, "devices": 1}}
-    >>> [elsewhere(key, 1, plain) for key in ("lr", "epochs", "device", "gpu")]
+    >>> [elsewhere(key, 1, plain) for key in ("lr", "epochs", "device", "s")]
     [': did you mean model.optimizer.lr?', ': did you mean trainer.max_epochs?', ': did you mean trainer.devices?', '']
     >>> elsewhere("optimizer", "sgd", plain)  # an option of conf/model/optimizer
     ': did you mean model/optimizer=sgd?'
     """
     if value in ("cpu", "gpu"):
         return f": did you mean trainer.accelerator={value}?"
+    given, word = str(key), str(key).removesuffix("s")
     names = {place: place.rpartition(".")[2] for part in PARTS for place in inner_keys(part, plain.get(part))}
-    same = [place for place, name in names.items() if name == key]
-    longer = [place for place, name in names.items() if key.removesuffix("s") in re.split("s?(?:_|$)", name)]
+    same = [place for place, name in names.items() if name == given]
+    longer = [place for place, name in names.items() if word and word in re.split("s?(?:_|$)", name)]
     found = []
     for place in (same or longer)[:3]:
         group = place.replace(".", "/")

@@ -94,7 +94,9 @@ def draw_modes(groups: Sequence[Group]) -> Figure:
     figure, panels = panels_of(groups, lambda group: group.experiment)
     for axes, group in panels:
         look = looks[group.runs[0]["model"]]
-        times, modes = np.array([timed_curve(run, MODES_CURVE) for run in group.runs]).swapaxes(0, 1)
+        curves = [timed_curve(run, MODES_CURVE) for run in group.runs]
+        length = min(len(times) for times, _ in curves)
+        times, modes = np.array([[times[:length], values[:length]] for times, values in curves]).swapaxes(0, 1)
         axes.fill_between(times.mean(0), modes.min(0), modes.max(0), color=look["color"], alpha=0.1)
         axes.plot(times.mean(0), modes.mean(0), **look)
         axes.set(xscale="log", xlabel="core seconds of training", ylabel="modes")
