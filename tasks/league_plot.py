@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
-from tasks.league import FID_CURVE, LEAGUE, MODES_CURVE, SETS, has_curve
+from tasks.league import FID_CURVE, GENERATED, LEAGUE, MODES_CURVE, SETS, has_curve
 from tasks.plots import label_points
 from tasks.published_runs import Group, is_on_gpu
 from tasks.run_records import Record
@@ -22,8 +22,8 @@ MARKERS = "osv^Dx*P+<"
 def draw_plots(groups: Sequence[Group], rows: Sequence[Row]) -> dict[str, Figure]:
     """The plots of the page, by their files' names."""
     figures = {}
-    # seconds of a GPU are no core seconds
-    if classifiers := [row for row in rows if row["accuracy"] is not None and not row["gpu"]]:
+    on_real_images = [row for row in rows if row["accuracy"] is not None and row["data"] != GENERATED]
+    if classifiers := [row for row in on_real_images if not row["gpu"]]:  # whose seconds are no core seconds
         figures["league_accuracy.png"] = draw_accuracy(classifiers)
     on_cpu = sorted((group for group in groups if not is_on_gpu(group.runs[0])), key=lambda group: place_of(group.data))
     if curves := [group for group in on_cpu if has_curve(group, FID_CURVE)]:
