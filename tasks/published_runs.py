@@ -201,18 +201,26 @@ def check_parts(records: Iterable[Record], root: Path) -> None:
     Raises:
         ValueError: says which, and why.
     """
-    published = published_parts(root)
+    alike, places = published_parts(root), set[Path]()
     for record in records:
         check_facts(record)
-        if not is_part(record) or not is_alike([record, *published]):
+        if not is_part(record) or not is_alike([record, *alike]):
             raise ValueError(
-                f"{record['folder']}: is not comparable with the runs in {PARTS}: remove these, or leave it"
+                f"{record['folder']}: is not comparable with runs in {PARTS} or beside it: leave one of them"
             )
+        if place_of_part(record, root) in places:
+            raise ValueError(f"{record['folder']}: another run has its task.per_class and seed: leave one of them")
+        alike.append(record)
+        places.add(place_of_part(record, root))
+
+
+def place_of_part(record: Record, root: Path) -> Path:
+    return root / PARTS / f"{record['per_class']:.0f}" / f"seed-{record['seed']}"
 
 
 def publish_part(record: Record, root: Path) -> None:
     """Writes the record of a run of task=small_data, which leaves nothing else, into published/small_data."""
-    target = root / PARTS / str(record["per_class"]) / f"seed-{record['seed']}"
+    target = place_of_part(record, root)
     target.mkdir(parents=True, exist_ok=True)
     kept = {key: record[key] for key in (*FACTS, *PART_FACTS) if key in record}
     with atomic_writer(target / RESULTS) as file:
@@ -220,7 +228,17 @@ def publish_part(record: Record, root: Path) -> None:
 
 
 def published_parts(root: Path) -> list[Record]:
-    return [read_run(path.parent) for path in sorted((root / PARTS).rglob(RESULTS))]
+    """The published runs of task=small_data.
+
+    Raises:
+        ValueError: a record is damaged.
+    """
+    parts = [read_run(path.parent) for path in sorted((root / PARTS).rglob(RESULTS))]
+    for part in parts:
+        check_facts(part)
+        if not is_part(part):
+            raise ValueError(f"{part['folder']}/{RESULTS}: is not the record of a run of task=small_data")
+    return parts
 
 
 def published_groups(root: Path) -> list[Group]:

@@ -34,8 +34,8 @@ def records(cfg: DictConfig, folder: Path, add: list[LocalPath] | None = None) -
         cfg: the config of the task.
         folder: the task's own; nothing is written there.
         add: folders with runs of experiments; those that have finished become records in published/runs, those that
-            were not tested (trainer.limit_test_batches=0) tries of their recipe, and the page of docs/ is made anew
-            from all that are there, also with an empty list.
+            were not tested (trainer.limit_test_batches=0) tries of their recipe, those of task=small_data records in
+            published/small_data. The page of docs/ is made anew from all that are there, also with an empty list.
 
     Raises:
         ValueError: a folder has no such run, one cannot be published, or this is not a checkout with docs/.

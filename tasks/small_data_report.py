@@ -61,9 +61,11 @@ def is_alike(parts: Sequence[Record]) -> bool:
 
 def is_part(record: Record) -> bool:
     """Whether a record is one that the task wrote."""
-    numbers = all(is_number(record.get(name), 0) for name in ("per_class", "seed", *PLAIN))
     settings = record.get("settings")
-    return numbers and isinstance(settings, dict) and settings.keys() == {*Settings._fields} and "metric" in record
+    if not isinstance(settings, dict) or settings.keys() != {*Settings._fields} or "metric" not in record:
+        return False
+    arms = ARMS if settings["augment"] else PLAIN
+    return all(is_number(record.get(name), 0) for name in ("per_class", "seed", *arms))
 
 
 def sentence(record: dict[str, Any]) -> str:

@@ -1,6 +1,8 @@
 """task=benchmark: the table it leaves, what is timed, and task=small_data, a sweep of which ends with a report."""
 
 import csv
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +127,16 @@ def check_publishing(folder: Path, jobs: list[Path], monkeypatch: pytest.MonkeyP
     assert make_table(published).to_markdown() in (folder / "small_data.md").read_text()
     change(jobs[0], settings=results_of(jobs[0])["settings"] | {"gan_steps": 4})
     assert_one_line(run("task=records", f"task.add=[{jobs[0]}]"), "not comparable", jobs[0].name)
+    assert_one_line(run("task=records", f"task.add=[{folder},{jobs[1]}]"), "not comparable")
+    assert_one_line(run("task=records", f"task.add=[{jobs[1]},{jobs[1]}]"), "task.per_class and seed")
     assert published_parts(Path.cwd()) == published
+    shutil.rmtree("published")
+    assert_one_line(run("task=records", f"task.add=[{folder}]"), "not comparable")  # of others that are added with it
+    run_well("task=records", f"task.add=[{jobs[1]}]")
+    [path] = Path("published/small_data").rglob("results.json")
+    for content in ("{", "[]", "{}", json.dumps(results_of(path.parent) | {"augmented": "much"})):
+        path.write_text(content)
+        assert_one_line(run("task=records", f"task.add=[{jobs[2]}]"), "small_data")
 
 
 @pytest.mark.extended
