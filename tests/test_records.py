@@ -20,7 +20,8 @@ from tasks import published_runs, records
 from tasks.callbacks import TrainingClock
 from tasks.league import make_row, make_rows, page, tables
 from tasks.league_plot import draw_plots
-from tasks.published_runs import RECORDS, published_groups
+from tasks.published_runs import RECORDS, published_groups, published_parts
+from tasks.small_data_report import is_alike, make_table
 from tasks.stale import compared
 from tasks.tables import format_mean
 from tasks.tries import published_tries
@@ -302,6 +303,12 @@ def test_table_of_results_has_the_accuracies_of_its_runs() -> None:
             row = groups[data, frozenset(words)]
             assert accuracy == format_mean(row["accuracy"], row["accuracy_sd"], ".2f", 0.01)
             assert (seeds.count(",") + 1, epochs) == (row["seeds"], f"{row['epochs']:.0f}")
+
+
+def test_results_have_the_table_of_the_published_small_sets() -> None:
+    parts = published_parts(ROOT)
+    assert is_alike(parts)
+    assert f"\n{make_table(parts).to_markdown()}\n" in (ROOT / "docs" / "results.md").read_text()
 
 
 def test_labels_of_the_plot_do_not_lie_on_each_other() -> None:
