@@ -210,7 +210,8 @@ frequencies from equal ones. The generator has had 2,000 steps (WGAN's, whose cr
 at ten times the discriminator's rate in `ring` and a tenth of it in `ring_mad_gan`. CGAN and EBGAN have no form for
 points.""",
     "stacked_mnist": """How many of the 1,000 triples of digits the scoring net sees in 26,000 samples, and KL, the
-divergence of their frequencies from equal ones.""",
+divergence of their frequencies from equal ones. Generated images weigh 4 in MAD-GAN's loss of the discriminator in
+`stacked_mad_gan`, as in its paper, and 1 in `stacked_mnist`.""",
     GENERATED: """Trained on 60,000 digits that the net in published/cgan_mnist has made, by the commands in
 conf/experiment/lenet_generated.yaml. The epoch is chosen on MNIST's validation images, and the test images are
 MNIST's.""",
@@ -222,7 +223,7 @@ PLOTS = {
 FID is of 2,000 images against as many validation images here, dashed for a class-conditional GAN. Real MNIST images
 have a FID of 3.4 there, because MNIST is ordered by writer and validation has the last ones: a GAN that has learned
 from all writers can be below that. On the test images, in the tables, none is below the floor.""",
-    MODES_CURVE: "![Modes that each GAN finds over the seconds of its training, a line per seed](league_modes.png)",
+    MODES_CURVE: "![Modes that each GAN finds over the seconds of its training, the mean over its seeds in a band of all](league_modes.png)",
 }
 TRIED = """## What was tried
 

@@ -84,6 +84,7 @@ def draw_fid(groups: Sequence[Group]) -> Figure:
             axes.plot(*timed_curve(run, FID_CURVE), **looks[group.runs[0]["model"]], linestyle=style)
         axes.set(yscale="log", xlabel="core seconds of training", ylabel="FID, validation images")
         axes.yaxis.set_major_formatter("{x:g}")
+    for axes in figure.axes:
         axes.set_xlim(left=0)
     return with_legend(figure, looks)
 

@@ -320,6 +320,15 @@ def test_labels_of_the_plot_do_not_lie_on_each_other() -> None:
         assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[:number])
 
 
+@pytest.mark.parametrize("name", ["league_fid.png", "league_modes.png"])
+def test_no_point_lies_outside_its_panel(name: str) -> None:
+    for axes in draw_plots(GROUPS, ROWS)[name].axes:
+        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+        points = [point for line in axes.lines for point in line.get_xydata()]
+        assert len(points) > 3
+        assert all(left <= x <= right and bottom <= y <= top for x, y in points)
+
+
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: f"{group.experiment}-{group.data}")
 def test_published_command_composes_to_what_was_run(group: published_runs.Group) -> None:
     assert not group.is_stale
