@@ -24,7 +24,7 @@ class Recurrent(SequenceClassifier):
 
     A linear layer classifies by the last state. Deviations from the papers: torch's cells have two biases per unit, its
     LSTM has the forget gate of Gers et al. 2000, its GRU resets behind the recurrent product, and Elman's units are
-    tanh, not logistic.
+    tanh, not logistic. In a mixed precision on a CPU the LSTM computes in float32.
 
     Args:
         cell: elman, lstm or gru.
@@ -58,7 +58,12 @@ class Recurrent(SequenceClassifier):
         self.readout = nn.Linear(units, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        states, _ = self.recurrent(self.sequence(images))
+        sequence = self.sequence(images)
+        if isinstance(self.recurrent, nn.LSTM) and images.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):  # oneDNN has it in bfloat16 for some processors alone
+                states, _ = self.recurrent(sequence.float())
+        else:
+            states, _ = self.recurrent(sequence)
         return self.readout(states[:, -1])
 
 

@@ -97,6 +97,9 @@ def build_trainer(cfg: DictConfig, folder: Path, model: LightningModule) -> Trai
         default_root_dir=str(folder),
         plugins=[WholeCheckpoints()],
     )
+    if "bf16" in trainer.precision and "bf16" not in str(cfg.trainer.precision):  # Lightning only warns
+        reason = "is not for a CPU, which has no mixed precision in float16: take bf16-mixed or trainer.accelerator=gpu"
+        raise ConfigError("trainer.precision", reason, cfg.trainer.precision)
     if cfg.trainer.get("profiler"):  # whose tables are too wide for a terminal
         trainer.profiler.dirpath, trainer.profiler.filename = str(folder), "profile"  # type: ignore[attr-defined]
     if isinstance(trainer.strategy, DDPStrategy) and not model.automatic_optimization:

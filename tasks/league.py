@@ -223,7 +223,7 @@ PLOTS = {
 FID is of 2,000 images against as many validation images here, dashed for a class-conditional GAN. Real MNIST images
 have a FID of 3.4 there, because MNIST is ordered by writer and validation has the last ones: a GAN that has learned
 from all writers can be below that. On the test images, in the tables, none is below the floor.""",
-    MODES_CURVE: "![Modes that each GAN finds over the seconds of its training, the mean over its seeds in a band of all](league_modes.png)",
+    MODES_CURVE: "![Modes of each GAN over the seconds of its training, mean and range of its seeds](league_modes.png)",
 }
 TRIED = """## What was tried
 

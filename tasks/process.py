@@ -15,6 +15,7 @@ QUIET = (
     r"You're resuming from a checkpoint that ended before the epoch ended|"  # TrainLoader goes on there
     r"Checkpoint directory .* exists and is not empty|"  # of a resumed run; no other run has a folder that exists
     r"Using `DistributedSampler` with the dataloaders|"  # that of an evaluation repeats no sample
+    r"You passed `Trainer\(accelerator='cpu', precision='16-mixed'\)`|"  # which is refused
     r"You requested to overfit but enabled|"  # whose batches are then taken in their stored order
     r"Be aware that when using `ckpt_path`, callbacks used to create|"  # a resumed run may be watched by others
     r"`ModelCheckpoint\(monitor=.* could not find the monitored key"  # before the first validation

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import documents
+import numpy as np
 import pytest
 import torch
 from command_line import change, results_of, run, run_well
@@ -324,7 +325,7 @@ def test_labels_of_the_plot_do_not_lie_on_each_other() -> None:
 def test_no_point_lies_outside_its_panel(name: str) -> None:
     for axes in draw_plots(GROUPS, ROWS)[name].axes:
         (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-        points = [point for line in axes.lines for point in line.get_xydata()]
+        points: Any = [point for line in axes.lines for point in np.asarray(line.get_xydata())]
         assert len(points) > 3
         assert all(left <= x <= right and bottom <= y <= top for x, y in points)
 

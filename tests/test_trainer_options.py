@@ -76,10 +76,15 @@ def test_debugging_names_the_operation_whose_gradient_is_not_finite(monkeypatch:
     assert "MulBackward0' returned nan values" in outcome.err
 
 
-@pytest.mark.parametrize(
-    "option", ["trainer.precision=64-true", "trainer.precision=bf16-true", "trainer.precision=16-mixed"]
-)
-def test_precision_works_or_is_refused_in_one_line(option: str) -> None:
-    outcome = run("model=lenet", *PLAIN, "trainer.max_epochs=1", option)
-    assert outcome.status in (0, 2), outcome.err
-    assert outcome.err.count("\n") == (outcome.status == 2), outcome.err
+@pytest.mark.parametrize("cell", ["", "elman", "lstm", "gru"])
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_precision_works(precision: str, cell: str) -> None:
+    model = ("model=recurrent", f"model.cell={cell}", "model.units=4") if cell else ("model=lenet",)
+    run_well(*model, *PLAIN, "trainer.max_epochs=1", f"trainer.precision={precision}")
+
+
+def test_mixed_precision_that_a_cpu_does_not_have_is_refused_not_replaced() -> None:
+    outcome = run("model=lenet", *PLAIN, "trainer.precision=16-mixed")
+    assert outcome.status == 2
+    assert outcome.err.startswith("Error: trainer.precision=16-mixed: is not for a CPU")
+    assert outcome.err.count("\n") == 1
