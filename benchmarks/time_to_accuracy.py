@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.time_to_accuracy                       # MNIST: 98, 99 and 99.4 %
     OMP_NUM_THREADS=1 python -m benchmarks.time_to_accuracy --data fashion_mnist  # 90, 92 and 92.5 %
+    OMP_NUM_THREADS=1 python -m benchmarks.time_to_accuracy --only model=vgg "model=vgg trainer.precision=bf16-mixed"
 
 Accuracy is on the 5,000 validation images, after each epoch; the test images are read once, at the end. Training is the
 processor time until then without validation; for commands that a person types, the second figure is the processor time
@@ -66,15 +67,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=0, help="at most; 0 = as each recipe has it (default)")
     parser.add_argument("--batches", type=int, default=0, help="at most, of an epoch; 0 = all (default)")
     names = "; ".join(dict.fromkeys([*chain(*COMMANDS.values()), *RIVALS]))
-    parser.add_argument("--only", nargs="+", metavar="CONTENDER", help=f"some of them: {names}")
+    parser.add_argument("--only", nargs="+", metavar="CONTENDER", help=f"of {names}; or run.py's options")
     parsed = parser.parse_args(arguments)
     limits = {"epochs": parsed.epochs, "batches": parsed.batches}
+    commands = [text for text in parsed.only or COMMANDS[parsed.data] if "=" in text]
     contenders: dict[str, Contender] = {
-        **{recipe: partial(ours, recipe, parsed.data, limits) for recipe in COMMANDS[parsed.data]},
+        **{recipe: partial(ours, recipe, parsed.data, limits) for recipe in commands},
         **{name: partial(rival, name, parsed.data, limits) for name in RIVALS},
     }
     if unknown := {*(parsed.only or ())} - {*contenders}:
-        parser.error(f"--only: {min(unknown)} is none of {'; '.join(contenders)}")
+        known = "; ".join([*COMMANDS[parsed.data], *RIVALS])
+        parser.error(f"--only: {min(unknown)} is none of {known}, and no options of run.py, such as model=lenet")
     costs: dict[str, list[Cost]] = {name: [] for name in parsed.only or contenders}
     for seed in parsed.seeds:
         for name, rounds in costs.items():
