@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
-from tasks.league import FID_CURVE, GENERATED, LEAGUE, MODES_CURVE, SETS, has_curve
+from tasks.league import BF16, FID_CURVE, GENERATED, LEAGUE, MODES_CURVE, SETS, budget_of, has_curve
 from tasks.plots import label_points
 from tasks.published_runs import Group, is_on_gpu
 from tasks.run_records import Record
@@ -40,8 +40,8 @@ def place_of(data: str) -> tuple[int, str]:
 
 def short_name(row: Row) -> str:
     """The net of a row without its arguments, or the experiment that is not of the league."""
-    experiment = str(row["experiment"])
-    return str(row["net"].split(" (")[0]) if experiment.startswith(LEAGUE) else experiment
+    names = {LEAGUE: row["net"].split(" (")[0], BF16: f"{row['model']} in bfloat16"}
+    return str(names.get(budget_of(row), row["experiment"]))
 
 
 def draw_accuracy(rows: Sequence[Row]) -> Figure:

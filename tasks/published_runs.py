@@ -73,7 +73,7 @@ def check_publishable(records: Iterable[Record], root: Path) -> None:
     Raises:
         ValueError: says of which run, and why.
     """
-    same: dict[Path, tuple[set[str], dict[str, Any], bool]] = {}  # command, config and kind of device of a group
+    same: dict[Path, tuple[set[str], dict[str, Any], str]] = {}  # command, config and kind of device of a group
     taken: dict[Path, str] = {}
     for record in records:
         where = record["folder"]
@@ -86,16 +86,22 @@ def check_publishable(records: Iterable[Record], root: Path) -> None:
             raise ValueError(f"{where}: {other} has seed {record['seed']} of {short(target)}: leave one of them")
         for path in sorted(target.glob("seed-*")) if target not in same else ():
             there, config = read_run(path), read_config(path / CONFIG)
-            same.setdefault(target, ({*without_seed(there["overrides"])}, compared(config), is_on_gpu(there)))
-        mine = {*without_seed(shared(record))}, compared(checkpoint["config"]), is_on_gpu(record)
+            check_facts(there)
+            same.setdefault(target, ({*without_seed(there["overrides"])}, compared(config), kind_of_device(there)))
+        mine = {*without_seed(shared(record))}, compared(checkpoint["config"]), kind_of_device(record)
         if same.setdefault(target, mine) != mine:
             name = f"{short(target)} is of another command, recipe or kind of device"
             raise ValueError(f"{where}: {name}: remove that folder, or leave this run")
 
 
 def is_on_gpu(record: Record) -> bool:
-    """Whether a run was trained on a GPU, whose seconds do not compare with those of a processor's core."""
+    """Whether a run was trained on a GPU, which has no core seconds."""
     return "cpu" not in str(record.get("device", "cpu"))
+
+
+def kind_of_device(record: Record) -> str:
+    """What a run's seconds were taken on, for they compare with no others: a GPU, or what a processor can do."""
+    return str(record["device"] if is_on_gpu(record) else record["machine"]["capability"])
 
 
 def check_facts(record: Record) -> None:
@@ -258,8 +264,8 @@ def published_groups(root: Path) -> list[Group]:
         record |= {"config": read_config(path.with_name(CONFIG)), "curves": read_published_curves(path.parent)}
         group = groups.setdefault(path.parent.parent, Group(str(record["experiment"]), str(record["data"]), []))
         group.runs.append(record)
-        if is_on_gpu(record) != is_on_gpu(group.runs[0]):
-            raise ValueError(f"{path}: a GPU and a processor have computed runs of one folder")
+        if kind_of_device(record) != kind_of_device(group.runs[0]):
+            raise ValueError(f"{path}: different kinds of devices have computed runs of one folder")
     return list(groups.values())
 
 

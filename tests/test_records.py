@@ -144,16 +144,23 @@ def test_run_that_differs_in_more_than_the_seed_is_refused(what: str, at_once: b
     assert [path.name for path in checkout.iterdir()] == ["seed-0"] if checkout.exists() else at_once
 
 
-def test_runs_of_a_gpu_and_of_a_processor_are_no_row(checkout: Path) -> None:
+OTHER_DEVICES = {
+    "a GPU": lambda machine: {"machine": machine | {"gpu": "Some GPU"}, "device": "Some GPU"},
+    "another processor": lambda machine: {"machine": machine | {"capability": "NEON"}},
+}
+
+
+@pytest.mark.parametrize("other", OTHER_DEVICES)
+def test_runs_of_different_kinds_of_devices_are_no_row(other: str, checkout: Path) -> None:
     shutil.copytree("runs/one", "runs/two")
-    on_gpu = {"machine": results_of(Path("runs/one"))["machine"] | {"gpu": "Some GPU"}, "device": "Some GPU"}
-    change(Path("runs/two"), seed=1, **on_gpu)
+    machine = results_of(Path("runs/one"))["machine"]
+    change(Path("runs/two"), seed=1, **OTHER_DEVICES[other](machine))
     outcome = run("task=records", "task.add=[runs]")
     assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
     assert "kind of device" in outcome.err
-    change(Path("runs/two"), device="cpu, 1 thread")
+    change(Path("runs/two"), device="cpu, 1 thread", machine=machine)
     run_well("task=records", "task.add=[runs]")
-    change(checkout / "seed-1", **on_gpu)
+    change(checkout / "seed-1", **OTHER_DEVICES[other](machine))
     outcome = run("task=records")
     assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
 
@@ -231,7 +238,7 @@ def test_models_of_one_experiment_have_folders_and_rows_of_their_own(checkout: P
     run_well("task=records", "task.add=[runs]")
     assert {path.name for path in (checkout.parents[1] / "ring").iterdir()} == {"gan", "dragan"}
     [(key, table)] = tables(make_rows(published_groups(Path.cwd()))).items()
-    assert key == ("others", "modes", "ring")
+    assert key == ("", "modes", "ring")
     assert {row["net"] for row in table.rows} == {"gan", "dragan"}
     text = Path("docs/league.md").read_text()
     assert "## Modes that GANs find, a ring of Gaussians" in text
