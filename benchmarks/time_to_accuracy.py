@@ -17,6 +17,7 @@ two read image by image, as the originals do, and are written anew from their pu
 
 import argparse
 import math
+import shlex
 import statistics
 import sys
 import tempfile
@@ -28,8 +29,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+import run
 from benchmarks.measure import ROOT, Cost, machine, run_process
 from benchmarks.rivals import DATA, RIVALS, TEMPLATE
+from classic_cnn.classifier import ImageClassifier
+from tasks.config import locate
+from tasks.messages import report
+from tasks.prepare import prepare
 
 TARGETS = {"mnist": (0.98, 0.99, 0.994), "fashion_mnist": (0.90, 0.92, 0.925)}
 COMMANDS = {
@@ -46,13 +52,28 @@ Contender = Callable[[int], Cost]  # the cost of a run with a seed
 def ours(recipe: str, data: str, limits: Mapping[str, int], seed: int) -> Cost:
     """`python run.py RECIPE`, in a folder that is removed afterwards."""
     root = Path(DATA[data]().root).absolute()
-    arguments = [*recipe.split(), f"data={data}", f"data.root={root}", f"seed={seed}", "trainer.accelerator=cpu", CLOCK]
+    own = (f"data={data}", f"data.root={root}", f"seed={seed}", "trainer.accelerator=cpu", CLOCK)
+    arguments = [*shlex.split(recipe), *own]
     if limits["batches"]:
         arguments += [f"trainer.limit_{stage}_batches={limits['batches']}" for stage in ("train", "val", "test")]
     if limits["epochs"]:
         arguments.append(f"trainer.max_epochs={limits['epochs']}")
     with tempfile.TemporaryDirectory() as folder:
         return run_process([sys.executable, str(ROOT / "run.py"), *arguments], Path(folder))
+
+
+def check(recipe: str, data: str) -> None:
+    """
+    Raises:
+        SystemExit: `python run.py RECIPE` would be refused, or trains no classifier; says so.
+    """
+    try:
+        model = prepare(run.compose(*shlex.split(recipe), f"data={data}")).model
+        if not issubclass(locate("model", model._target_)[0], ImageClassifier):
+            raise ValueError("trains no classifier")
+    except Exception as error:
+        print(f"{recipe}: ", end="", file=sys.stderr)
+        sys.exit(report(error, show_traceback=False))
 
 
 def rival(name: str, data: str, limits: Mapping[str, int], seed: int) -> Cost:
@@ -71,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parsed = parser.parse_args(arguments)
     limits = {"epochs": parsed.epochs, "batches": parsed.batches}
     commands = [text for text in parsed.only or COMMANDS[parsed.data] if "=" in text]
+    for recipe in commands:
+        check(recipe, parsed.data)
     contenders: dict[str, Contender] = {
         **{recipe: partial(ours, recipe, parsed.data, limits) for recipe in commands},
         **{name: partial(rival, name, parsed.data, limits) for name in RIVALS},

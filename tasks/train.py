@@ -1,11 +1,12 @@
 """task=train: fit, then test the checkpoint that validation chose."""
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import LightningDataModule, LightningModule, Trainer
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -156,6 +157,26 @@ def warm_start(model: LightningModule, path: str) -> str:
     return f"taken over   {', '.join(taken)} from {path}\nleft random  {', '.join(new) or 'nothing'}"
 
 
+STEP_HOOKS = (
+    *("on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward"),
+    *("on_before_optimizer_step", "on_train_batch_end"),
+)
+
+
+def skip_empty_hooks(callbacks: Iterable[Callback]) -> None:
+    """Spares a step the calls that do nothing: Lightning calls each hook that is callable, and opens a timer for it.
+
+    >>> callback = Callback()
+    >>> skip_empty_hooks([callback])
+    >>> callback.on_after_backward, callable(callback.on_train_epoch_end)
+    (None, True)
+    """
+    for callback in callbacks:
+        for hook in STEP_HOOKS:
+            if getattr(type(callback), hook) is getattr(Callback, hook):
+                setattr(callback, hook, None)
+
+
 def fit(
     trainer: Trainer, model: LightningModule, datamodule: LightningDataModule, cfg: DictConfig, signals: StopOnSignal
 ) -> None:
@@ -171,6 +192,7 @@ def fit(
         loop._iteration_based_training = functools.partial(is_within_epoch, trainer)  # type: ignore[method-assign]
     # Lightning does this when a checkpoint has been loaded, whose float64 weights a net of float32 would have rounded
     trainer.strategy.precision_plugin.convert_module(model)
+    skip_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
     try:
         trainer.fit(model, datamodule=datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
     except SIGTERMException:

@@ -91,10 +91,26 @@ def test_time_to_accuracy_runs(data: str, capsys: pytest.CaptureFixture[str]) ->
     assert all(name in out for name in (*time_to_accuracy.COMMANDS[data], *rivals.RIVALS))
 
 
-def test_contender_that_is_none_is_refused_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        time_to_accuracy.main(["--data", "fashion_mnist", "--only", "experiment=lenet_fast"])
-    assert "experiment=vgg_fast data/augment=flip" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("contender", "answer"),
+    [
+        ("lenet_fast", "experiment=vgg_fast data/augment=flip"),  # one of those there are
+        ("experiment=lenet_fats", "did you mean experiment=lenet_fast?"),
+        ("model=lenet model.no_such=1", "no_such"),
+        ("model=lenet trainer.max_epochs=-7", "max_epochs"),
+        ("model=lenet 'unbalanced", "quot"),
+        ("model=gan", "classifier"),
+    ],
+)
+def test_contender_that_is_none_is_refused_before_any_is_timed(
+    contender: str, answer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        time_to_accuracy.main(["--data", "fashion_mnist", "--only", "model=lenet", contender])
+    said = capsys.readouterr()
+    assert (end.value.code, said.out) == (2, "")
+    assert answer in said.err
+    assert "Traceback" not in said.err
 
 
 @pytest.mark.extended
