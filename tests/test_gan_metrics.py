@@ -138,6 +138,19 @@ def test_precision_and_recall_are_those_of_scikit_learns_neighbours() -> None:
     assert computed(precision_recall, real, fake) == pytest.approx(expected)
 
 
+def test_a_tie_of_distances_is_inside_a_manifold_whatever_rounding_makes_of_it() -> None:
+    for _ in range(20):
+        real, fake = torch.randint(2, (57, 30)), torch.randint(2, (60, 30))  # of which many lie equally far
+
+        def inside(samples: Tensor, manifold: Tensor) -> float:
+            within = (manifold[:, None] - manifold).square().sum(2).sort(1).values[:, 3]  # of whole numbers: exact
+            return ((samples[:, None] - manifold).square().sum(2) <= within).any(1).double().mean().item()
+
+        expected = {"precision": inside(fake, real), "recall": inside(real, fake)}
+        scale = 0.1  # which no float has exactly
+        assert computed(precision_recall, real * scale, fake * scale) == pytest.approx(expected)
+
+
 def test_mode_score_is_its_formula() -> None:
     real, fake = torch.randn(40, 10) * 3, torch.randn(50, 10) * 3
     p, q = softmax(fake.double().numpy(), 1), softmax(real.double().numpy(), 1).mean(0)
@@ -277,7 +290,7 @@ def test_scores_at_their_edges() -> None:
     assert nothing["modes_kl"].item() == pytest.approx(math.log(1000))
     one, two = torch.rand(1, 4), torch.rand(2, 4)
     for score in (frechet_distance, kernel_inception_distance, kernel_mmd):
-        for real, fake in ((one, two), (two, one), (torch.empty(0, 4), two)):
+        for real, fake in ((one, two), (two, one)):
             with pytest.raises(ValueError, match="both sets must have"):
                 score(real, fake)
     with pytest.raises(ValueError, match="same shape"):
@@ -350,6 +363,17 @@ def test_every_score_refuses_numbers_that_are_not_finite_and_names_the_set(
     (real if name == "real" else fake)[3, 4] = value
     with pytest.raises(ValueError, match=f"{name} samples must be finite"):
         score(real, fake)
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_every_score_refuses_a_set_without_samples_and_names_it(score: Score) -> None:
+    some, none = torch.randn(12, 10), torch.empty(0, 10)
+    with pytest.raises(ValueError, match="there are no real samples|got 0 real"):
+        score(none, some)
+    with pytest.raises(ValueError, match="there are no generated samples|and 0 generated"):
+        score(some, none)
+    with pytest.raises(ValueError, match="there are no generated samples"):
+        inception_score(none)
 
 
 def test_metrics_of_one_set_refuse_numbers_that_are_not_finite() -> None:

@@ -55,9 +55,11 @@ def require_finite(**sets: Tensor) -> None:
     ValueError: generated samples must be finite, got 1 of 2 that are not
 
     Raises:
-        ValueError: a set has samples that are not finite; names the set.
+        ValueError: a set is empty, or has samples that are not finite; names the set.
     """
     for name, samples in sets.items():
+        if not len(samples):
+            raise ValueError(f"there are no {name} samples")
         count = int((~samples.flatten(1).isfinite().all(1)).sum())
         if count:
             raise ValueError(f"{name} samples must be finite, got {count} of {len(samples)} that are not")
@@ -81,8 +83,6 @@ def center(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: a set is empty or not finite.
     """
-    if not len(real) or not len(fake):
-        raise ValueError(f"both sets must have samples, got {len(real)} real and {len(fake)} generated")
     require_finite(real=real, generated=fake)
     if real[0].numel() != fake[0].numel():
         shapes = f"{tuple(real.shape[1:])} and {tuple(fake.shape[1:])}"
@@ -160,6 +160,7 @@ class PairwiseDistances:
         real, fake = center(real, fake)
         self.neighbours = neighbours
         self.bandwidth = 2 * real.double().square().sum(1).mean()  # of centered samples, the mean of ||a - b||^2
+        self.rounding = TIE * self.bandwidth
         self.real, self.fake = self.within(real), self.within(fake)
         real_radii, fake_radii = self.real.nearest[:, -1], self.fake.nearest[:, -1]
         # What is kept has its memory before the loop: small tensors made in it would split the memory of freed chunks.
@@ -174,8 +175,8 @@ class PairwiseDistances:
             torch.amin(chunk, 1, out=self.real_to_fake[rows])
             torch.minimum(self.fake_to_real, chunk.amin(0), out=self.fake_to_real)
             # a smallest difference is found faster than whether any comparison holds
-            self.in_real_manifold |= (chunk - real_radii[rows, None]).amin(0) <= 0
-            self.in_fake_manifold[rows] = (chunk - fake_radii).amin(1) <= 0
+            self.in_real_manifold |= (chunk - real_radii[rows, None]).amin(0) <= self.rounding
+            self.in_fake_manifold[rows] = (chunk - fake_radii).amin(1) <= self.rounding
             if sigma is not None:
                 self.log_densities[rows] = (chunk / (-2 * sigma**2)).logsumexp(1)
             self.between_sum += self.kernel_sum(chunk)
@@ -212,9 +213,8 @@ class PairwiseDistances:
         n, m = len(self.real_to_fake), len(self.fake_to_real)
         if n != m:
             raise ValueError(f"both sets must have the same size, got {n} real and {m} generated samples")
-        rounding = TIE * self.bandwidth
-        real = (self.real.nearest[:, 0] <= self.real_to_fake + rounding).float().mean()
-        fake = (self.fake.nearest[:, 0] + rounding < self.fake_to_real).float().mean()
+        real = (self.real.nearest[:, 0] <= self.real_to_fake + self.rounding).float().mean()
+        fake = (self.fake.nearest[:, 0] + self.rounding < self.fake_to_real).float().mean()
         return {"total": (real + fake) / 2, "real": real, "fake": fake}
 
     def precision_recall(self) -> dict[str, Tensor]:
