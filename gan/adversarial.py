@@ -35,6 +35,7 @@ class GAN(CheckedArguments, LightningModule):
         discriminator_optimizer: makes the discriminator's optimizer.
         lr_scheduler: makes the schedule of either learning rate, which is stepped after every epoch.
         discriminator_steps: steps of the discriminator before each step of the generator (k in algorithm 1).
+        generator_steps: steps of the generator after these, each on new samples.
         reuse_fakes: the generator learns from the samples that the discriminator has just seen, instead of new ones as
             in algorithm 1: one pass of the generator less in every step. PyTorch's DCGAN example does so.
         ema_decay: of a moving average of the generator's weights, kept beside it for `sample`, which spans about
@@ -58,6 +59,7 @@ class GAN(CheckedArguments, LightningModule):
         discriminator_optimizer: Callable[..., Optimizer] | None = None,
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         discriminator_steps: Count = 1,
+        generator_steps: Count = 1,
         reuse_fakes: bool = False,
         ema_decay: Share | None = None,
         saturating: bool = False,
@@ -72,6 +74,7 @@ class GAN(CheckedArguments, LightningModule):
         self.discriminator_optimizer = discriminator_optimizer or optimizer
         self.lr_scheduler = lr_scheduler
         self.discriminator_steps = discriminator_steps
+        self.generator_steps = generator_steps
         self.reuse_fakes = reuse_fakes
         self.saturating = saturating
         self.num_classes = num_classes
@@ -191,15 +194,18 @@ class GAN(CheckedArguments, LightningModule):
         if not is_generator_due:
             return
         self.discriminator_steps_done = 0
-        reused = fake if is_reused else None
-        generator_loss = self.step(generator_optimizer, self.generator_loss, real, reused, *labels)
-        if self.averaged_generator is not None:
-            self.averaged_generator.update_parameters(self.generator)
-        losses = at_least_float32(torch.stack([generator_loss, discriminator_loss]).detach())
-        self.epoch_losses, self.epoch_steps = self.epoch_losses.to(losses) + losses, self.epoch_steps + 1
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if every and self.global_step % every == 0:
-            self.log_losses(generator_loss, discriminator_loss)
+        for number in range(self.generator_steps):
+            if number and self.global_step == self.trainer.max_steps:
+                break
+            reused = fake if is_reused and number == 0 else None
+            generator_loss = self.step(generator_optimizer, self.generator_loss, real, reused, *labels)
+            if self.averaged_generator is not None:
+                self.averaged_generator.update_parameters(self.generator)
+            losses = at_least_float32(torch.stack([generator_loss, discriminator_loss]).detach())
+            self.epoch_losses, self.epoch_steps = self.epoch_losses.to(losses) + losses, self.epoch_steps + 1
+            if every and self.global_step % every == 0:
+                self.log_losses(generator_loss, discriminator_loss)
 
     def step(
         self, optimizer: Any, loss_function: Callable[..., Tensor], real: Tensor, fake: Tensor | None, *labels: Tensor

@@ -58,8 +58,9 @@ class MinibatchGAN(GAN):
     `CollapseWatch`, all rows have fewer neighbours and less closeness.
 
     Deviations from that code, which is semi-supervised on MNIST: there is no weight normalization, the generator
-    takes one step for each of the discriminator's, not three, and the defaults minimize -log D(G(z)) in place of
-    log(1 - D(G(z))), which is `saturating`; nets are DCGAN's and latents Gaussian, not uniform.
+    takes one step for each of the discriminator's, not three, which is `generator_steps`, and the defaults minimize
+    -log D(G(z)) in place of log(1 - D(G(z))), which is `saturating`; nets are DCGAN's and latents Gaussian, not
+    uniform.
 
     >>> import torch
     >>> net = MinibatchGAN()

@@ -16,6 +16,7 @@ class Recipe(TypedDict, total=False):
     discriminator_optimizer: Callable[..., Optimizer] | None
     lr_scheduler: Callable[[Optimizer], LRScheduler] | None
     discriminator_steps: Count
+    generator_steps: Count
     reuse_fakes: bool
     ema_decay: Share | None
 

@@ -120,6 +120,21 @@ def test_global_step_counts_generator_steps(name: str, discriminator_steps: int,
         assert [event.step for event in board.Scalars(f"train/{loss}")] == list(range(1, generator_steps + 1))
 
 
+@pytest.mark.parametrize("name", ["gan", "minibatch_gan", "wgan_gp", "unrolled_gan"])
+def test_generator_takes_several_steps_on_new_samples(name: str) -> None:
+    overrides = ("model.generator_steps=3", "model.discriminator_steps=1", "trainer.max_epochs=-1")
+    model, data, trainer = gan_run(name, *overrides, "trainer.max_steps=8")
+    moments, weights = Moments(), [parameter.clone() for parameter in model.generator.parameters()]
+    trainer.callbacks.append(moments)  # type: ignore[attr-defined]
+    trainer.fit(model, data)
+    assert trainer.global_step == moments.count("generator") == 8  # the third round ends within
+    assert moments.count("discriminator") == 3
+    assert not any(map(torch.equal, weights, model.generator.parameters()))
+    board = EventAccumulator(trainer.default_root_dir).Reload()
+    for loss in LOSSES:
+        assert [event.step for event in board.Scalars(f"train/{loss}")][-1] == 8
+
+
 @pytest.mark.parametrize("name", GANS)
 def test_nothing_is_logged_where_nobody_wants_it(name: str) -> None:
     model, data, trainer = gan_run(name, "trainer.log_every_n_steps=0", "~callbacks.learning_rate")
@@ -190,7 +205,7 @@ def test_batches_of_one_image_are_refused() -> None:
         trainer.fit(model, data)
 
 
-@pytest.mark.parametrize("argument", ["latent_dim", "discriminator_steps"])
+@pytest.mark.parametrize("argument", ["latent_dim", "discriminator_steps", "generator_steps"])
 def test_a_count_below_one_is_refused(argument: str) -> None:
     with pytest.raises(ValueError, match=f"{argument} .*0"):
         GAN(nn.Identity(), nn.Flatten(0), **{argument: 0})  # type: ignore[arg-type]
