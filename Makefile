@@ -5,7 +5,7 @@ BIN ?= .venv/bin
 CONSTRAINTS ?= constraints.txt
 ARGS ?=  # added to the command: make run ARGS="trainer.max_epochs=1", make test ARGS=tests/test_vgg.py
 
-run: .venv/installed  ## train LeNet-5 on 5,000 real digits
+run: .venv/installed  ## train LeNet-5 on 4,000 real digits, validated on 1,000
 	$(BIN)/python run.py data=mnist_5k trainer.max_epochs=15 $(ARGS)
 
 test: lint fetch  ## formatting, lint, types, doctests and the tests that take a moment each
