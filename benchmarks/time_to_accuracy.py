@@ -35,7 +35,7 @@ from benchmarks.rivals import DATA, RIVALS, TEMPLATE
 from classic_cnn.classifier import ImageClassifier
 from tasks.config import locate
 from tasks.messages import report
-from tasks.prepare import prepare
+from tasks.prepare import prepare, task_name
 
 TARGETS = {"mnist": (0.98, 0.99, 0.994), "fashion_mnist": (0.90, 0.92, 0.925)}
 COMMANDS = {
@@ -45,31 +45,40 @@ COMMANDS = {
         "experiment=ten_minutes/vgg data/augment=flip",
     ),
 }
+STAGES = ("train", "val", "test")
 CLOCK = "callbacks.clock._target_=benchmarks.clock.AccuracyClock"
 Contender = Callable[[int], Cost]  # the cost of a run with a seed
 
 
-def ours(recipe: str, data: str, limits: Mapping[str, int], seed: int) -> Cost:
-    """`python run.py RECIPE`, in a folder that is removed afterwards."""
+def arguments_of(recipe: str, data: str, limits: Mapping[str, int], seed: int) -> list[str]:
+    """The arguments of run.py with a recipe of it."""
     root = Path(DATA[data]().root).absolute()
-    own = (f"data={data}", f"data.root={root}", f"seed={seed}", "trainer.accelerator=cpu", CLOCK)
-    arguments = [*shlex.split(recipe), *own]
+    arguments = [*shlex.split(recipe), f"data={data}", f"data.root={root}", f"seed={seed}", "trainer.accelerator=cpu"]
     if limits["batches"]:
-        arguments += [f"trainer.limit_{stage}_batches={limits['batches']}" for stage in ("train", "val", "test")]
+        arguments += [f"trainer.limit_{stage}_batches={limits['batches']}" for stage in STAGES]
     if limits["epochs"]:
         arguments.append(f"trainer.max_epochs={limits['epochs']}")
+    return [*arguments, CLOCK]
+
+
+def ours(recipe: str, data: str, limits: Mapping[str, int], seed: int) -> Cost:
+    """`python run.py RECIPE`, in a folder that is removed afterwards."""
     with tempfile.TemporaryDirectory() as folder:
-        return run_process([sys.executable, str(ROOT / "run.py"), *arguments], Path(folder))
+        return run_process(
+            [sys.executable, str(ROOT / "run.py"), *arguments_of(recipe, data, limits, seed)], Path(folder)
+        )
 
 
-def check(recipe: str, data: str) -> None:
+def check(recipe: str, data: str, limits: Mapping[str, int], seed: int) -> None:
     """
     Raises:
-        SystemExit: `python run.py RECIPE` would be refused, or trains no classifier; says so.
+        SystemExit: `python run.py RECIPE` would be refused, or does not train, validate and test a classifier; says so.
     """
     try:
-        model = prepare(run.compose(*shlex.split(recipe), f"data={data}")).model
-        if not issubclass(locate("model", model._target_)[0], ImageClassifier):
+        cfg = prepare(run.compose(*arguments_of(recipe, data, limits, seed)))
+        if task_name(cfg) != "train" or any(cfg.trainer[f"limit_{stage}_batches"] == 0 for stage in STAGES):
+            raise ValueError("does not train, validate and test")
+        if not issubclass(locate("model", cfg.model._target_)[0], ImageClassifier):
             raise ValueError("trains no classifier")
     except Exception as error:
         print(f"{recipe}: ", end="", file=sys.stderr)
@@ -91,9 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", metavar="CONTENDER", help=f"of {names}; or run.py's options")
     parsed = parser.parse_args(arguments)
     limits = {"epochs": parsed.epochs, "batches": parsed.batches}
+    if min([*parsed.seeds, *limits.values()]) < 0:
+        parser.error("--seeds, --epochs and --batches are not below 0")
     commands = [text for text in parsed.only or COMMANDS[parsed.data] if "=" in text]
-    for recipe in commands:
-        check(recipe, parsed.data)
     contenders: dict[str, Contender] = {
         **{recipe: partial(ours, recipe, parsed.data, limits) for recipe in commands},
         **{name: partial(rival, name, parsed.data, limits) for name in RIVALS},
@@ -101,10 +110,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown := {*(parsed.only or ())} - {*contenders}:
         known = "; ".join([*COMMANDS[parsed.data], *RIVALS])
         parser.error(f"--only: {min(unknown)} is none of {known}, and no options of run.py, such as model=lenet")
+    for recipe in commands:
+        check(recipe, parsed.data, limits, parsed.seeds[0])
     costs: dict[str, list[Cost]] = {name: [] for name in parsed.only or contenders}
     for seed in parsed.seeds:
         for name, rounds in costs.items():
-            rounds.append(contenders[name](seed))
+            try:
+                rounds.append(contenders[name](seed))
+            except RuntimeError as error:
+                parser.exit(1, f"seed {seed}: {name}: {str(error).splitlines()[-1]}\n")
             best = max(accuracy for _, _, accuracy in rounds[-1].result["curve"])
             print(f"seed {seed}: {name}: {best:.4f}, {rounds[-1].cpu:.1f} s of processor time", flush=True)
     show(costs, TARGETS[parsed.data])

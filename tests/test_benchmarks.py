@@ -100,6 +100,8 @@ def test_time_to_accuracy_runs(data: str, capsys: pytest.CaptureFixture[str]) ->
         ("model=lenet trainer.max_epochs=-7", "max_epochs"),
         ("model=lenet 'unbalanced", "quot"),
         ("model=gan", "classifier"),
+        ("model=lenet task=summarize", "does not train"),
+        ("model=lenet trainer.limit_val_batches=0", "does not train, validate"),
     ],
 )
 def test_contender_that_is_none_is_refused_before_any_is_timed(
@@ -111,6 +113,23 @@ def test_contender_that_is_none_is_refused_before_any_is_timed(
     assert (end.value.code, said.out) == (2, "")
     assert answer in said.err
     assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("option", ["--seeds", "--epochs", "--batches"])
+def test_numbers_below_zero_are_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        time_to_accuracy.main([option, "-1", "--only", "model=lenet"])
+    assert end.value.code == 2
+    assert "not below 0" in capsys.readouterr().err
+
+
+@pytest.mark.extended
+def test_what_a_run_says_when_it_is_refused_ends_the_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        time_to_accuracy.main(["--only", "model=lenet trainer.precision=16-mixed", "--seeds", "0"])
+    said = capsys.readouterr().err
+    assert (end.value.code, said.count("\n")) == (1, 1)
+    assert "bf16-mixed" in said
 
 
 @pytest.mark.extended
