@@ -35,7 +35,8 @@ class GAN(CheckedArguments, LightningModule):
         discriminator_optimizer: makes the discriminator's optimizer.
         lr_scheduler: makes the schedule of either learning rate, which is stepped after every epoch.
         discriminator_steps: steps of the discriminator before each step of the generator (k in algorithm 1).
-        generator_steps: steps of the generator after these, each on new samples.
+        generator_steps: steps of the generator after these, each on new samples. Such a round is whole: a training ends
+            after the one that reaches `trainer.max_steps`.
         reuse_fakes: the generator learns from the samples that the discriminator has just seen, instead of new ones as
             in algorithm 1: one pass of the generator less in every step. PyTorch's DCGAN example does so.
         ema_decay: of a moving average of the generator's weights, kept beside it for `sample`, which spans about
@@ -196,8 +197,6 @@ class GAN(CheckedArguments, LightningModule):
         self.discriminator_steps_done = 0
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         for number in range(self.generator_steps):
-            if number and self.global_step == self.trainer.max_steps:
-                break
             reused = fake if is_reused and number == 0 else None
             generator_loss = self.step(generator_optimizer, self.generator_loss, real, reused, *labels)
             if self.averaged_generator is not None:

@@ -37,13 +37,16 @@ def check_momentum(cfg: DictConfig) -> None:
 
 
 def check_length(model: LightningModule, trainer: Trainer) -> None:
-    """Refuses a budget of no time, and a schedule that lacks what it needs: a number of steps, or a validation.
+    """Refuses a budget of no time or within a round, and a schedule that lacks a number of steps, or a validation.
 
     Raises:
         ConfigError: says how to give it.
     """
     if any(timer.time_remaining() == 0 for timer in callbacks_of(trainer, Timer)):
         raise ConfigError("trainer.max_time", "leaves nothing to train")
+    if trainer.max_steps != -1 and trainer.max_steps % (of_round := getattr(model, "generator_steps", 1)):
+        reason = f"must be a multiple of model.generator_steps={of_round}, which are not divided"
+        raise ConfigError("trainer.max_steps", reason, trainer.max_steps)
     schedule = getattr(model, "lr_scheduler", None)
     planned = schedule is not None and "total_steps" in inspect.signature(schedule).parameters
     if planned and trainer.max_epochs == -1 and trainer.max_steps == -1:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from command_line import PLAIN, checkpoint_of, only_run, results_of, run_well
+from command_line import PLAIN, checkpoint_of, only_run, results_of, run, run_well
 from conftest import flat, model_class, quick, small_run
 from gans import GANS, SaveAt, Times, gan_run, softplus
 from lightning import Callback, LightningModule, Trainer
@@ -123,16 +123,23 @@ def test_global_step_counts_generator_steps(name: str, discriminator_steps: int,
 @pytest.mark.parametrize("name", ["gan", "minibatch_gan", "wgan_gp", "unrolled_gan"])
 def test_generator_takes_several_steps_on_new_samples(name: str) -> None:
     overrides = ("model.generator_steps=3", "model.discriminator_steps=1", "trainer.max_epochs=-1")
-    model, data, trainer = gan_run(name, *overrides, "trainer.max_steps=8")
+    model, data, trainer = gan_run(name, *overrides, "trainer.max_steps=9")
     moments, weights = Moments(), [parameter.clone() for parameter in model.generator.parameters()]
     trainer.callbacks.append(moments)  # type: ignore[attr-defined]
     trainer.fit(model, data)
-    assert trainer.global_step == moments.count("generator") == 8  # the third round ends within
+    assert trainer.global_step == moments.count("generator") == 9
     assert moments.count("discriminator") == 3
     assert not any(map(torch.equal, weights, model.generator.parameters()))
     board = EventAccumulator(trainer.default_root_dir).Reload()
     for loss in LOSSES:
-        assert [event.step for event in board.Scalars(f"train/{loss}")][-1] == 8
+        assert [event.step for event in board.Scalars(f"train/{loss}")][-1] == 9
+
+
+def test_steps_that_end_within_a_round_are_refused() -> None:
+    arguments = ("model=gan", "data=mnist_5k", "model.generator_steps=3", "trainer.max_epochs=-1")
+    outcome = run(*arguments, "trainer.max_steps=8", "trainer.accelerator=cpu")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert outcome.err.startswith("Error: trainer.max_steps=8: must be a multiple of model.generator_steps=3")
 
 
 @pytest.mark.parametrize("name", GANS)
@@ -175,12 +182,13 @@ def test_checkpoint_holds_the_fixed_latents(name: str) -> None:
     assert torch.equal(model.fixed_latents, latents)
 
 
-# within an epoch, at its end, within the discriminator's steps
+# within an epoch, at its end, within the discriminator's steps, after a round of several steps of the generator
 @pytest.mark.extended
-@pytest.mark.parametrize(("batches", "discriminator_steps"), [(2, 1), (3, 1), (1, 2)])
+@pytest.mark.parametrize(("batches", "steps"), [(2, (1, 1)), (3, (1, 1)), (1, (2, 1)), (1, (1, 3))])
 @pytest.mark.parametrize("name", GANS)
-def test_a_resumed_run_ends_as_one_that_was_never_stopped(name: str, batches: int, discriminator_steps: int) -> None:
-    overrides = (f"model.discriminator_steps={discriminator_steps}", "trainer.max_epochs=2")
+def test_a_resumed_run_ends_as_one_that_was_never_stopped(name: str, batches: int, steps: tuple[int, int]) -> None:
+    rounds = (f"model.discriminator_steps={steps[0]}", f"model.generator_steps={steps[1]}")
+    overrides = (*rounds, "trainer.max_epochs=2")
     model, data, trainer = gan_run(name, *overrides)
     trainer.callbacks.append(SaveAt(batches))  # type: ignore[attr-defined]
     trainer.fit(model, data)
