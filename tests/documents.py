@@ -25,6 +25,19 @@ def commands(file: Path) -> list[str]:
     return re.findall(r"^(?: {4})?(python run\.py[^#\n]*?) *(?:#.*)?$", file.read_text(), re.MULTILINE)
 
 
+def inline_commands(file: Path) -> list[str]:
+    """Every `python run.py ...`, and its arguments alone where they begin with a choice, of the text and the tables.
+
+    Those with a placeholder and the choice of a model's nets, which the default model has not, are left out.
+    """
+    text = re.sub(r"^```.*?^```", "", file.read_text(), flags=re.MULTILINE | re.DOTALL)
+    choice = r"(?:experiment|model|data|task|callbacks|data/augment|model/(?!network)\w+|trainer/logger)="
+    found = re.findall(rf"`((?:python run\.py |-m |{choice})[^`\n]+)`", text)
+    return [
+        f"python run.py {words.removeprefix('python run.py ')}" for words in found if not re.search("NAME|KEY", words)
+    ]
+
+
 def table(file: Path, first_column: str) -> list[list[str]]:
     """The cells of a table's rows, found by the title of its first column."""
     text = re.search(rf"^\| {re.escape(first_column)} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", file.read_text(), re.MULTILINE)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import CONF, MODELS, ROOT, compose, model_class
-from documents import DOCS, README, add_printed_files, commands, composed, copy_project, table
+from documents import DOCS, README, add_printed_files, commands, composed, copy_project, inline_commands, table
 from hydra.utils import instantiate
 
 from rnn.esn import EchoStateNetwork
@@ -18,9 +18,8 @@ from tasks.build import build_model
 from tasks.resume import FIXED_CALLBACKS, FIXED_TRAINER_KEYS
 
 FILES = [README, *DOCS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
-COMMANDS = sorted({command for file in (README, *DOCS) for command in commands(file)})
+COMMANDS = sorted({command for file in (README, *DOCS) for command in (*commands(file), *inline_commands(file))})
 PAPERS = table(README, "paper")
-RESULTS = sorted(set(re.findall(r"^\| `([^`]+)`", (ROOT / "docs" / "results.md").read_text(), re.MULTILINE)))
 ADDED = {"README.md": ("perceptron",), "docs/extending.md": ("lsgan", "small_digits")}
 
 
@@ -35,13 +34,6 @@ def test_command_composes(command: str) -> None:
         pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install hydra-optuna-sweeper")
     for cfg in composed(re.sub(r"\.\.\.|FOLDER_OR_CSV", "folder", command)):
         assert cfg.task._target_.startswith("tasks.")
-
-
-@pytest.mark.extended
-@pytest.mark.parametrize("overrides", RESULTS)
-def test_command_of_a_result_composes(overrides: str) -> None:
-    [cfg] = composed(f"python run.py {overrides}")
-    assert cfg.trainer.max_epochs > 0
 
 
 @pytest.mark.parametrize("row", PAPERS, ids=lambda row: row[2].strip("`"))
