@@ -21,8 +21,10 @@ class Parameters(NamedTuple):
     takes_any: bool
 
 
-def fault_of(value: Any, annotation: Any) -> str | None:
+def fault_of(value: Any, annotation: Any, may_refer: bool = False) -> str | None:
     """What is wrong with a plain value, None where it fits; a list is taken for a tuple where one is wanted.
+
+    With `may_refer` it is of a config, where a text that begins with ${ stands for another value.
 
     >>> fault_of("fast", float)
     'should be a valid number'
@@ -30,7 +32,7 @@ def fault_of(value: Any, annotation: Any) -> str | None:
     ('should be a valid integer', None)
     """
     adapter = adapter_of(annotation)
-    if adapter is None or (isinstance(value, str) and value.startswith("${")):
+    if adapter is None or (may_refer and isinstance(value, str) and value.startswith("${")):
         return None
     faults: list[str] = []
     for form in (value, tuple(value)) if isinstance(value, list) else (value,):

@@ -15,6 +15,7 @@ from hydra.utils import instantiate
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from classic_cnn.classifier import ImageClassifier
 from tasks.build import build, build_model, build_part, describe
@@ -149,6 +150,16 @@ def load_trained(
     facts = describe(model, datamodule, trainer)
     tell_of_other_classes(cfg, datamodule)
     return model.to(trainer.strategy.root_device).eval(), datamodule, trainer, facts
+
+
+def check_finite(outputs: Tensor, path: object) -> None:
+    """Refuses a net of finite weights whose outputs are not.
+
+    Raises:
+        ValueError: its run has diverged.
+    """
+    if not outputs.isfinite().all():
+        raise ValueError(f"{path}: its outputs are not finite, its run diverged: use an earlier checkpoint")
 
 
 def tell_of_other_classes(cfg: DictConfig, datamodule: LightningDataModule) -> None:

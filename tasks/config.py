@@ -168,7 +168,7 @@ def check_parts(plain: Any, parts: tuple[str, ...]) -> None:
             raise ConfigError(
                 key, f"is not a key of the config{elsewhere(key, value, plain) or suggestion(key, hints)}"
             )
-        if (reason := fault_of(value, hints[key])) is not None:
+        if (reason := fault_of(value, hints[key], may_refer=True)) is not None:
             raise ConfigError(key, reason, value)
     for key in hints.keys() - plain.keys():
         raise ConfigError(key, "cannot be left out")
@@ -223,7 +223,7 @@ def check_node(key: str, node: Mapping[str, Any]) -> None:
     _, parameters = locate(key, node["_target_"])
     for name, value in node.items():
         if name in HYDRA_KEYS:
-            if (reason := fault_of(value, HYDRA_KEYS[name])) is not None:
+            if (reason := fault_of(value, HYDRA_KEYS[name], may_refer=True)) is not None:
                 raise ConfigError(f"{key}.{name}", reason, value)
             continue
         known = [known for known in parameters.annotations if known not in given]
@@ -255,7 +255,7 @@ def check_value(key: str, value: Any, annotation: Any) -> None:
             check_node(f"{key}.{name}", inner)
     if any("_target_" in inner for _, inner in parts_of(value) if isinstance(inner, dict)):
         return
-    if (reason := fault_of(value, annotation)) is not None:
+    if (reason := fault_of(value, annotation, may_refer=True)) is not None:
         options = sorted(file.stem for file in Path(CONF, *key.split(".")).glob("*.yaml"))
         choose = f", choose an option with {key.replace('.', '/')}=NAME: {', '.join(options)}" if options else ""
         raise ConfigError(key, f"{reason}{choose}", value)

@@ -13,7 +13,7 @@ from classic_cnn.classifier import ImageClassifier
 from datamodules.contract import LocalPath
 from datamodules.in_memory import InMemoryData, Split
 from tasks.build import build_trainer, check_all_images
-from tasks.checkpoint import load, read_checkpoint
+from tasks.checkpoint import check_finite, load, read_checkpoint
 from tasks.config import ConfigError
 from tasks.folders import short
 from tasks.published import find_net
@@ -68,6 +68,7 @@ def ensemble(cfg: DictConfig, folder: Path, checkpoints: LocalPath | list[LocalP
             raise ConfigError("trainer.devices", "an ensemble is compared on one device", cfg.trainer.devices)
         batches = cast("list[Tensor]", trainer.predict(net, data))
         probabilities.append(torch.cat(batches).float().cpu())
+        check_finite(probabilities[-1], short(path))
         rows.append({"member": short(path), "model": type(net).__name__})
     assert images is not None
     mean = torch.stack(probabilities).mean(0)  # (N, K)

@@ -17,7 +17,7 @@ from classic_cnn.explain.attribution import attribute, has_relu
 from classic_cnn.explain.deconvnet import ConvLayer, conv_layers, feature_maps, strongest_responses
 from classic_cnn.explain.occlusion import occlusion
 from datamodules.contract import Count, Share
-from tasks.checkpoint import load_trained
+from tasks.checkpoint import check_finite, load_trained
 from tasks.config import ConfigError
 from tasks.explain_excitation import ExplainedNet, excitation
 from tasks.explain_page import (
@@ -94,6 +94,8 @@ def explain(
     model, data, _, facts = load_trained(cfg, folder, ImageClassifier)
     chosen = choose_examples(cfg, data, examples)
     convolutions = conv_layers(model, model.example_input_array.to(model.device))
+    with torch.no_grad():
+        check_finite(model(data.transform(chosen.images.to(model.device))), f"ckpt_path={cfg.ckpt_path}")
     net = ExplainedNet(model, convolutions, lambda stored: data.transform(stored.to(model.device)), data.class_names)
     pictures: list[Picture] = []
     rows: list[dict[str, Any]] = []

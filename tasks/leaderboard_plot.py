@@ -76,7 +76,8 @@ def draw_panel(axes: Any, data: str, measure: Measure, rows: Sequence[Row]) -> N
         axes.scatter(x, y, s=area, alpha=0.6, clip_on=False, linewidths=0)
     stages = {row["measured_on"] for row in rows} if measure in TRAINED else set()
     some = "" if len(stages) == 1 else "some: "
-    axes.set_title(f"{data} ({some}validation images)" if "validation" in stages else data, parse_math=False)
+    title = one_line(data)
+    axes.set_title(f"{title} ({some}validation images)" if "validation" in stages else title, parse_math=False)
     heights = [y for _, y in points]
     yscale = "log" if min(heights) > 0 and max(heights) > 10 * min(heights) else "linear"
     axes.set(xscale="log", yscale=yscale, xlabel=COST, ylabel=measure.label)

@@ -1,5 +1,6 @@
 """The rows of the leaderboard: runs that differ in nothing but their seed share one."""
 
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def tags_of(group: list[Record]) -> str:
 def checkpoint_of(record: Record) -> str:
     """The best checkpoint of a run where the run lies now, if it is there."""
     path = Path(record["folder"], "checkpoints", Path(record.get("best_checkpoint") or "none").name)
-    return str(path) if path.is_file() else ""
+    return str(path) if os.path.isfile(path) else ""  # also where the name is longer than any file's
 
 
 def values(group: list[Record], *keys: str) -> list[float]:

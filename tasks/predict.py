@@ -14,7 +14,7 @@ from classic_cnn.classifier import ImageClassifier
 from datamodules.bounded import READ_ERRORS, reason
 from datamodules.found_set import visible_entries
 from datamodules.picture_folders import ENDINGS
-from tasks.checkpoint import load_trained
+from tasks.checkpoint import check_finite, load_trained
 from tasks.folders import short
 from tasks.plots import save_plot
 from tasks.results import atomic_writer
@@ -48,8 +48,7 @@ def predict(cfg: DictConfig, folder: Path) -> dict[str, Any]:
             model.predict_step((data.transform(part.to(model.device)), None), 0).cpu() for part in batches(images, data)
         ]
     probabilities = torch.cat(parts)
-    if not probabilities.isfinite().all():
-        raise ValueError(f"ckpt_path={cfg.ckpt_path}: its outputs are not finite, its run diverged: use an earlier one")
+    check_finite(probabilities, f"ckpt_path={cfg.ckpt_path}")
     top = probabilities.topk(min(TOP, probabilities.shape[1]))
     predictions = [
         [Prediction(data.class_names[index], probability) for probability, index in zip(*row, strict=True)]

@@ -123,7 +123,7 @@ def check_lists(task: DictConfig) -> None:
     for key, kind in {"arms": dict[Name, list[str]], "full": list[str]}.items():
         value = task.get(key)
         value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-        if (fault := fault_of(value, kind)) is not None:
+        if (fault := fault_of(value, kind, may_refer=True)) is not None:
             raise ConfigError(f"task.{key}", fault, value)
 
 

@@ -3,23 +3,28 @@
 import csv
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from omegaconf import DictConfig
 
 from datamodules.contract import Index
 from tasks.annotations import fault_of
 from tasks.checkpoint import read_checkpoint
 from tasks.folders import short
 from tasks.machine import Line, Machine, fault_of_commit
+from tasks.messages import MISTAKES, message_of
 from tasks.overrides import CONF
 from tasks.publish import without_paths
 from tasks.results import RESULTS, atomic_writer, read_json, rounded
-from tasks.run_records import COUNTS, Record, collect, is_number, read_run
+from tasks.run_records import COUNTS, METRICS, Record, collect, is_number, read_run
 from tasks.runs_compare import Curve, read_curves
 from tasks.saved_config import plain_config
 from tasks.small_data_report import PART_FACTS, is_alike, is_part
 from tasks.stale import compared, composed
+from tasks.tables import one_line
+from tasks.untrusted import check_plain
 
 RECORDS = Path("published", "runs")  # EXPERIMENT/[MODEL/]DATA/[AUGMENTATION/]seed-N/
 PARTS = Path("published", "small_data")  # of that task: PER_CLASS/seed-N/
@@ -46,7 +51,7 @@ class Group(NamedTuple):
     @property
     def is_stale(self) -> bool:
         """Whether the command composes to other values now than those that one of the runs had."""
-        now = compared(plain_config(composed(self.runs[0]["overrides"])))
+        now = compared(plain_config(recompose(self.runs[0]["folder"], self.runs[0]["overrides"])))
         return any(compared(run["config"]) != now for run in self.runs)
 
 
@@ -78,9 +83,11 @@ def check_publishable(records: Iterable[Record], root: Path) -> None:
     for record in records:
         where = record["folder"]
         check_facts(record)
-        if not any(key.startswith("test/") for key in record):
+        if not any(f"test/{name}" in record for name in METRICS):
             raise ValueError(f"{where}: nothing was measured on test images, of which {record['data']} has none")
         checkpoint = checkpoint_without_files(record)
+        read_curves(Path(where))
+        recompose(where, shared(record))
         target = place(record, root).parent
         if (other := taken.setdefault(place(record, root), where)) != where:
             raise ValueError(f"{where}: {other} has seed {record['seed']} of {short(target)}: leave one of them")
@@ -92,6 +99,34 @@ def check_publishable(records: Iterable[Record], root: Path) -> None:
         if same.setdefault(target, mine) != mine:
             name = f"{short(target)} is of another command, recipe or kind of device"
             raise ValueError(f"{where}: {name}: remove that folder, or leave this run")
+
+
+def check_same_run(record: Record, checkpoint: Mapping[str, Any]) -> None:
+    """Refuses a results.json that is of another run than the checkpoint from which the config is taken.
+
+    Raises:
+        ValueError: names the fact that differs.
+    """
+    choices = checkpoint["config"]["choices"]
+    facts = {"seed": checkpoint["config"]["seed"], **{key: choices.get(key) for key in ("model", "data", "experiment")}}
+    for key, was in facts.items():
+        if record[key] != was:
+            message = f"{key}={record[key]} in its results.json and {key}={was} in its last.ckpt: of two runs"
+            raise ValueError(f"{record['folder']}: {message}")
+    if {*shared(record)} != {text for text in checkpoint["overrides"] if not is_ignored(text)}:
+        raise ValueError(f"{record['folder']}: its results.json has other overrides than its last.ckpt: of two runs")
+
+
+def recompose(where: str, overrides: Iterable[str]) -> DictConfig:
+    """What the command of a record composes to now.
+
+    Raises:
+        ValueError: it does not; says whose it is.
+    """
+    try:
+        return composed(overrides)
+    except MISTAKES as error:
+        raise ValueError(f"{where}: its command does not compose here: {one_line(message_of(error))[:300]}") from error
 
 
 def is_on_gpu(record: Record) -> bool:
@@ -107,7 +142,8 @@ def kind_of_device(record: Record) -> str:
 def check_facts(record: Record) -> None:
     """Refuses a results.json without what a reader has to know, or with names that are no options here."""
     where = record["folder"]
-    for key, kind in {"seed": Index, "machine": Machine, "overrides": list[Line]}.items():
+    kinds = {"seed": Index, "machine": Machine, "overrides": list[Line]}
+    for key, kind in (kinds | ({"device": Line} if record["task"] == "train" else {})).items():
         if fault := fault_of(record.get(key), kind):
             raise ValueError(f"{where}: {key} in its results.json {fault}")
     for group in ("model", "data", "experiment"):
@@ -161,12 +197,13 @@ def checkpoint_without_files(record: Record) -> dict[str, Any]:
     """The last checkpoint of a run that anyone can repeat.
 
     Raises:
-        ValueError: there is none that can be used, or the run has read a file that nobody else has.
+        ValueError: there is none that can be used, or it is of another run, or one that read a file of this machine.
     """
     checkpoint = checkpoint_of(record)
     lost = {*checkpoint["overrides"]} - {*without_paths(checkpoint)}
     if files := [text for text in lost if not is_ignored(text)]:
         raise ValueError(f"{record['folder']}: {files[0]} is a file of this machine, which no reader has")
+    check_same_run(record, checkpoint)
     return checkpoint
 
 
@@ -278,9 +315,26 @@ def read_config(path: Path) -> dict[str, Any]:
         config = read_json(path)
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such file") from error
-    if not isinstance(config, dict) or not all(isinstance(config.get(part), dict) for part in ("model", "data")):
-        raise ValueError(f"{path}: holds no config")
+    check_config_of_run(config, str(path))
     return config
+
+
+def check_config_of_run(config: Any, where: str) -> None:
+    """Refuses what is not the plain config of a run, or the part of one that `compared` keeps.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    parts: dict[str, Any] = {} if not isinstance(config, dict) else {"trainer": {}, "callbacks": {}} | config
+    if not all(isinstance(parts.get(part), dict) for part in ("model", "data", "trainer", "callbacks")):
+        raise ValueError(f"{where}: holds no config")
+    nodes = (parts["model"].get("network"), parts["data"].get("augment"), *parts["callbacks"].values())
+    if not all(isinstance(node, dict | None) for node in nodes):
+        raise ValueError(f"{where}: holds no config")
+    try:
+        check_plain(config)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def read_published_curves(folder: Path) -> dict[str, Curve]:

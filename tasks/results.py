@@ -90,7 +90,11 @@ def read_json(path: Path) -> Any:
             raise ValueError("not an ordinary file")
         if status.st_size > MAX_BYTES:
             raise ValueError(f"larger than {MAX_BYTES:,} bytes")
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+        if re.search(r"\\u[dD][89a-fA-F]", text):  # half of a character, which no file and no plot can hold
+            json.dumps(content, ensure_ascii=False).encode()
+        return content
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:

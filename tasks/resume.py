@@ -2,6 +2,7 @@
 
 import re
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired
 
@@ -17,6 +18,8 @@ from tasks.machine import Line
 from tasks.messages import command
 from tasks.published import find_net
 from tasks.results import leaves
+from tasks.run_records import is_number
+from tasks.untrusted import MAX_COUNT
 
 # Of the trainer's keys, those that decide what is computed. The others are the machine's, the budget's or the logs'.
 FIXED_TRAINER_KEYS = (
@@ -63,6 +66,7 @@ def check_resume(checkpoint: Mapping[str, Any], cfg: DictConfig) -> None:
     damaged = [name for name, kind in NEEDED.items() if not isinstance(checkpoint.get(name), kind)]
     if checkpoint.get("training_clock") is not None and fault_of(checkpoint["training_clock"], Clock) is not None:
         damaged.append("training_clock")
+    damaged += [] if damaged else incomplete(checkpoint)
     if "pytorch-lightning_version" not in checkpoint and find_net(cfg.ckpt_path):
         reason = f"a published net holds weights alone; for a new run from them: {new_run(cfg)}"
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: cannot be resumed, {reason}")
@@ -81,6 +85,39 @@ def check_resume(checkpoint: Mapping[str, Any], cfg: DictConfig) -> None:
             f"{key}={value}: a resumed run keeps {key}={was}; for a new run from its weights: {new_run(cfg)}"
         )
     check_budget_left(checkpoint, cfg)
+
+
+def incomplete(checkpoint: Mapping[str, Any]) -> list[str]:
+    """The parts of a checkpoint without which Lightning would go on as if they had never been.
+
+    Plain gradient descent alone keeps nothing of a parameter; of one that is not trained no optimizer does.
+    """
+    model, callbacks = checkpoint["config"]["model"], checkpoint["config"].get("callbacks", {})
+    found = [name for name in ("epoch", "global_step") if not 0 <= checkpoint[name] < MAX_COUNT]
+    states = checkpoint["optimizer_states"]
+    optimizers = ["optimizer", "discriminator_optimizer"] if "discriminator_optimizer" in model else ["optimizer"]
+    if checkpoint["global_step"] and model.get("optimizer"):
+        settings = [model.get(key) or model["optimizer"] for key in optimizers]
+        if len(states) != len(settings) or not all(map(is_whole, states, settings)):
+            found.append("optimizer_states")
+    classes = Counter(str((node or {}).get("_target_")).rpartition(".")[2] for node in callbacks.values())
+    kept = Counter(re.match(r"\w*", str(key))[0] for key in checkpoint["callbacks"])  # type: ignore[index]
+    if any(kept[name] < classes[name] for name in ("ModelCheckpoint", "EarlyStopping")):
+        found.append("callbacks")
+    return found
+
+
+def is_whole(state: Any, settings: Mapping[str, Any]) -> bool:
+    """Whether an optimizer's state holds what it has of its parameters after a step."""
+    if not isinstance(state, dict) or not isinstance(state.get("state"), dict):
+        return False
+    groups = state.get("param_groups")
+    if not isinstance(groups, list) or not groups or not all(isinstance(group, dict) for group in groups):
+        return False
+    if not all(is_number(group.get("lr"), 0) for group in groups):
+        return False
+    keeps_nothing = str(settings.get("_target_")).endswith(".SGD") and not settings.get("momentum")
+    return keeps_nothing or (bool(state["state"]) and all(state["state"].values()))
 
 
 def new_run(cfg: DictConfig) -> str:

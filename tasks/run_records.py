@@ -176,7 +176,7 @@ def check_record(record: Any) -> None:
     if record.get("status") not in STATUSES:
         refuse("status", record, f"one of {', '.join(STATUSES)}")
     for key in TEXTS:
-        if not isinstance(record.get(key), str | None):
+        if not isinstance(record.get(key), str | None) or (key == "task" and record.get(key, "") is None):
             refuse(key, record, "text")
     for key in LISTS:
         texts = record.get(key, [])

@@ -65,13 +65,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"task.compare: {folder} is not the folder of a run, it has no {folders.CONFIG}")
     try:
-        text = path.read_bytes()[:MAX_BYTES].decode()
+        with open_file(path, MAX_BYTES) as file:
+            text = file.read().decode()
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # which can repeat a part at no cost
             raise ValueError("it has aliases")
         config = OmegaConf.to_container(OmegaConf.create(text))
         if not isinstance(config, dict):
             raise ValueError("it is not a mapping")
-        return {key: value for key, value in leaves(config).items() if not key.startswith(("overrides", "choices"))}
+        kept = {key: value for key, value in leaves(config).items() if not key.startswith(("overrides", "choices"))}
+        str(kept)  # what cannot be written, such as an integer of thousands of digits, is an error here
+        return kept
     except Exception as error:  # of several libraries
         raise ValueError(f"{path}: cannot be read ({one_line(str(error))[:200]})") from error
 

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
+from datamodules.contract import Count, Index
+from tasks.annotations import fault_of
 from tasks.folders import short
 from tasks.plots import save_plot
 from tasks.results import atomic_writer, leaves
@@ -15,6 +17,7 @@ from tasks.tables import Column, Row, Table, deviation, escape_markdown, format_
 PLAIN = {"alone": "real", "with_fake": "real and generated"}  # what a classifier is trained on
 AUGMENTED = {"augmented": "real, augmented", "augmented_with_fake": "both, augmented"}
 ARMS = PLAIN | AUGMENTED
+MAX_DEPTH = 20  # levels of settings
 PART_FACTS = ("per_class", "metric", "settings", *ARMS)  # of a record, beside those of every run
 
 
@@ -62,10 +65,32 @@ def is_alike(parts: Sequence[Record]) -> bool:
 def is_part(record: Record) -> bool:
     """Whether a record is one that the task wrote."""
     settings = record.get("settings")
-    if not isinstance(settings, dict) or settings.keys() != {*Settings._fields} or "metric" not in record:
+    if not isinstance(settings, dict) or settings.keys() != {*Settings._fields}:
+        return False
+    kinds = Settings.__annotations__ | dict.fromkeys(("gan_steps", "fake_per_class", "classifier_steps"), Count)
+    if any(fault_of(settings[key], kind) for key, kind in kinds.items()) or depth(settings) > MAX_DEPTH:
+        return False
+    counts = (record.get("per_class"), record.get("seed"))
+    if fault_of(counts, tuple[Count, Index]) or record.get("metric") not in ("test/accuracy", "val/accuracy"):
         return False
     arms = ARMS if settings["augment"] else PLAIN
-    return all(is_number(record.get(name), 0) for name in ("per_class", "seed", *arms))
+    return all(is_number(record.get(name), 0, 1) for name in arms)
+
+
+def depth(node: Any) -> int:
+    """Levels of a nested mapping or list.
+
+    >>> depth({"a": {"b": [1]}}), depth(1)
+    (3, 0)
+    """
+    levels, nodes = 0, [node]
+    while nodes := [inner for node in nodes for inner in children(node)]:
+        levels += 1
+    return levels
+
+
+def children(node: Any) -> Iterable[Any]:
+    return node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
 
 
 def sentence(record: dict[str, Any]) -> str:

@@ -1,14 +1,16 @@
 """Whether a published command still composes to what was run, and what it would take."""
 
+import functools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from tasks.config import as_typed, compose
 from tasks.messages import command
-from tasks.overrides import as_override
+from tasks.overrides import CONF, as_override
 from tasks.prepare import prepare
 from tasks.results import leaves
 from tasks.saved_config import plain_config
@@ -19,17 +21,54 @@ BUDGET = ("max_epochs", "max_steps", "max_time", "limit_train_batches", "accumul
 
 
 def composed(overrides: Iterable[str]) -> DictConfig:
-    """What a command composes to now."""
-    return prepare(compose([*map(as_override, overrides)]))
+    """What a command of a record composes to now.
+
+    Raises:
+        ValueError: see `followed`; other errors of Hydra and OmegaConf, where it does not compose.
+    """
+    return prepare(followed(overrides))
+
+
+def followed(overrides: Iterable[str]) -> DictConfig:
+    """What a command of a record composes to before it is checked, which imports the classes that it names.
+
+    Raises:
+        ValueError: it chooses a task or sets an option of Hydra, or names a class that no file of conf/ names: a
+            record is data, which may come from anyone.
+    """
+    for text in overrides:
+        if re.split(r"[./=@]", text.lstrip("+~"))[0] in ("task", "hydra"):
+            raise ValueError(f"{text}: is not followed out of a record, which is one of a training")
+    cfg = compose([*map(as_override, overrides)])
+    parts = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    for name in targets(OmegaConf.to_container(parts, resolve=True)):  # an interpolation can make one of other texts
+        if name not in known_targets():
+            raise ValueError(f"{name}: is not followed out of a record, for no file of conf/ names that class")
+    return cfg
+
+
+def targets(node: Any) -> Iterator[Any]:
+    """Every `_target_` in a plain config."""
+    if isinstance(node, dict) and "_target_" in node:
+        yield node["_target_"]
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from targets(inner)
+
+
+@functools.cache
+def known_targets() -> frozenset[str]:
+    """The classes and functions that the files of conf/ name."""
+    found = (re.findall(r"_target_: *([\w.]+)", file.read_text()) for file in CONF.rglob("*.yaml"))
+    return frozenset(name for names in found for name in names)
 
 
 def changes_of_recipe(overrides: Sequence[str], config: Mapping[str, Any]) -> list[str]:
     """The overrides that a command needs beside its own to compose to a config of its recipe as it was then.
 
     Raises:
-        ValueError: none do, for the recipe has other keys now.
+        ValueError: none do, for the recipe has other keys now, or see `followed`.
     """
-    cfg = compose([*map(as_override, overrides)])
+    cfg = followed(overrides)
     now, then = leaves(compared(plain_config(prepare(cfg.copy())))), leaves(compared(config))
     if lost := then.keys() ^ now.keys():
         raise ValueError(f"the recipe of {command(*overrides)} has changed in {min(lost)}: run it again")

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from lightning import LightningModule
 from omegaconf import DictConfig
 
 from classic_cnn.callbacks.test_time_augmentation import TestTimeAugmentation
 from classic_cnn.classifier import ImageClassifier
-from tasks.checkpoint import load_trained
+from tasks.checkpoint import check_finite, load_trained
 from tasks.config import ConfigError
 from tasks.report import show_results
 from tasks.train import test_model
@@ -39,6 +40,8 @@ def test(cfg: DictConfig, folder: Path, test_time_augmentation: Views) -> dict[s
     if test_time_augmentation != "none" and not has_it:  # its run may have had it
         callbacks.append(TestTimeAugmentation(test_time_augmentation))
     metrics = test_model(trainer, model, datamodule, None)
+    for loss in (value for key, value in metrics.items() if key.endswith("/loss")):
+        check_finite(torch.tensor(loss), f"ckpt_path={cfg.ckpt_path}")
     if not metrics:
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: a {type(model).__name__} has no test metrics")
     results = facts | metrics

@@ -12,12 +12,12 @@ from typing_extensions import TypedDict
 from datamodules.contract import STRICT, Index, Positive
 from tasks.annotations import fault_of
 from tasks.machine import Line, Machine
-from tasks.messages import command
-from tasks.published_runs import check_facts, checkpoint_without_files, place_of_recipe, shared
+from tasks.messages import MISTAKES, command, message_of
+from tasks.published_runs import check_config_of_run, check_facts, checkpoint_without_files, place_of_recipe, shared
 from tasks.results import atomic_writer, read_json, rounded
 from tasks.run_records import Record
 from tasks.stale import changes_of_recipe, compared
-from tasks.tables import Column, Table, format_number
+from tasks.tables import Column, Table, format_number, one_line
 
 TRIES = "tries.json"  # in published/runs/EXPERIMENT/DATA
 UNTESTED = "trainer.limit_test_batches=0"  # what makes a run a try
@@ -88,7 +88,10 @@ def as_try(record: Record, config: Mapping[str, Any]) -> Try:
         raise ValueError(f"{record['folder']}: a try needs one of {', '.join(SCORES)}")
     kept = {key: record[key] for key in ("seed", "cpu_seconds", "machine") if key in record}
     overrides = [text for text in shared(record) if not text.startswith("trainer.accelerator=")]
-    changes_of_recipe(overrides, config)
+    try:
+        changes_of_recipe(overrides, config)
+    except MISTAKES as error:
+        raise ValueError(f"{record['folder']}: {one_line(message_of(error))[:300]}") from error
     made: Any = rounded({"overrides": overrides, "metric": metric, "value": record[metric], **kept})
     return made | {"config": compared(config)}
 
@@ -119,6 +122,8 @@ def check_tries(tries: Sequence[Try], where: str) -> None:
     metrics = set() if fault else {one["metric"] for one in tries}
     if len(metrics) != 1 or not metrics <= SCORES.keys():
         raise ValueError(f"{where}: holds no tries ({fault or 'by one score of validation images'})")
+    for one in tries:
+        check_config_of_run(one["config"], where)
 
 
 def published_tries(records: Path) -> list[Tries]:
@@ -129,7 +134,7 @@ def published_tries(records: Path) -> list[Tries]:
         tries = read_tries(file)
         try:
             found.append(Tries(experiment, data, [repeatable(one) for one in tries]))
-        except ValueError:
+        except MISTAKES:
             found.append(Tries(experiment, data, tries, is_stale=True))
     return found
 

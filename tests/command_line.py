@@ -100,5 +100,15 @@ def change(folder: Path, **changes: Any) -> None:
     (folder / "results.json").write_text(json.dumps(results_of(folder) | changes))
 
 
+def change_facts(folder: Path, **facts: Any) -> None:
+    """Changes seed, model, data, experiment or overrides of a run, in its record and in its last checkpoint."""
+    change(folder, **facts)
+    content = checkpoint_of(folder)
+    content["config"]["seed"] = facts.get("seed", content["config"]["seed"])
+    content["config"]["choices"] |= {key: value for key, value in facts.items() if key in content["config"]["choices"]}
+    content["overrides"] = facts.get("overrides", content["overrides"])
+    torch.save(content, folder / "checkpoints" / "last.ckpt")
+
+
 def checkpoint_of(folder: Path, name: str = "last") -> dict[str, Any]:
     return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)

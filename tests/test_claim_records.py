@@ -39,7 +39,7 @@ def remark_of(name: str) -> str:
     return str(OmegaConf.load(CONF / "experiment" / "claim" / f"{name}.yaml").task.remark)
 
 
-WRONG: tuple[object, ...] = (None, "text\n<b>`", -1, math.nan, [], [[]], {}, {"x": "nan"})
+WRONG: tuple[object, ...] = (None, 1e308, "${x", "<img src=x>", "text\n<b>`", -1, math.nan, [], [[]], {}, {"x": "nan"})
 
 
 def damaged_records() -> list[tuple[str, object]]:
@@ -57,7 +57,18 @@ def damaged_records() -> list[tuple[str, object]]:
         for key in Machine.__annotations__
         for wrong in WRONG
     ]
-    found = [(f"{key}={wrong}", whole | changes) for key, wrong, changes in (*tops, *runs, *machines)]
+    values = [
+        (f"{key} of {name}", wrong, with_first(**{key: first[key] | {name: wrong}}))
+        for key in ("measures", "curves")
+        for name in first[key]
+        for wrong in (*WRONG, [[1e308, 0]], [[0, 1e308]], [[0]], [[0, 1, 2]])
+        if wrong != {"measures": -1, "curves": []}[key]  # which a measure or a curve may be
+    ]
+    few = [run if run["seed"] < 2 else run | {"measures": {}} for run in whole["runs"]]
+    lists = [("runs", "twice", {"runs": [*whole["runs"], first]}), ("runs", "of two seeds", {"runs": few})]
+    lists.append(("runs", "of no arm", {"runs": [*whole["runs"], first | {"arm": "other"}]}))
+    all_changes = (*tops, *runs, *machines, *values, *lists)
+    found = [(f"{key}={wrong}", whole | changes) for key, wrong, changes in all_changes]
     return [(name, record) for name, record in found if name not in HARMLESS]
 
 
@@ -65,6 +76,7 @@ HARMLESS = {  # nothing was typed or measured, or is known of the machine
     "overrides=[]",
     *(f"runs.{key}={{}}" for key in ("measures", "curves")),
     *(f"machine.{key}=None" for key in ("gpu", "commit")),
+    *(f"machine.{key}={text}" for key in Machine.__annotations__ for text in ("${x", "<img src=x>")),  # is escaped
 }
 
 

@@ -77,6 +77,8 @@ ODD: list[str | bytes] = [
     *(changed(model=value) for value in WRONG if not isinstance(value, str)),
     *(changed(overrides=value) for value in (None, "model=lenet", [1], [None], {"a": 1}, 5)),
     *(changed(seed=value) for value in [*WRONG[:1], *WRONG[2:4]]),
+    *(changed(**{key: "\ud800"}) for key in ("model", "data", "name", "best_checkpoint")),
+    *(changed(task=value) for value in (None, *WRONG[2:4])),
 ]
 
 
@@ -102,6 +104,12 @@ def test_odd_record_is_named_and_left_out_and_the_others_are_shown(
     assert len(record["reason"]) < 200
     table = make_rows([read_run(Path("runs/good")), record])
     assert [(row["status"], row["model"]) for row in table] == [("finished", "lenet"), ("unknown", "lenet")]
+
+
+def test_run_of_a_checkpoint_with_a_name_longer_than_a_file_can_have_is_shown_without_it() -> None:
+    leave_run("runs/one", changed(best_checkpoint="a" * 300))
+    [row] = make_rows([read_run(Path("runs/one"))])
+    assert (row["status"], row["checkpoint"]) == ("finished", "")
 
 
 def test_table_with_odd_runs_is_written_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:

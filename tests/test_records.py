@@ -11,8 +11,9 @@ import documents
 import numpy as np
 import pytest
 import torch
-from command_line import change, results_of, run, run_well
+from command_line import change, change_facts, results_of, run, run_well
 from conftest import ROOT
+from hostile import HOSTILE, leave_evil_module
 from matplotlib.text import Text
 
 from gan.scores.scoring_net import PRETRAINED
@@ -22,7 +23,7 @@ from tasks.callbacks import TrainingClock
 from tasks.league import make_row, make_rows, page, tables
 from tasks.league_plot import draw_plots
 from tasks.published_runs import RECORDS, published_groups, published_parts
-from tasks.small_data_report import is_alike, make_table
+from tasks.small_data_report import is_alike, is_part, make_table
 from tasks.stale import compared
 from tasks.tables import format_mean
 from tasks.tries import published_tries
@@ -63,6 +64,11 @@ def test_a_run_whose_curves_cannot_be_read_leaves_nothing(checkout: Path) -> Non
     outcome = run("task=records", "task.add=[runs]")
     assert (outcome.status, outcome.err.count("\n")) == (2, 1)
     assert not checkout.exists()
+    shutil.copytree("runs/one", "runs/another")  # which comes first
+    shutil.rmtree("runs/another/csv_1")
+    change_facts(Path("runs/another"), seed=1)
+    assert run("task=records", "task.add=[runs]").status == 2
+    assert not checkout.exists()
     shutil.rmtree("runs/one/csv_1")
     run_well("task=records", "task.add=[runs]")
 
@@ -70,7 +76,8 @@ def test_a_run_whose_curves_cannot_be_read_leaves_nothing(checkout: Path) -> Non
 @pytest.mark.extended
 def test_seeds_share_a_row_and_a_repeated_run_takes_its_place(checkout: Path) -> None:
     shutil.copytree("runs/one", "runs/two")
-    change(Path("runs/two"), **{"seed": 1, "test/accuracy": 0.5})
+    change_facts(Path("runs/two"), seed=1)
+    change(Path("runs/two"), **{"test/accuracy": 0.5})
     for _ in range(2):
         run_well("task=records", "task.add=[runs/one,runs/two]")
     assert {path.name for path in checkout.iterdir()} == {"seed-0", "seed-1"}
@@ -105,6 +112,9 @@ def test_accuracy_with_mirror_images_has_a_column_where_it_was_measured(checkout
         {"status": "failed"},
         {"seed": -1},
         {"seed": 0.5},
+        *({"machine": "${x"}, {"overrides": "${x"}, {"device": None}),
+        *({"seed": 1}, {"overrides": []}, {"model": "resnet"}, {"data": "fashion_mnist"}),  # not the checkpoint's
+        {"experiment": "lenet_mnist"},
     ],
     ids=str,
 )
@@ -116,6 +126,26 @@ def test_run_that_is_no_evidence_is_refused_in_one_line_before_anything_is_writt
     assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
     assert not Path("published").exists()
     assert not list(Path("docs").iterdir())
+
+
+@pytest.mark.parametrize("override", HOSTILE)
+def test_record_runs_no_code_that_its_command_names_and_leaves_nothing(
+    override: str, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    override = leave_evil_module(override, monkeypatch)
+    overrides = [*results_of(Path("runs/one"))["overrides"], override]
+    shutil.copytree("runs/one", "runs/two")
+    change_facts(Path("runs/two"), seed=1, overrides=overrides)
+    outcome = run("task=records", "task.add=[runs/two]")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
+    assert "runs/two" in outcome.err
+    assert not Path("published").exists()
+    run_well("task=records", "task.add=[runs/one]")
+    change(checkout / "seed-0", overrides=overrides)  # one that has come with a change of the project
+    outcome = run("task=records", "task.add=[]")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
+    assert "seed-0" in outcome.err
+    assert not Path("made").exists()
 
 
 @pytest.mark.parametrize("commit", [None, "1234567-dirty"])
@@ -136,7 +166,7 @@ def test_run_that_differs_in_more_than_the_seed_is_refused(what: str, at_once: b
     if not at_once:
         run_well("task=records", "task.add=[runs]")
     shutil.copytree("runs/one", "runs/two")
-    change(Path("runs/two"), seed=1, **({"overrides": OTHER[what]} if OTHER[what] else {}))
+    change_facts(Path("runs/two"), seed=1, **({"overrides": OTHER[what]} if OTHER[what] else {}))
     if what == "recipe":
         change_checkpoint(Path("runs/two/checkpoints/last.ckpt"), lambda content: content["config"]["model"])
     outcome = run("task=records", "task.add=[runs]")
@@ -154,7 +184,8 @@ OTHER_DEVICES = {
 def test_runs_of_different_kinds_of_devices_are_no_row(other: str, checkout: Path) -> None:
     shutil.copytree("runs/one", "runs/two")
     machine = results_of(Path("runs/one"))["machine"]
-    change(Path("runs/two"), seed=1, **OTHER_DEVICES[other](machine))
+    change_facts(Path("runs/two"), seed=1)
+    change(Path("runs/two"), **OTHER_DEVICES[other](machine))
     outcome = run("task=records", "task.add=[runs]")
     assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
     assert "kind of device" in outcome.err
@@ -218,7 +249,7 @@ def test_record_holds_nothing_but_what_is_known_of_a_run(checkout: Path) -> None
 
 def test_augmentations_of_one_experiment_have_folders_and_rows_of_their_own(checkout: Path) -> None:
     shutil.copytree("runs/one", "runs/two")
-    change(Path("runs/two"), overrides=[*results_of(Path("runs/one"))["overrides"], "data/augment=crop"])
+    change_facts(Path("runs/two"), overrides=[*results_of(Path("runs/one"))["overrides"], "data/augment=crop"])
     run_well("task=records", "task.add=[runs]")
     assert {path.name for path in checkout.iterdir()} == {"seed-0", "crop"}
     assert len(make_rows(published_groups(Path.cwd()))) == 2
@@ -265,6 +296,53 @@ def test_damaged_record_is_one_line(name: str, content: str, published: Path) ->
     with pytest.raises(ValueError, match=name) as refusal:
         published_groups(Path.cwd())
     assert "\n" not in str(refusal.value)
+
+
+INNER_PARTS = (("model", "network"), ("data", "augment"), ("callbacks", "ema"))
+NESTED = json.loads("[" * 900 + "]" * 900)
+ODD_VALUES: tuple[object, ...] = ("x", 5, [])
+PARTS_OF_CONFIG: list[dict[str, Any]] = [
+    *({part: wrong} for part in ("model", "data", "trainer", "callbacks") for wrong in (*ODD_VALUES, None)),
+    *({part: {key: wrong}} for part, key in INNER_PARTS for wrong in ODD_VALUES),
+    *({"model": {"x": NESTED}}, {"x": NESTED}, {"model": {"x": "${seed}"}}),
+]
+
+
+@pytest.mark.parametrize("changes", PARTS_OF_CONFIG, ids=range(len(PARTS_OF_CONFIG)))
+def test_config_of_a_record_that_is_none_of_a_run_is_one_line(changes: dict[str, Any], published: Path) -> None:
+    shutil.copytree(published / "published", "published")
+    file = Path("published/runs/lenet_fast/mnist/seed-0/config.json")
+    config = json.loads(file.read_text())
+    for part, new in changes.items():
+        config[part] = config[part] | new if isinstance(new, dict) else new
+    file.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"config\.json") as refusal:
+        published_groups(Path.cwd())
+    assert "\n" not in str(refusal.value)
+
+
+def damaged_parts() -> list[dict[str, Any]]:
+    """What makes a record of task=small_data one that it would not write: each of its facts and settings."""
+    part = json.loads((ROOT / "published" / "small_data" / "10" / "seed-0" / "results.json").read_text())
+    wrong: tuple[object, ...] = (None, "x", "${x", -1, 0.5, 1e17, [], {}, NESTED)
+    texts = ("x", "${x")
+    harmless: dict[str, tuple[object, ...]] = {"gan": texts, "gan_network": texts, "gan_settings": ({},)}
+    facts = [{key: value} for key in ("per_class", "metric", "alone", "with_fake", "augmented") for value in wrong]
+    facts = [fact for fact in facts if fact not in ({"alone": 0.5}, {"with_fake": 0.5}, {"augmented": 0.5})]
+    settings = [
+        {"settings": part["settings"] | {key: value}}
+        for key in part["settings"]
+        for value in wrong
+        if value not in harmless.get(key, ())
+    ]
+    return [*facts, {"per_class": 10.7}, {"alone": 5}, {"per_class": 0}, *settings]
+
+
+@pytest.mark.parametrize("changes", damaged_parts(), ids=str)
+def test_record_that_the_task_of_small_sets_would_not_write_is_none(changes: dict[str, Any]) -> None:
+    part = json.loads((ROOT / "published" / "small_data" / "10" / "seed-0" / "results.json").read_text())
+    assert is_part(part)
+    assert not is_part(part | changes) or changes == {"settings": part["settings"] | {"augment": {}}}
 
 
 @pytest.mark.extended

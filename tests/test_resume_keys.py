@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,54 @@ def test_change_that_would_compute_something_else_is_refused_before_anything_is_
     assert_refused(outcome, change.lstrip("~").split("=")[0].replace("/", "."))
     assert snapshot(half_done) == before
     assert not Path("outputs").exists()
+
+
+Content = dict[str, Any]
+
+
+def optimizer(content: Content) -> Content:
+    state: Content = content["optimizer_states"][0]
+    return state
+
+
+def with_rate(rate: object) -> Callable[[Content], Any]:
+    return lambda content: optimizer(content)["param_groups"][0].update(lr=rate)
+
+
+def with_value(key: str, value: object) -> Callable[[Content], Any]:
+    return lambda content: content.update({key: value})
+
+
+ODD_RATES: tuple[object, ...] = (-1.0, float("nan"), float("inf"), "x", None)
+ODD_COUNTS: tuple[object, ...] = (-1, 10**30, "x", None, 0.5)
+DAMAGES: dict[str, Callable[[Content], Any]] = {
+    "optimizer_states: none": lambda content: content["optimizer_states"].clear(),
+    "optimizer_states: two": lambda content: content["optimizer_states"].append(optimizer(content)),
+    "optimizer_states: empty": lambda content: optimizer(content).clear(),
+    "optimizer_states: no moments": lambda content: optimizer(content)["state"].clear(),
+    "optimizer_states: one without": lambda content: optimizer(content)["state"][0].clear(),
+    "optimizer_states: no groups": lambda content: optimizer(content)["param_groups"].clear(),
+    "optimizer_states: a text": lambda content: content.update(optimizer_states=["x"]),
+    **{f"optimizer_states: rate {rate}": with_rate(rate) for rate in ODD_RATES},
+    "callbacks: none": lambda content: content["callbacks"].clear(),
+    **{f"{key}: {value}": with_value(key, value) for key in ("epoch", "global_step") for value in ODD_COUNTS},
+    "training_clock: a text": with_value("training_clock", "${x"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_checkpoint_that_lacks_what_a_run_goes_on_with_is_refused_before_anything_is_written(
+    name: str, half_done: Path
+) -> None:
+    folder = Path(shutil.copytree(half_done, "outputs/run")).resolve()
+    content = checkpoint_of(folder)
+    DAMAGES[name](content)
+    torch.save(content, folder / "checkpoints" / "last.ckpt")
+    before = snapshot(folder)
+    outcome = run(f"ckpt_path={folder}/checkpoints/last.ckpt", "trainer.max_steps=20")
+    assert_refused(outcome, name.partition(":")[0])
+    assert "init_from=" in outcome.err
+    assert snapshot(folder) == before
 
 
 def assert_refused(outcome: Outcome, key: str) -> None:

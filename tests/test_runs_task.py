@@ -143,7 +143,12 @@ def test_two_runs_are_compared(two_runs: list[Path]) -> None:
     assert steps[0][:4] == steps[1][:4] == [4, 9, 14, 19]
 
 
-@pytest.mark.parametrize("text", ["a: &x [1]\nb: *x\n", "a: [", "!!python/object/apply:os.system [ls]", "- 1\n", "\0"])
+LONG = f"seed: 0x{'f' * 5000}\n"  # more digits than Python writes
+
+
+@pytest.mark.parametrize(
+    "text", ["a: &x [1]\nb: *x\n", "a: [", "!!python/object/apply:os.system [ls]", "- 1\n", "\0", LONG]
+)
 def test_odd_config_is_refused_in_one_line(text: str, two_runs: list[Path]) -> None:
     odd = leave_run("odd", GOOD)
     (odd / ".hydra" / "config.yaml").write_text(text)

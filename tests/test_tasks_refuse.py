@@ -108,9 +108,14 @@ def test_weights_that_overflow_are_refused() -> None:
         weights = {name: value.to(dtype) * factor for name, value in content["state_dict"].items()}
         torch.save(content | {"state_dict": weights}, "huge.ckpt")
         shutil.copy(Path(__file__).parents[1] / "docs" / "league_fid.png", "picture.png")
-        outcome = run("task=predict", "ckpt_path=huge.ckpt", "input=picture.png", CPU)
-        assert (outcome.status, outcome.err.count("\n")) == (2, 1)
-        assert "not finite" in outcome.err
+        for task in (
+            *(["task=predict", "ckpt_path=huge.ckpt", "input=picture.png"], ["task=test", "ckpt_path=huge.ckpt"]),
+            *(["task=ensemble", "task.checkpoints=[huge.ckpt,run/checkpoints/best.ckpt]"],),
+            ["task=explain", "ckpt_path=huge.ckpt", "task.images=10"],
+        ):
+            outcome = run(*task, CPU)
+            assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
+            assert "not finite" in outcome.err
 
 
 def test_a_pipe_in_the_place_of_a_record_is_not_waited_for() -> None:

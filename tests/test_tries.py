@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from command_line import change, results_of, run, run_well
+from command_line import change, change_facts, results_of, run, run_well
 from conftest import ROOT
+from hostile import HOSTILE, leave_evil_module
 
 from tasks.published_runs import RECORDS
 from tasks.tries import TRIES, UNTESTED, Tries, published_tries, tries_table
@@ -17,15 +18,15 @@ from tasks.tries import TRIES, UNTESTED, Tries, published_tries, tries_table
 RATE = "model.optimizer.lr"
 
 
-def as_tries(values: dict[str, float], **changes: Any) -> None:
+def as_tries(values: dict[str, float]) -> None:
     """Makes of runs/one a run for each changed override that was not tested, with its accuracy on validation images."""
     whole = results_of(Path("runs/one"))
     untested = {key: value for key, value in whole.items() if not key.startswith("test/")}
     for override, value in values.items():
         folder = Path("runs", override)
         shutil.copytree("runs/one", folder)
-        mine = {"overrides": [*whole["overrides"], override, UNTESTED], "val/accuracy": value}
-        (folder / "results.json").write_text(json.dumps(untested | mine | changes))
+        (folder / "results.json").write_text(json.dumps(untested | {"val/accuracy": value}))
+        change_facts(folder, overrides=[*whole["overrides"], override, UNTESTED])
     shutil.rmtree("runs/one")
 
 
@@ -120,6 +121,20 @@ def test_run_that_is_no_try_is_refused_in_one_line_before_anything_is_written(
     assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
     assert not checkout.exists()
     assert not list(Path("docs").iterdir())
+
+
+@pytest.mark.parametrize("override", HOSTILE)
+def test_try_runs_no_code_that_its_command_names(
+    override: str, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    override = leave_evil_module(override, monkeypatch)
+    as_tries({f"{RATE}=0.1": 0.5})
+    [folder] = Path("runs").glob("model*")
+    change_facts(folder, overrides=[*results_of(folder)["overrides"], override])
+    outcome = run("task=records", "task.add=[runs]")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1), outcome
+    assert not checkout.exists()
+    assert not Path("made").exists()
 
 
 GOOD_TRY = next(file.read_text() for file in sorted((ROOT / RECORDS).rglob(TRIES)))

@@ -1,5 +1,6 @@
 """task=claims: all claims with their verdicts; with `task.add` the pages of docs/ are made from a sweep's record."""
 
+import io
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
@@ -44,8 +45,8 @@ def claims(cfg: DictConfig, folder: Path, add: list[LocalPath] | None = None) ->
         raise ValueError(f"task.add: {unknown[0]} is no claim of conf/experiment/claim")
     for path, record in read.items():
         try:
-            check_complete(record, settings(record["name"]).arms)
-            draw_page(completed(record))
+            check_complete(record, settings(record["name"]))
+            draw_page(completed(record))[1].savefig(io.BytesIO())  # what cannot be drawn is seen only then
         except (ValueError, LookupError, ArithmeticError, TypeError) as error:
             raise ValueError(f"{path}: {error if isinstance(error, ValueError) else f'lacks {error}'}") from error
     added = {record["name"]: completed(record) for record in read.values()}

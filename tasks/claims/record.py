@@ -12,11 +12,11 @@ from typing_extensions import TypedDict
 
 from datamodules.contract import STRICT, Index, NonNegative
 from tasks.annotations import fault_of
-from tasks.claims.verdict import decide, outcome_row, overall
+from tasks.claims.verdict import decide, effects_of, outcome_row, overall
 from tasks.config import Name
 from tasks.machine import Line, Machine, fault_of_commit
 from tasks.results import read_json, rounded
-from tasks.run_records import Record
+from tasks.run_records import MOST, Record
 from tasks.tables import one_line
 
 CLAIM = "claim.json"
@@ -24,7 +24,9 @@ LEAST_SEEDS = 3  # of each arm of a verdict that is published
 SAME_CLAIM = ("experiment=", "seed=", "trainer.accelerator=", "name=", "tags=", "description=", "hydra")  # overrides
 TEXTS = ("sentence", "paper", "found", "differs", "arms", "expectations", "drawn", "drawn_over")  # of the YAML
 NUMBERS: ConfigDict = {**STRICT, "extra": "ignore"}
-Point = Annotated[list[float], Field(min_length=2, max_length=2)]
+Number = Annotated[float, Field(ge=-MOST, le=MOST)]
+Point = Annotated[list[Number], Field(min_length=2, max_length=2)]
+Seconds = Annotated[NonNegative, Field(le=MOST)]
 
 
 @with_config(NUMBERS)
@@ -33,10 +35,10 @@ class ClaimRun(TypedDict):
 
     arm: Name
     seed: Index
-    measures: dict[str, float]
+    measures: dict[str, Number]
     curves: dict[str, list[Point]]
-    seconds: NonNegative  # by the clock
-    cpu_seconds: NotRequired[NonNegative]  # of the processor, whatever else ran beside
+    seconds: Seconds  # by the clock
+    cpu_seconds: NotRequired[Seconds]  # of the processor, whatever else ran beside
     machine: Machine
 
 
@@ -46,7 +48,7 @@ class ClaimRecord(TypedDict):
 
     name: Name
     overrides: list[Line]
-    date: Line
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
     runs: Annotated[list[ClaimRun], Field(min_length=1)]
     arms: NotRequired[dict[Name, Any]]
     expectations: NotRequired[list[dict[str, Any]]]
@@ -90,23 +92,30 @@ def changes_of(overrides: Iterable[str]) -> list[str]:
     return [text for text in overrides if not text.startswith(SAME_CLAIM)]
 
 
-def check_complete(record: ClaimRecord, arms: Iterable[str]) -> None:
-    """Refuses a record of which no verdict is published.
+def check_complete(record: ClaimRecord, task: Mapping[str, Any]) -> None:
+    """Refuses a record of which no verdict is published, by what the YAML of its claim has under `task`.
 
     Raises:
-        ValueError: the command changed the claim, a run's code is in no commit, or an arm has fewer than `LEAST_SEEDS`
-            seeds.
+        ValueError: the command changed the claim, a run's code is in no commit, an arm or an expectation has fewer than
+            `LEAST_SEEDS` seeds, or a run is of no arm or there twice.
     """
     if changes := changes_of(record["overrides"]):
         raise ValueError(f"the sweep changed the claim ({' '.join(changes)}), its verdict is of something else")
     if faults := [fault for run in record["runs"] if (fault := fault_of_commit(run["machine"]))]:
         raise ValueError(f"a run {faults[0]}")
     seeds = by_arm(record["runs"])
-    for arm in arms:
+    for arm in task["arms"]:
         if len(seeds.get(arm, ())) < LEAST_SEEDS:
             raise ValueError(
                 f"arm {arm} has {len(seeds.get(arm, ()))} seeds that finished, at least {LEAST_SEEDS} count"
             )
+    if unknown := seeds.keys() - {*task["arms"]}:
+        raise ValueError(f"a run is of arm {min(unknown)}, which the claim has not")
+    if sum(map(len, seeds.values())) < len(record["runs"]):
+        raise ValueError("two runs are of the same arm and seed: leave one of them")
+    for expectation in (*task["expectations"], *(task.get("requires") or ())):
+        if (count := len(effects_of(expectation, seeds))) < LEAST_SEEDS:
+            raise ValueError(f"{expectation['measure']} has {count} seeds, at least {LEAST_SEEDS} count")
 
 
 def check_unchanged(record: ClaimRecord, task: DictConfig) -> None:

@@ -102,7 +102,7 @@ def check_expectations(expectations: Any, arms: Collection[str], key: str = "exp
         ConfigError: they are no expectations; one has no bound, or two, or is about an arm that is none.
     """
     expectations = OmegaConf.to_container(expectations) if OmegaConf.is_config(expectations) else expectations
-    if (fault := fault_of(expectations, list[Expectation])) is not None:
+    if (fault := fault_of(expectations, list[Expectation], may_refer=True)) is not None:
         raise ConfigError(f"task.{key}", fault, expectations)
     for expectation in expectations:
         bound_of(expectation)
