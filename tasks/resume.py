@@ -66,18 +66,17 @@ def check_resume(checkpoint: Mapping[str, Any], cfg: DictConfig) -> None:
     damaged = [name for name, kind in NEEDED.items() if not isinstance(checkpoint.get(name), kind)]
     if checkpoint.get("training_clock") is not None and fault_of(checkpoint["training_clock"], Clock) is not None:
         damaged.append("training_clock")
-    damaged += [] if damaged else incomplete(checkpoint)
     if "pytorch-lightning_version" not in checkpoint and find_net(cfg.ckpt_path):
         reason = f"a published net holds weights alone; for a new run from them: {new_run(cfg)}"
         raise ValueError(f"ckpt_path={cfg.ckpt_path}: cannot be resumed, {reason}")
-    if damaged:
+    is_translated = not re.match(r"([2-9]|\d\d)\.\d", str(checkpoint.get("pytorch-lightning_version")))
+    if not damaged and is_translated:  # by Lightning, which would bring back paths that have been left out
+        raise ValueError(f"ckpt_path={cfg.ckpt_path}: cannot be resumed, it is not of Lightning 2 or later")
+    if damaged := damaged or incomplete(checkpoint):
         raise ValueError(
             f"ckpt_path={cfg.ckpt_path}: cannot be resumed, its {damaged[0]} is missing or damaged; "
             f"for a new run from its weights: {new_run(cfg)}"
         )
-    if not re.match(r"([2-9]|\d\d)\.\d", str(checkpoint.get("pytorch-lightning_version"))):
-        # Lightning would translate it, and bring back paths that have been left out
-        raise ValueError(f"ckpt_path={cfg.ckpt_path}: cannot be resumed, it is not of Lightning 2 or later")
     before: dict[str, Any] = {"trainer": {}, "callbacks": {}} | checkpoint["config"]
     now: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     for key, was, value in changes(before, now):
@@ -117,7 +116,12 @@ def is_whole(state: Any, settings: Mapping[str, Any]) -> bool:
     if not all(is_number(group.get("lr"), 0) for group in groups):
         return False
     keeps_nothing = str(settings.get("_target_")).endswith(".SGD") and not settings.get("momentum")
-    return keeps_nothing or (bool(state["state"]) and all(state["state"].values()))
+    return keeps_nothing or (bool(state["state"]) and all(map(is_kept, state["state"].values())))
+
+
+def is_kept(moments: Any) -> bool:
+    """Whether an optimizer's state of one parameter holds anything."""
+    return isinstance(moments, dict) and len(moments) > 0
 
 
 def new_run(cfg: DictConfig) -> str:
