@@ -42,7 +42,7 @@ def followed(overrides: Iterable[str]) -> DictConfig:
     cfg = compose([*map(as_override, overrides)])
     parts = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     for name in targets(OmegaConf.to_container(parts, resolve=True)):  # an interpolation can make one of other texts
-        if name not in known_targets():
+        if not isinstance(name, str) or name not in known_targets():
             raise ValueError(f"{name}: is not followed out of a record, for no file of conf/ names that class")
     return cfg
 

@@ -17,6 +17,8 @@ HOSTILE = [
     f"trainer.logger.x={{_target_:{TARGET}}}",
     f"model.optimizer=${{oc.decode:'{{_target_: {TARGET}}}'}}",
     "callbacks=FOLDER/evil",
+    f"callbacks.x={{_target_:[{TARGET}]}}",
+    "callbacks.x={_target_:null}",
     "task=claim",
     f"task.arms={{a:[callbacks.x._target_={TARGET}]}}",
     "a",
