@@ -23,7 +23,6 @@ from tasks.runs_compare import Curve, read_curves
 from tasks.saved_config import plain_config
 from tasks.small_data_report import PART_FACTS, is_alike, is_part
 from tasks.stale import compared, composed
-from tasks.tables import one_line
 from tasks.untrusted import check_plain
 
 RECORDS = Path("published", "runs")  # EXPERIMENT/[MODEL/]DATA/[AUGMENTATION/]seed-N/
@@ -126,7 +125,7 @@ def recompose(where: str, overrides: Iterable[str]) -> DictConfig:
     try:
         return composed(overrides)
     except MISTAKES as error:
-        raise ValueError(f"{where}: its command does not compose here: {one_line(message_of(error))[:300]}") from error
+        raise ValueError(f"{where}: its command does not compose here: {message_of(error)[:300]}") from error
 
 
 def is_on_gpu(record: Record) -> bool:

@@ -100,7 +100,7 @@ def incomplete(checkpoint: Mapping[str, Any]) -> list[str]:
         if len(states) != len(settings) or not all(map(is_whole, states, settings)):
             found.append("optimizer_states")
     classes = Counter(str((node or {}).get("_target_")).rpartition(".")[2] for node in callbacks.values())
-    kept = Counter(re.match(r"\w*", str(key))[0] for key in checkpoint["callbacks"])  # type: ignore[index]
+    kept = Counter(str(key).partition("{")[0] for key in checkpoint["callbacks"])  # ModelCheckpoint{'monitor': ...}
     if any(kept[name] < classes[name] for name in ("ModelCheckpoint", "EarlyStopping")):
         found.append("callbacks")
     return found

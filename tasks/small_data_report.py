@@ -27,10 +27,10 @@ class Settings(NamedTuple):
     gan: str
     gan_network: str
     gan_settings: dict[str, Any]
-    gan_steps: int
+    gan_steps: Count
     augment: dict[str, Any]
-    fake_per_class: int
-    classifier_steps: int
+    fake_per_class: Count
+    classifier_steps: Count
 
 
 def write_report(records: list[Record], folder: Path) -> None:
@@ -67,8 +67,8 @@ def is_part(record: Record) -> bool:
     settings = record.get("settings")
     if not isinstance(settings, dict) or settings.keys() != {*Settings._fields}:
         return False
-    kinds = Settings.__annotations__ | dict.fromkeys(("gan_steps", "fake_per_class", "classifier_steps"), Count)
-    if any(fault_of(settings[key], kind) for key, kind in kinds.items()) or depth(settings) > MAX_DEPTH:
+    kinds = Settings.__annotations__.items()
+    if any(fault_of(settings[key], kind) for key, kind in kinds) or depth(settings) > MAX_DEPTH:
         return False
     counts = (record.get("per_class"), record.get("seed"))
     if fault_of(counts, tuple[Count, Index]) or record.get("metric") not in ("test/accuracy", "val/accuracy"):

@@ -17,7 +17,7 @@ from tasks.published_runs import check_config_of_run, check_facts, checkpoint_wi
 from tasks.results import atomic_writer, read_json, rounded
 from tasks.run_records import Record
 from tasks.stale import changes_of_recipe, compared
-from tasks.tables import Column, Table, format_number, one_line
+from tasks.tables import Column, Table, format_number
 
 TRIES = "tries.json"  # in published/runs/EXPERIMENT/DATA
 UNTESTED = "trainer.limit_test_batches=0"  # what makes a run a try
@@ -91,7 +91,7 @@ def as_try(record: Record, config: Mapping[str, Any]) -> Try:
     try:
         changes_of_recipe(overrides, config)
     except MISTAKES as error:
-        raise ValueError(f"{record['folder']}: {one_line(message_of(error))[:300]}") from error
+        raise ValueError(f"{record['folder']}: {message_of(error)[:300]}") from error
     made: Any = rounded({"overrides": overrides, "metric": metric, "value": record[metric], **kept})
     return made | {"config": compared(config)}
 
