@@ -21,20 +21,28 @@ Activation = Literal["relu", "tanh", "sigmoid"]
 LARGEST_IMAGE = 1024  # pixels; no net needs larger images
 
 
-def overruns_memory(layer: nn.Module) -> bool:
-    """Whether a layer writes beyond its memory with channels_last, which ends the process or gives wrong gradients.
+class PixelsFirst(nn.Conv2d):
+    """A 1x1 convolution with a stride that leaves out the pixels before it convolves, with equal results.
 
-    oneDNN's 1x1 convolutions with a stride do so where they read fewer channels than a register of the processor holds:
-    8, or 16 with AVX512 (github.com/uxlfoundation/oneDNN/issues/6035; seen here with torch 2.14.1 on AVX2).
+    oneDNN's own kernels for channels_last write beyond their memory where they read fewer channels than a register of
+    the processor holds (github.com/uxlfoundation/oneDNN/issues/6035; seen here with torch 2.14.1 on AVX2), which ends
+    the process or gives wrong gradients.
 
-    >>> overruns_memory(nn.Conv2d(4, 8, 1, stride=2)), overruns_memory(nn.Conv2d(16, 8, 1, stride=2))
+    >>> layer = nn.Conv2d(4, 8, 1, stride=2)
+    >>> PixelsFirst.replaces(layer), PixelsFirst.replaces(nn.Conv2d(4, 8, 3, stride=2))
     (True, False)
     """
-    if not isinstance(layer, nn.Conv2d):
-        return False
-    register = 16 if torch.backends.cpu.get_cpu_capability().startswith(("AVX512", "AVX10")) else 8
-    too_few = layer.in_channels // layer.groups < register
-    return too_few and layer.kernel_size == (1, 1) and layer.stride != (1, 1)
+
+    @staticmethod
+    def replaces(layer: nn.Module) -> bool:
+        """Whether the layer is a 1x1 convolution with a stride and without padding."""
+        if not isinstance(layer, nn.Conv2d) or layer.kernel_size != (1, 1):
+            return False
+        return layer.stride != (1, 1) and layer.padding in ((0, 0), "valid")
+
+    def forward(self, images: Tensor) -> Tensor:
+        rows, columns = self.stride
+        return F.conv2d(images[..., ::rows, ::columns], self.weight, self.bias, groups=self.groups)
 
 
 class Recipe(TypedDict, total=False):
@@ -60,8 +68,7 @@ class ImageClassifier(CheckedArguments, LightningModule):
             stepped after every batch, any other after every epoch; ReduceLROnPlateau monitors
             val/accuracy with mode=max, val/loss otherwise.
             `label_smoothing` is the share of probability that the target spreads over all classes.
-            `channels_last` stores weights as (N, H, W, C): equal results to rounding, faster on most machines; left out
-            where it would crash (`overruns_memory`).
+            `channels_last` stores weights as (N, H, W, C): equal results to rounding, faster on most machines.
     """
 
     PUBLISHED: ClassVar[Mapping[str, Any]] = {}
@@ -131,7 +138,9 @@ class ImageClassifier(CheckedArguments, LightningModule):
         return self.loss(logits, labels), logits
 
     def setup(self, stage: str) -> None:
-        if self.channels_last and not any(map(overruns_memory, self.modules())):
+        if self.channels_last:
+            for layer in filter(PixelsFirst.replaces, self.modules()):
+                layer.__class__ = PixelsFirst
             self.to(memory_format=torch.channels_last)
 
     def is_logging_step(self, batch_idx: int) -> bool:

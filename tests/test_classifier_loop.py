@@ -1,6 +1,10 @@
 """The classifiers' loop against a plain one: what it logs, when it moves the learning rate, in which precision."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -217,15 +221,41 @@ def test_channels_last_gives_the_same_result_to_rounding(tmp_path: Path) -> None
     torch.testing.assert_close(*ends, atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize(("width", "is_safe"), [(1 / 16, False), (0.25, True)])
-def test_channels_last_is_left_out_where_a_layer_would_overrun_memory(width: float, is_safe: bool) -> None:
-    """Without that, the first step of the narrower net ends this process on most processors."""
-    net = Xception(width=width, middle=0)
+@pytest.mark.parametrize("stride", [2, 3, (1, 2)])
+@pytest.mark.parametrize("channels", range(1, 25))
+def test_strided_pointwise_convolutions_equal_the_contiguous_ones(channels: int, stride: int | tuple[int, int]) -> None:
+    contiguous = nn.Conv2d(channels, 2 * channels, 1, stride)
+    net = ImageClassifier()
+    net.layer = deepcopy(contiguous)
     net.setup("fit")
-    assert any(is_channels_last(parameter) for parameter in net.parameters()) == is_safe
-    loss, _ = net.training_loss(torch.zeros(32, 1, 28, 28), torch.zeros(32, dtype=torch.long))
-    loss.backward()
-    assert loss.isfinite()
+    results = []
+    for layer in (net.layer, contiguous):
+        images = torch.linspace(-1, 1, 32 * channels * 14 * 13).view(32, channels, 14, 13).requires_grad_()
+        layer(images.sin()).square().mean().backward()
+        results.append([image_or_weight.grad for image_or_weight in (images, *layer.parameters())])
+    torch.testing.assert_close(*results)
+
+
+NARROW_NETS = """
+from functools import partial
+import torch
+from classic_cnn.resnet import ResNet
+from classic_cnn.xception import Xception
+for build in (Xception, partial(ResNet, depth=18), partial(ResNet, depth=50)):
+    for channels in (1, 2, 3, 4, 6, 8, 12, 16):
+        net = build(width=channels / 64)
+        net.setup("fit")
+        loss, _ = net.training_loss(torch.rand(32, 1, 28, 28), torch.arange(32) % 10)
+        loss.backward()
+        assert loss.isfinite()
+"""
+
+
+@pytest.mark.parametrize("processor", ["AVX2", "DEFAULT"])
+def test_narrow_nets_write_within_their_memory(processor: str) -> None:
+    """With strided 1x1 convolutions of oneDNN the narrower ones end their process on AVX2."""
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": processor}
+    subprocess.run([sys.executable, "-c", NARROW_NETS], env=environment, check=True)
 
 
 def is_channels_last(weight: nn.Parameter) -> bool:
