@@ -8,9 +8,11 @@ python run.py task=test ckpt_path=outputs/.../best.ckpt      # no model= or data
 import argparse
 import atexit
 import gc
+import io
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -76,6 +78,26 @@ def refuse_option(parser: argparse.ArgumentParser, message: str) -> NoReturn:
     raise ValueError(f"{message}: see python run.py --help")
 
 
+class Outlasting(io.FileIO):
+    """Where a command prints, although the reader may end first: Ctrl-C in `python run.py | tee log` ends both."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())  # what is printed from now on is lost
+            return len(data)
+
+
+def outlast(stream: Any) -> Any:
+    """Standard output or error, so that it does not fail when its reader has ended."""
+    if stream is None or stream not in (sys.__stdout__, sys.__stderr__) or stream.isatty():
+        return stream
+    buffer = io.BufferedWriter(Outlasting(stream.fileno(), "w", closefd=False))
+    options = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
+    return io.TextIOWrapper(buffer, stream.encoding, stream.errors, **options)
+
+
 def stop_at_once(number: int, frame: FrameType | None) -> NoReturn:
     """Ends a command whose task has not begun, or is done by other processes; an import could catch an exception."""
     for again in (signal.SIGINT, signal.SIGTERM):
@@ -83,7 +105,8 @@ def stop_at_once(number: int, frame: FrameType | None) -> NoReturn:
     if of_sweep("stop_jobs"):
         sys.exit(128 + number)  # out of the launcher that waits for them; main() goes on
     text = of_sweep("how_to_go_on")
-    os.write(1 if text else 2, (text or "Stopped before the task began.\n").encode())  # print() may be at work
+    with suppress(OSError):  # whoever reads may have been stopped, too
+        os.write(1 if text else 2, (text or "Stopped before the task began.\n").encode())  # print() may be at work
     of_sweep("clean_up")
     os._exit(128 + number)
 
@@ -98,6 +121,7 @@ def main() -> None:
     atexit.register(gc.freeze)  # Python would search all modules for garbage before it ends
     parser: Any = argparse.ArgumentParser  # Hydra makes one itself, which it cannot be given
     usual_error, parser.error = parser.error, refuse_option
+    sys.stdout, sys.stderr = map(outlast, (sys.stdout, sys.stderr))
     before = {number: signal.signal(number, stop_at_once) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if any(text.startswith("hydra/launcher=submitit") for text in sys.argv):  # whose jobs have to find this project

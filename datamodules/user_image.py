@@ -101,6 +101,8 @@ def check_depth(file: Image.Image) -> None:
         kind = f"{tags[BITS_PER_SAMPLE][0]}-bit"
     elif is_deep and tags.get(PHOTOMETRIC, 1) != 1:
         kind = "inverted 16-bit"
+    elif file.mode == "LAB":  # which Pillow converts to no other
+        kind = "LAB"
     else:
         return
     raise ValueError(f"has {kind} pixels: 8 or 16 bits, unsigned, from black to white, are allowed: save it as PNG")

@@ -26,6 +26,7 @@ from tasks.config import ConfigError, locate
 from tasks.folders import short
 from tasks.loggers import missing_package, own_place
 from tasks.messages import first_cause, is_fault
+from tasks.tables import one_line
 
 
 def build(cfg: DictConfig, folder: Path) -> tuple[LightningModule, LightningDataModule, Trainer]:
@@ -267,5 +268,5 @@ def describe(model: LightningModule, datamodule: LightningDataModule, trainer: T
         data = f"data         {datamodule.describe()}"  # type: ignore[attr-defined]
         print(textwrap.fill(data, 80, subsequent_indent=" " * 13, break_long_words=False, break_on_hyphens=False))
         print(f"device       {devices}, precision {trainer.precision}")
-        print(f"folder       {short(Path(trainer.default_root_dir).absolute())}", flush=True)
+        print(one_line(f"folder       {short(Path(trainer.default_root_dir).absolute())}"), flush=True)
     return {"parameters": parameters, "macs": operations, "device": devices, "precision": trainer.precision}

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -172,7 +173,10 @@ class StopOnSignal(Callback):
             if self.received is not None and number == signal.SIGINT:
                 raise KeyboardInterrupt
             self.received = number
-            os.write(1, b"\nStopping after this batch; press Ctrl-C again to stop at once\n")  # print() may be at work
+            with suppress(OSError):  # whoever reads may have been stopped, too
+                os.write(
+                    1, b"\nStopping after this batch; press Ctrl-C again to stop at once\n"
+                )  # print() may be at work
 
         for number in (signal.SIGINT, signal.SIGTERM):  # Lightning restores the earlier handlers when the fit ends
             signal.signal(number, stop)

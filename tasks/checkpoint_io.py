@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
-from tasks.results import atomic_writer
+from tasks.results import RESULTS, atomic_writer
 
 NEW_RUN = "init_from= starts a new run from its weights"
 SCORES = ("best_model_score", "current_score", "kth_value")  # of a ModelCheckpoint
@@ -47,12 +47,18 @@ class ResumedCheckpoint(WholeCheckpoints):
 
     def __init__(self, checkpoint: dict[str, Any], folder: Path) -> None:
         super().__init__()
+        self.folder = folder
         for key in checkpoint["callbacks"]:
             if not isinstance(key, str):
                 kind = type(key).__name__
                 raise ValueError(f"ckpt_path: cannot be resumed, a callback in it has a {kind} for a name; {NEW_RUN}")
         states = {key: rebuild_paths(key, state, folder) for key, state in checkpoint["callbacks"].items()}
         self.checkpoint = checkpoint | {"callbacks": states}
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Writes a checkpoint; the results of before are not those of the net that the folder holds then."""
+        (self.folder.parent / RESULTS).unlink(missing_ok=True)
+        super().save_checkpoint(checkpoint, path, storage_options)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return copy.deepcopy(self.checkpoint)  # whose tensors processes of ddp_spawn share, and optimizers change

@@ -84,7 +84,8 @@ def pictures_in(folder: str) -> list[str]:
         ValueError: there is none, or there are more than `MAX_INPUTS`.
     """
     try:
-        files = [file for file in visible_entries(Path(folder), MAX_INPUTS) if file.suffix.lower() in ENDINGS]
+        entries = visible_entries(Path(folder), MAX_INPUTS)
+        files = [file for file in entries if file.suffix.lower() in ENDINGS and not file.is_dir()]
     except READ_ERRORS as error:
         raise ValueError(f"input={folder}: {reason(error)}") from error
     if not files:

@@ -85,7 +85,7 @@ def show_results(results: Mapping[str, Any], trainer: Trainer) -> None:
         print(textwrap.fill(f"stopped      {reason}", WIDTH, subsequent_indent=" " * 13))
     if more := len(metrics_of(results)) - len(table.rows):
         print(f"metrics      {more} more in results.json")
-    print(f"folder       {short(Path(trainer.default_root_dir).absolute())}")
+    print(one_line(f"folder       {short(Path(trainer.default_root_dir).absolute())}"))
     for profile in sorted(Path(trainer.default_root_dir).glob("*-profile*.txt")):
         print(f"profile      {short(profile.absolute())}")
     for line in where_to_look(trainer):

@@ -102,7 +102,7 @@ def read_json(path: Path) -> Any:
 
 
 def rounded(value: Any) -> Any:
-    """Numbers to 6 significant digits, which a float32 has; what JSON has no number for becomes a word.
+    """Numbers to 6 significant digits, which a float32 has; what JSON has no number or no character for becomes a word.
 
     >>> rounded({"test/accuracy": 0.9891000390052795, "val/loss": float("nan")})
     {'test/accuracy': 0.9891, 'val/loss': 'nan'}
@@ -110,7 +110,9 @@ def rounded(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else str(value)
     if isinstance(value, Mapping):
-        return {key: rounded(inner) for key, inner in value.items()}
+        return {rounded(key): rounded(inner) for key, inner in value.items()}
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()  # names of files that are no UTF-8
     return [rounded(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 

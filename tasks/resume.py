@@ -175,6 +175,12 @@ def check_budget_left(checkpoint: Mapping[str, Any], cfg: DictConfig) -> None:
         raise ValueError(f"trainer.max_epochs={epochs}: this run has finished {complete} epochs already")
     if 0 <= now.get("max_steps", -1) < steps:
         raise ValueError(f"trainer.max_steps={now.max_steps}: this run has made {steps} steps already")
+    is_esn = str(checkpoint["config"]["model"].get("_target_")).endswith(".EchoStateNetwork")
+    if is_esn and steps and "ridge_sums" not in checkpoint and not 0 <= (-1 if epochs is None else epochs) <= complete:
+        raise ValueError(
+            f"trainer.max_epochs={epochs}: an echo state network learns from sums over the images, which no checkpoint "
+            f"of a finished run holds: start a new run with trainer.max_epochs={epochs}"
+        )
     for key in ("max_epochs", "max_steps"):
         planned = any(is_planned(state, before.get(key)) for state in checkpoint["lr_schedulers"])
         if planned and before.get(key) != now.get(key):

@@ -47,7 +47,7 @@ def run_task(cfg: DictConfig, hydra: DictConfig | None = None) -> float | None:
             cfg = prepare(cfg, hydra)
             task = get_method(cfg.task._target_)  # with its imports, which an interrupt can leave half done
     except Exception:
-        if hydra is not None and hydra.run.dir != "." and folders.is_new(named := Path(hydra.runtime.output_dir)):
+        if hydra is not None and names_folder(hydra) and folders.is_new(named := Path(hydra.runtime.output_dir)):
             named.rmdir()
         raise
     with stoppable():
@@ -115,6 +115,11 @@ def check_strategy(trainer: DictConfig) -> None:
         raise ConfigError("trainer.strategy", advice, strategy)
 
 
+def names_folder(hydra: DictConfig) -> bool:
+    """Whether a command says which folder the run is to have."""
+    return hydra.run.dir != "." or any(text.lstrip("+").startswith("hydra.run.dir=") for text in hydra.overrides.hydra)
+
+
 def folder_of(cfg: DictConfig, hydra: DictConfig | None, resumed: Path | None) -> Path:
     """That of the run that goes on; else a new outputs/<model>/<data>/<date_time>[_<task>][_<experiment>][_<name>].
 
@@ -126,7 +131,7 @@ def folder_of(cfg: DictConfig, hydra: DictConfig | None, resumed: Path | None) -
     """
     if (folder := os.environ.get(FOLDER_VARIABLE)) and is_helper_process():
         return Path(folder)
-    if hydra is not None and hydra.run.dir != ".":
+    if hydra is not None and names_folder(hydra):
         named = Path(hydra.runtime.output_dir)  # Hydra has made it
         if folders.is_new(named):
             folders.made.add(named.absolute())

@@ -37,6 +37,11 @@ WRITTEN = re.compile(
 )
 TOUCHED_LATER = re.compile(r"\.lock|events\.out\.tfevents\..+")  # by libraries, as the process ends
 SECONDS = 5  # within which the last files of a run are written
+# A file in each of the folders that runs write into: one that is empty and could hold none of them is a person's.
+EXAMPLES = (
+    *("results.json", "config.yaml", "last.ckpt", "metrics.csv", "step_1.png", "weights.safetensors", "meta.yaml"),
+    *("metrics/loss", "run-1-a/x", "x", "x.png", "MNIST/raw/x-idx1-ubyte", "x/sprite.png", "sprite.png"),
+)
 
 
 def runs(
@@ -135,7 +140,7 @@ def delete_runs(records: list[Record], ended: str, yes: bool) -> None:
     if not chosen:
         print(f"Nothing to delete: there is no {ended} run that holds nothing else.")
         return
-    if not yes and not sys.stdin.isatty():
+    if not yes and not (sys.stdin and sys.stdin.isatty()):
         raise ValueError(f"task.delete={ended}: there is no terminal to ask on, add task.yes=true to delete these")
     if not yes and input(f"Delete {len(chosen)} folders? [y/N] ").strip().lower() not in ("y", "yes"):
         print("Nothing was deleted.")
@@ -166,6 +171,14 @@ def delete_run(folder: Path) -> None:
 
 def fault_of(folder: Path) -> str | None:
     """Why a folder is not deleted: it is not a run's, or something in it may be a person's."""
+    try:
+        return strange(folder) or ("a process is writing into it" if folders.is_locked(folder) else None)
+    except OSError as error:  # also if files go or come meanwhile
+        return str(error)
+
+
+def strange(folder: Path) -> str | None:
+    """What in a folder may be a person's."""
     if folder.is_symlink() or not ((folder / folders.CONFIG).is_file() or is_early_failure(folder)):
         return "not the folder of a run"
     end = end_of(folder) + SECONDS
@@ -174,12 +187,14 @@ def fault_of(folder: Path) -> str | None:
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             return f"{name} is not a file of the run"
         if path.is_dir():
+            if not any(path.iterdir()) and not any(WRITTEN.fullmatch(f"{name}/{example}") for example in EXAMPLES):
+                return f"{name} is not a folder of the run"
             continue
         if not WRITTEN.fullmatch(name) and not is_temporary(path):
             return f"{name} is not a file of the run"
-        if path.stat().st_mtime > end and not TOUCHED_LATER.fullmatch(name):
+        if changed(path) > end and not TOUCHED_LATER.fullmatch(name):
             return f"{name} was changed after the run"
-    return "a process is writing into it" if folders.is_locked(folder) else None
+    return None
 
 
 def is_early_failure(folder: Path) -> bool:
@@ -191,6 +206,12 @@ def is_early_failure(folder: Path) -> bool:
 def end_of(folder: Path) -> float:
     """When a run wrote for the last time; one that was killed: by its log and last checkpoint, or else its config."""
     if (record := folder / RESULTS).is_file():
-        return record.stat().st_mtime
+        return changed(record)
     known = [*folder.glob("checkpoints/last.ckpt"), *folder.glob("events.out.tfevents.*")]
-    return max(path.stat().st_mtime for path in known or [folder / folders.CONFIG])
+    return max(changed(path) for path in known or [folder / folders.CONFIG])
+
+
+def changed(path: Path) -> float:
+    """When a file was written or came to its place: `mv`, `cp -p` and archives keep the time of writing alone."""
+    status = path.lstat()
+    return max(status.st_mtime, status.st_ctime)

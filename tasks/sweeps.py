@@ -101,7 +101,8 @@ class SweepCallback(Callback):
 
             write_report(records, folder)
         if unfinished(rows):
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
             raise SystemExit(1)
 
 

@@ -207,6 +207,7 @@ UNCLEAR: dict[str, Callable[[Path], Any]] = {
     "32-bit": lambda path: tiff(path, RAMP.astype(np.int32), sample_format=1),
     "12-bit": lambda path: tiff(path, RAMP, bits=12),
     "inverted": lambda path: tiff(path, RAMP, photometric=0),
+    "LAB": lambda path: Image.new("LAB", (28, 28)).save(path),
 }
 
 

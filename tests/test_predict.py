@@ -1,6 +1,7 @@
 """task=predict: digits of any size and colour, by a net that a run has trained."""
 
 import csv
+import os
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from datamodules.mnist import MNIST5k
 from tasks.predict import batches
+from tasks.run_records import read_run
 
 
 def validation_digit(digit: int) -> Tensor:
@@ -69,6 +71,16 @@ def test_predict_takes_a_single_file_and_names_three_classes_on_the_terminal(tra
     (line,) = [line for line in outcome.out.splitlines() if "one.png" in line]
     assert [row[f"class_{n}"] in line for n in (1, 2, 3)] == [True] * 3
     assert row["class_1"] == "1"
+
+
+def test_folder_of_pictures_may_hold_folders_and_names_that_are_no_text(trained: Path) -> None:
+    Path("mixed/a folder.png").mkdir(parents=True)
+    as_big(validation_digit(1)).save("mixed/one.png")
+    os.rename("mixed/one.png", b"mixed/bad\xff.png")
+    run_well("task=predict", f"ckpt_path={trained}/checkpoints/best.ckpt", "input=mixed", "hydra.run.dir=outputs/p")
+    (row,) = predictions_in(Path("outputs/p"))
+    assert row["class_1"] == "1"
+    assert read_run(Path("outputs/p"))["status"] == "finished"
 
 
 def test_batches_are_as_large_as_what_the_net_reads_allows() -> None:

@@ -1,6 +1,7 @@
 """A run that was stopped anywhere and goes on ends with the same weights, to the bit, as one that was never stopped."""
 
 import shlex
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from gan.vanilla import VanillaGAN
 from gan.wgan import WGAN
 from tasks.callbacks import StopOnSignal, TrainingClock
 from tasks.messages import command
+from tasks.run_records import read_run
 
 GAN = (  # draws latents and has dropout; a generator step at every second batch, of 4 an epoch
     *("model=gan", "data=mnist_5k", "data.train_images_per_class=16", "data.batch_size=40", "trainer.accelerator=cpu"),
@@ -211,6 +213,41 @@ def test_process_that_is_stopped_resumed_and_killed_ends_with_the_same_weights(
     assert steps[-1] < 8 * 125
     run_well(*command_in(done[1].outcome))
     assert_same_end(only_run(), uninterrupted(PROCESS))
+
+
+@pytest.mark.extended
+def test_run_that_goes_on_and_is_killed_is_no_longer_the_finished_one(
+    tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Path]
+) -> None:
+    folder = shutil.copytree(uninterrupted(PLATEAU), tmp_path / "run")
+    arguments = (f"ckpt_path={folder}/checkpoints/last.ckpt", "trainer.max_epochs=60")
+    process = start(*arguments, place=tmp_path)
+    before, deadline = results_of(folder), time.monotonic() + 120
+    while (folder / "results.json").exists() and process.poll() is None and time.monotonic() < deadline:
+        assert results_of(folder) == before
+        time.sleep(0.02)
+    process.kill()
+    assert finish(process).status == -signal.SIGKILL
+    assert read_run(folder)["status"] == "killed"
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("sweep", [(), ("-m", "seed=0,1")], ids=["run", "sweep"])
+def test_stopped_run_whose_reader_was_stopped_too_keeps_what_it_has(sweep: tuple[str, ...], tmp_path: Path) -> None:
+    """Ctrl-C in `python run.py ... | tee log` ends tee as well, at once."""
+    process = start(*sweep, *PROCESS, place=tmp_path)
+    assert process.stdout is not None
+    deadline = time.monotonic() + 120
+    while not [*tmp_path.rglob("last.ckpt")] and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.stdout.close()
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    with process.stderr:
+        assert (process.stderr.read(), process.wait(timeout=120)) == ("", STATUS[signal.SIGINT])
+    folder = only_run(tmp_path)
+    assert results_of(folder)["reason"] == "stopped by SIGINT"
+    run_well(f"ckpt_path={folder}/checkpoints/last.ckpt", "trainer.max_epochs=8")
 
 
 def test_the_last_checkpoint_is_of_the_last_epoch_also_where_that_was_not_the_best() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command_line import PLAIN, checkpoint_of, only_run, results_of, run, run_well
+from command_line import PLAIN, assert_one_line, checkpoint_of, only_run, results_of, run, run_well
 from conftest import compose, small_run
 from hydra.utils import instantiate
 from torch import Tensor, nn
@@ -210,6 +210,17 @@ def test_a_pass_that_was_stopped_goes_on_to_the_same_readout(batch: int) -> None
     expected = checkpoint_of(straight)["state_dict"]
     assert torch.equal(checkpoint_of(stopped)["state_dict"]["readout.weight"], expected["readout.weight"])
     assert results_of(stopped)["val/accuracy"] == results_of(straight)["val/accuracy"]
+
+
+@pytest.mark.parametrize("more", ["trainer.max_epochs=3", "trainer.max_epochs=-1", "trainer.max_epochs=null"])
+def test_finished_pass_is_not_gone_on_with_without_its_sums(more: str) -> None:
+    run_well(*PLAIN, "model=esn", "model.units=50", "data.batch_size=40", "data/augment=crop", "trainer.max_epochs=2")
+    folder = only_run()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    last = f"ckpt_path={folder}/checkpoints/last.ckpt"
+    assert_one_line(run(last, more), "trainer.max_epochs", "start a new run")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert "nothing was left" in run_well(last).out
 
 
 def clockwork_states(net: ClockworkRNN, sequence: Array) -> Array:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from command_line import PLAIN, checkpoint_of, only_run, results_of, run, run_well
+from command_line import PLAIN, assert_one_line, checkpoint_of, only_run, results_of, run, run_well
 from conftest import compose, small_run
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
@@ -183,6 +183,15 @@ def test_folder_whose_name_a_logger_would_change_is_refused(
     assert "in place of $" in outcome.err
     assert outcome.err.count("\n") == 1
     assert not [path for path in Path.cwd().rglob("*") if path.is_file()]
+
+
+def test_run_has_the_current_folder_if_it_is_named_and_empty() -> None:
+    here = (*PLAIN, "experiment=debug", "hydra.run.dir=.")
+    run_well(*here)
+    assert results_of(Path())["status"] == "finished"
+    before = set(Path().rglob("*"))
+    assert_one_line(run(*here), "hydra.run.dir=.: there are files already")
+    assert set(Path().rglob("*")) == before
 
 
 def test_runs_of_the_same_second_get_folders_of_their_own() -> None:

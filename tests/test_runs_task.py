@@ -4,9 +4,11 @@ import io
 import math
 import os
 import pty
+import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -286,6 +288,10 @@ PERSONS = {
     "a checkpoint put there later": lambda folder: touch_later(folder / "checkpoints" / "mine.ckpt"),
     "a link": lambda folder: (folder / "data.png").symlink_to("/etc/hostname"),
     "a linked folder": lambda folder: (folder / "samples").symlink_to("/etc"),
+    "a link to nothing": lambda folder: (folder / "events.out.tfevents.2.vm.1.0").symlink_to("missing"),
+    "a last checkpoint elsewhere": lambda folder: link(folder / "checkpoints" / "last.ckpt"),
+    "an empty folder": lambda folder: (folder / "ideas").mkdir(),
+    "an empty folder within": lambda folder: (folder / "checkpoints" / "mine").mkdir(),
     "another run": lambda folder: leave_run(folder / "inner", GOOD),
     "no config": lambda folder: (folder / ".hydra" / "config.yaml").unlink(),
     "a config that was edited": lambda folder: touch_later(folder / ".hydra" / "config.yaml"),
@@ -315,6 +321,54 @@ def test_folder_that_holds_something_of_a_person_stays(what: str, ended: str) ->
     outcome = run_well("task=runs", f"task.delete={ended}", "task.yes=true")
     assert left(folder) == before
     assert "keep " in outcome.out
+
+
+@pytest.mark.parametrize("name", ["summary.md", "checkpoints/mine.ckpt", "samples/step_1.png"])
+@pytest.mark.parametrize("ended", ["failed", "killed"])
+def test_old_file_that_came_after_the_run_stays(name: str, ended: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`mv`, `cp -p` and archives keep the time at which a file was written."""
+    monkeypatch.setattr("tasks.runs.SECONDS", 0.3)
+    folder = leave_failed("outputs/a")
+    (folder / "samples").mkdir()
+    if ended == "killed":
+        (folder / "results.json").unlink()
+    assert fault_of(folder) is None
+    time.sleep(0.5)
+    old = Path("mine")
+    touch_later(old, hours=-1000)
+    old.rename(folder / name)
+    before = left(folder)
+    assert "was changed after the run" in run_well("task=runs", f"task.delete={ended}", "task.yes=true").out
+    assert left(folder) == before
+
+
+def test_run_that_cannot_be_read_keeps_no_other_from_being_deleted() -> None:
+    leave_failed("outputs/good")
+    for name in ("a", "z"):
+        (leave_failed(f"outputs/{name}") / "results.json").unlink()
+        PERSONS["a link to nothing"](Path("outputs", name))
+    (Path("outputs/good") / "results.json").unlink()
+    out = run_well("task=runs", "task.delete=killed", "task.yes=true").out
+    assert out.count("keep ") == 2
+    assert {path.name for path in Path("outputs").iterdir()} == {"a", "z", "runs"}
+
+
+@pytest.mark.parametrize("folder", ["checkpoints", "samples", "generated", "first", "first/.hydra", "csv_0"])
+def test_empty_folder_that_a_killed_run_left_counts_as_the_runs(folder: str) -> None:
+    run_folder = leave_failed("outputs/a")
+    shutil.rmtree(run_folder / folder, ignore_errors=True)
+    (run_folder / folder).mkdir(parents=True)
+    assert fault_of(run_folder) is None
+
+
+def test_without_standard_input_nothing_is_deleted() -> None:
+    leave_failed("outputs/a")
+    command = [sys.executable, str(ROOT / "run.py"), "task=runs", "task.delete=failed"]
+    closed = f"unset HYDRA_FULL_ERROR; exec {shlex.join(command)} <&-"
+    done = subprocess.run(["sh", "-c", closed], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "task.yes=true" in done.stderr
+    assert Path("outputs/a").exists()
 
 
 def test_everything_that_runs_write_counts_as_theirs(trained: Path, two_runs: list[Path]) -> None:
