@@ -110,8 +110,8 @@ class LeNet5(ImageClassifier):
 
     `LeNet5.published()` is the paper's net, (N, 1, 32, 32) -> (N, 10), with 60,000 trainable parameters and 340,908
     connections. Deviations from the paper: the bitmaps are drawn after its Figure 3, j of equation 9 is our choice,
-    images of 28x28 are enlarged to 32x32 where the paper adds a margin, and the net is trained with the given recipe
-    instead of the stochastic diagonal Levenberg-Marquardt method.
+    images of 28x28 are enlarged to 32x32 where the paper adds a margin, and the net is trained in batches by the given
+    recipe instead of image by image with the stochastic diagonal Levenberg-Marquardt method.
 
     Args:
         layout: `modern`, or `original` with the paper's layers: sparse C3, trainable subsampling, scaled tanh.

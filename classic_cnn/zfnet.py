@@ -21,8 +21,8 @@ class ZFNet(ImageClassifier):
     constants of response normalization, are for values 128 times as large.
 
     `ZFNet.published()` is the paper's net (Figure 3), (N, 3, 224, 224) -> (N, 1000), with 62,357,608 parameters;
-    weights from N(0, 0.01), biases 0, pixels that the first convolution scales to [-127.5, 127.5]. Deviations from the
-    paper: its contrast normalization, of which it gives no constants, is AlexNet's.
+    biases 0, pixels that the first convolution scales to [-127.5, 127.5]. Deviations from the paper: its contrast
+    normalization, of which it gives no constants, is AlexNet's, and its weights of 10^-2 are drawn from N(0, 0.01).
 
     Args:
         layout: `small` for images of about 28 pixels, or `large`, the paper's for about 224.

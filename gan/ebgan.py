@@ -33,8 +33,9 @@ class EBGAN(GAN):
 
     Equations 1 and 2: D(x) + [m - D(G(z))]+ for the discriminator, D(G(z)) for the generator, and the pulling-away term
     (section 2.4). The encoder is the pair's discriminator without its last layer and without dropout, the decoder one
-    linear layer, as in the grid search on MNIST (section 4.1), and a tanh. Deviations from the paper: the nets are the
-    pair's, by default the first GAN's with maxout units, without batch normalization and with its initialization.
+    linear layer, as in the grid search on MNIST (section 4.1). Deviations from the paper: a tanh behind the
+    decoder, for images in [-1, 1]; the nets are the pair's, by default the first GAN's with maxout units, without batch
+    normalization and with its initialization.
 
     >>> import torch
     >>> net = EBGAN()

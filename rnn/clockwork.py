@@ -19,7 +19,7 @@ class ClockworkLayer(nn.Module):
     y(t) = tanh(W_H y(t-1) + W_I x(t) + b) for the groups whose period divides t; the others keep their state. Sorted by
     period, group i reads the groups j >= i: W_H is block upper triangular, so that slow groups inform fast ones. Its
     blocks below the diagonal are not stored, and a group is computed only at the steps at which it is active: one
-    matrix product a step for all groups that are active together.
+    matrix product per step for all groups that are active together.
 
     Args:
         num_inputs: F.

@@ -128,7 +128,8 @@ def trace(module: nn.Module, inputs: list[Tensor]) -> ExportedProgram:
     """The module as a graph in which the size of a batch is free."""
     size = Dim("batch")
     first, *others = [{0: size} for _ in inputs]
-    shapes = {"latents": first, "labels": tuple(others)} if isinstance(module, Samples) else {"images": first}
+    shapes: dict[str, Any] = {"latents": first} if isinstance(module, Samples) else {"images": first}
+    shapes |= {"labels": tuple(others)} if others else {}
     with warnings.catch_warnings(action="ignore"), torch.no_grad():
         return torch.export.export(module, tuple(inputs), dynamic_shapes=shapes)
 

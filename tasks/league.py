@@ -175,9 +175,10 @@ def page(groups: Sequence[Group], rows: Sequence[Row], tries: Sequence[Tries] = 
         text = EXPLANATIONS.get(key[2]) or EXPLANATIONS.get(key[1]) or EXPLANATIONS.get(key[0])
         heading = f"## {title}, {SETS.get(key[2], key[2])}"
         parts += [heading, *([text] if text else []), table.to_markdown(), commands]
-    if any(key[1] == "accuracy" for key in made):
-        parts.append(PLOTS["accuracy"])
-    parts += [PLOTS[curve] for curve in (FID_CURVE, MODES_CURVE) if any(has_curve(group, curve) for group in groups)]
+    plots = ["accuracy"] * any(key[1] == "accuracy" for key in made)
+    plots += [curve for curve in (FID_CURVE, MODES_CURVE) if any(has_curve(group, curve) for group in groups)]
+    if plots:
+        parts += ["## Over the seconds of training", *map(PLOTS.__getitem__, plots)]
     if tries:
         table = tries_table(tries, SETS)
         commands = folded(line for row in table.rows for line in row["commands"])
@@ -236,7 +237,10 @@ FID is of 2,000 images against as many validation images here, dashed for a clas
 have a FID of 3.4 there, because MNIST is ordered by writer and validation has the last ones: a GAN that has learned
 from all writers can be below that. On the test images, in the tables, none is below the floor. A GAN whose row says
 "on AVX512" was trained on the faster processor.""",
-    MODES_CURVE: "![Modes of each GAN over the seconds of its training, mean and range of its seeds](league_modes.png)",
+    MODES_CURVE: """![Modes of each GAN over the seconds of its training, mean and range of its seeds](league_modes.png)
+
+Of Stacked MNIST the curves count the triples among 2,600 samples, the tables among 26,000. Each panel has its own
+scale.""",
 }
 TRIED = """## What was tried
 

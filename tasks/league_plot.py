@@ -128,9 +128,12 @@ def panels_of(groups: Sequence[Group], title: Callable[[Group], str]) -> tuple[F
 
 
 def timed_curve(run: Record, curve: str) -> tuple[list[float], list[float]]:
-    """Core seconds of training and values of a run's curve."""
+    """Core seconds of training and values of a run's curve, whose points are equally many epochs apart.
+
+    By steps of a GAN's generator they are not: while WGAN warms up, its critic takes a hundred to one.
+    """
     points, total = run["curves"][curve], run.get("cpu_seconds") or run["seconds"]
-    return [total * step / points[-1][0] for step, _ in points], [value for _, value in points]
+    return [total * (n + 1) / len(points) for n in range(len(points))], [value for _, value in points]
 
 
 def with_legend(figure: Figure, looks: Mapping[str, Mapping[str, Any]]) -> Figure:

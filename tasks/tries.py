@@ -21,7 +21,7 @@ from tasks.tables import Column, Table, format_number
 
 TRIES = "tries.json"  # in published/runs/EXPERIMENT/DATA
 UNTESTED = "trainer.limit_test_batches=0"  # what makes a run a try
-FIXED = ("experiment=", "data=", UNTESTED)  # what the row of a table says anyway
+FIXED = ("experiment=", "data=", "seed=", UNTESTED)  # what the row of a table says anyway
 SCORES = {
     "val/accuracy": (max, lambda value: f"{100 * value:.2f} %"),
     "val/fid": (min, lambda value: f"FID {format_number(value, '.3g')}"),
@@ -162,7 +162,7 @@ def tries_table(tries: Iterable[Tries], titles: Mapping[str, str]) -> Table:
         best, text = SCORES[one.runs[0]["metric"]]
         values = [run["value"] for run in one.runs]
         row = {
-            "net": one.experiment.split("/")[-1] + (", by an earlier recipe" if one.is_stale else ""),
+            "net": one.experiment.removeprefix("ten_minutes/") + (", by an earlier recipe" if one.is_stale else ""),
             "data": titles.get(one.data, one.data),
             "best": names[values.index(best(values))],
             "tried": "; ".join(f"{name}: {text(value)}" for name, value in zip(names, values, strict=True)),

@@ -10,8 +10,10 @@ import onnxruntime
 import pytest
 import torch
 from command_line import PLAIN, only_run, results_of, run, run_well
+from conftest import MODELS, quick, small_run
 
 from tasks.checkpoint import load
+from tasks.export import as_bytes, exportable, read, trace
 
 pytestmark = pytest.mark.extended
 
@@ -53,6 +55,18 @@ def test_printed_example_runs_without_this_project(lenet: Path) -> None:
     command = [sys.executable, "-I", "-c", example]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "tensor(" in done.stdout
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch"])
+@pytest.mark.parametrize("name", sorted({*MODELS} - {"esn"}))
+def test_file_of_every_net_gives_its_outputs_for_batches_of_any_size(name: str, format: str) -> None:
+    model, data, _ = small_run(f"model={name}", *quick(name))
+    module, inputs = exportable(model, data)
+    outputs = read(as_bytes(trace(module, [values[:2] for values in inputs.values()]), format), format)
+    for count in (1, 3, 7):
+        batch = [values[:count] for values in inputs.values()]
+        with torch.no_grad():
+            torch.testing.assert_close(outputs(*batch), module(*batch), atol=1e-5, rtol=1e-4)
 
 
 def test_conditional_gan_is_exported_with_its_labels(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import PLAIN, results_of
 from conftest import CONF, MODELS, ROOT, compose, model_class
 from documents import DOCS, README, add_printed_files, commands, composed, copy_project, inline_commands, table
 from hydra.utils import instantiate
@@ -20,7 +21,7 @@ from tasks.resume import FIXED_CALLBACKS, FIXED_TRAINER_KEYS
 FILES = [README, *DOCS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 COMMANDS = sorted({command for file in (README, *DOCS) for command in (*commands(file), *inline_commands(file))})
 PAPERS = table(README, "paper")
-ADDED = {"README.md": ("perceptron",), "docs/extending.md": ("lsgan", "small_digits")}
+ADDED = {"README.md": ("perceptron",), "docs/extending.md": ("lsgan", "small_digits", "top_two")}
 
 
 def test_readme_is_short_and_has_commands() -> None:
@@ -28,7 +29,9 @@ def test_readme_is_short_and_has_commands() -> None:
     assert len(commands(README)) >= 15
 
 
-@pytest.mark.parametrize("command", [text for text in COMMANDS if not re.search("perceptron|lsgan|small_digits", text)])
+@pytest.mark.parametrize(
+    "command", [text for text in COMMANDS if not re.search("perceptron|lsgan|small_digits|top_two", text)]
+)
 def test_command_composes(command: str) -> None:
     if "search_lr" in command:
         pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install hydra-optuna-sweeper")
@@ -135,6 +138,22 @@ def test_printed_files_pass_the_tests_of_every_net_and_data_set(extended: tuple[
     names = " or ".join(name for names in ADDED.values() for name in names)
     tests = [f"tests/test_{name}.py" for name in ("structure", "models", "data_sets")]
     call(project, "pytest", "-p", "no:cacheprovider", *tests, *sources, "-k", f"{names} or architecture")
+
+
+@pytest.mark.extended
+def test_printed_metric_is_in_the_results(extended: tuple[Path, list[str]], tmp_path: Path) -> None:
+    project, _ = extended
+    call(
+        project,
+        "run",
+        "model=lenet",
+        *PLAIN,
+        "callbacks=top_two",
+        "trainer.max_epochs=1",
+        f"hydra.run.dir={tmp_path}/run",
+    )
+    results = results_of(tmp_path / "run")
+    assert 1 >= results["val/accuracy_top2"] > results["val/accuracy"]
 
 
 @pytest.mark.slow

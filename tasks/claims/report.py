@@ -127,7 +127,8 @@ def page(claim: Mapping[str, Any], task: DictConfig, image: str = "claim.png") -
 
 CAPTION = (
     "A dot is a seed; beside them is their mean with its 95 % interval (Student's t). A curve is the mean over seeds, "
-    "in a band from the lowest to the highest. A dotted line is a bound that an arm was expected to be above or below."
+    "in a band from the lowest to the highest. A dotted line is a bound that an arm was expected to be above or below. "
+    "An interval may reach beyond what a measure can be."
 )
 DEVIATION = "Mean +- standard deviation over seeds."
 NO_INTERVAL = "One seed: there is no deviation and no interval."
@@ -152,9 +153,9 @@ def explained(task: DictConfig) -> list[str]:
         text = " ".join((inspect.getdoc(get_method(measure["_target_"])) or "").split("\n\n")[0].split())
         settings = {name: value for name, value in measure.items() if name not in (*HYDRA_KEYS, "effects")}
         values = (
-            f"{name} {', '.join(value) if isinstance(value, ListConfig) else value}" for name, value in settings.items()
+            f"{name}={','.join(value) if isinstance(value, ListConfig) else value}" for name, value in settings.items()
         )
-        texts.append(text + f" Here: {'; '.join(values)}." * bool(settings))
+        texts.append(text + f" Here with `{' '.join(values)}`." * bool(settings))
     return texts
 
 
@@ -188,7 +189,7 @@ def draw_curves(axes: Any, claim: Mapping[str, Any], arms: Sequence[str]) -> Non
         axes.fill_between(shared, list(map(min, heights)), list(map(max, heights)), color=color, alpha=0.2, linewidth=0)
     axes.set(xlabel=claim["drawn_over"], ylabel=with_unit(claim["drawn"]))
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8)
+    axes.figure.legend(loc="outside lower center", ncols=min(len(arms), 6), frameon=False, fontsize=8)
 
 
 def draw_measure(axes: Any, claim: Mapping[str, Any], arms: Sequence[str], measure: str) -> None:
@@ -207,7 +208,13 @@ def draw_measure(axes: Any, claim: Mapping[str, Any], arms: Sequence[str], measu
     axes.set_xticks(range(len(arms)), arms, **slanted)
     axes.set_xlim(-0.5, len(arms) - 0.3)
     axes.set_ylabel(with_unit(measure))
+    if axes.get_ylim()[0] < 0 <= min(value for arm in arms for value in values_of(claim, arm, measure)):
+        axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3, axis="y")
+
+
+POINTS = ("gap", "excess_drop", "background_drop", "drop_by_share", "one_removed", "gain_of_views", "probe_gain")
+NAMES = {"estimate_and_fid": "rank correlation of estimate and FID", "weights": "share of the weights"}
 
 
 def with_unit(measure: str) -> str:
@@ -216,8 +223,8 @@ def with_unit(measure: str) -> str:
     >>> with_unit("test_error"), with_unit("gap"), with_unit("modes")
     ('test error, %', 'gap, points', 'modes')
     """
-    unit = ", %" * ("error" in measure) or ", points" * (measure == "gap")
-    return measure.replace("_", " ") + unit
+    unit = ", %" * ("error" in measure or measure == "dead_filters") or ", points" * (measure in POINTS)
+    return NAMES.get(measure, measure.replace("_", " ")) + unit
 
 
 def bounds_of(claim: Mapping[str, Any], arm: str, measure: str) -> list[float]:
