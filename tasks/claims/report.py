@@ -214,7 +214,11 @@ def draw_measure(axes: Any, claim: Mapping[str, Any], arms: Sequence[str], measu
 
 
 POINTS = ("gap", "excess_drop", "background_drop", "drop_by_share", "one_removed", "gain_of_views", "probe_gain")
-NAMES = {"estimate_and_fid": "rank correlation of estimate and FID", "weights": "share of the weights"}
+NAMES = {
+    "estimate_and_fid": "rank correlation of estimate and FID",
+    "million_macs": "million MACs",
+    "weights": "share of the weights",
+}
 
 
 def with_unit(measure: str) -> str:
