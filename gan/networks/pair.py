@@ -18,7 +18,6 @@ class NetworkPair(CheckedArguments):
     """
 
     sample_shape: ClassVar[tuple[int, ...]]
-    batch_norm_when_unrolled: ClassVar[bool] = False  # whether Metz et al. 2017 normalize in this pair's discriminator
 
     def __init__(self, width: Positive = 1.0) -> None:
         self.width = width

@@ -27,7 +27,6 @@ class Stacked(NetworkPair):
     """
 
     sample_shape: ClassVar[tuple[int, ...]] = (3, 28, 28)
-    batch_norm_when_unrolled: ClassVar[bool] = True
 
     def __init__(self, width: Positive = 1.0, discriminator_width: Positive = 0.25) -> None:
         super().__init__(width)
