@@ -23,8 +23,8 @@ class UnrolledGAN(GAN):
     Its loss is that of a discriminator after K steps from the present one, and its gradient goes through these steps
     (equations 6 to 11); the discriminator itself then takes one step. Where `saturating`, that loss is the whole of the
     first paper's equation 1, real images included, as in the paper and the authors' demo: through the steps their
-    logits depend on the generator. The discriminator has no dropout, so that all K steps are of one function, and its pair's batch
-    normalization, as the paper's own pair, `Stacked`, has it. Deviations from the paper: the default minimizes
+    logits depend on the generator. The discriminator has no dropout, so that all K steps are of one function, and its
+    pair's batch normalization, as in the paper's own pair, `Stacked`. Deviations from the paper: the default minimizes
     -log D(G(z)), and its nets are the first GAN's. As in the authors' demo, the discriminator's rate is a tenth of the
     generator's.
 
