@@ -189,7 +189,7 @@ def draw_curves(axes: Any, claim: Mapping[str, Any], arms: Sequence[str]) -> Non
         axes.fill_between(shared, list(map(min, heights)), list(map(max, heights)), color=color, alpha=0.2, linewidth=0)
     axes.set(xlabel=claim["drawn_over"], ylabel=with_unit(claim["drawn"]))
     axes.grid(alpha=0.3)
-    axes.figure.legend(loc="outside lower center", ncols=min(len(arms), 6), frameon=False, fontsize=8)
+    axes.figure.legend(loc="outside lower center", ncols=min(len(arms), 6), frameon=False)
 
 
 def draw_measure(axes: Any, claim: Mapping[str, Any], arms: Sequence[str], measure: str) -> None:
@@ -216,6 +216,7 @@ def draw_measure(axes: Any, claim: Mapping[str, Any], arms: Sequence[str], measu
 POINTS = ("gap", "excess_drop", "background_drop", "drop_by_share", "one_removed", "gain_of_views", "probe_gain")
 NAMES = {
     "estimate_and_fid": "rank correlation of estimate and FID",
+    "fid": "FID",
     "million_macs": "million MACs",
     "weights": "share of the weights",
 }
