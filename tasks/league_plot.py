@@ -131,6 +131,10 @@ def timed_curve(run: Record, curve: str) -> tuple[list[float], list[float]]:
     """Core seconds of training and values of a run's curve, whose points are equally many epochs apart.
 
     By steps of a GAN's generator they are not: while WGAN warms up, its critic takes a hundred to one.
+
+    >>> curve = [(5, 1.0), (25, 3.0), (125, 5.0)]
+    >>> timed_curve({"curves": {"val/modes": curve}, "cpu_seconds": 30.0}, "val/modes")
+    ([10.0, 20.0, 30.0], [1.0, 3.0, 5.0])
     """
     points, total = run["curves"][curve], run.get("cpu_seconds") or run["seconds"]
     return [total * (n + 1) / len(points) for n in range(len(points))], [value for _, value in points]
