@@ -85,7 +85,8 @@ class Outlasting(io.FileIO):
         try:
             return super().write(data)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())  # what is printed from now on is lost
+            with open(os.devnull, "wb") as nothing:
+                os.dup2(nothing.fileno(), self.fileno())  # what is printed from now on is lost
             return len(data)
 
 

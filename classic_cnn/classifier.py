@@ -28,21 +28,20 @@ class PixelsFirst(nn.Conv2d):
     the processor holds (github.com/uxlfoundation/oneDNN/issues/6035; seen here with torch 2.14.1 on AVX2), which ends
     the process or gives wrong gradients.
 
-    >>> layer = nn.Conv2d(4, 8, 1, stride=2)
-    >>> PixelsFirst.replaces(layer), PixelsFirst.replaces(nn.Conv2d(4, 8, 3, stride=2))
+    >>> is_strided_pointwise(nn.Conv2d(4, 8, 1, stride=2)), is_strided_pointwise(nn.Conv2d(4, 8, 3, stride=2))
     (True, False)
     """
-
-    @staticmethod
-    def replaces(layer: nn.Module) -> bool:
-        """Whether the layer is a 1x1 convolution with a stride and without padding."""
-        if not isinstance(layer, nn.Conv2d) or layer.kernel_size != (1, 1):
-            return False
-        return layer.stride != (1, 1) and layer.padding in ((0, 0), "valid")
 
     def forward(self, images: Tensor) -> Tensor:
         rows, columns = self.stride
         return F.conv2d(images[..., ::rows, ::columns], self.weight, self.bias, groups=self.groups)
+
+
+def is_strided_pointwise(layer: nn.Module) -> bool:
+    """Whether a layer is a 1x1 convolution with a stride, as oneDNN would compute it."""
+    if not isinstance(layer, nn.Conv2d) or isinstance(layer, PixelsFirst):
+        return False
+    return layer.kernel_size == (1, 1) and layer.stride != (1, 1)
 
 
 class Recipe(TypedDict, total=False):
@@ -139,9 +138,11 @@ class ImageClassifier(CheckedArguments, LightningModule):
 
     def setup(self, stage: str) -> None:
         if self.channels_last:
-            for layer in filter(PixelsFirst.replaces, self.modules()):
-                layer.__class__ = PixelsFirst
-            self.to(memory_format=torch.channels_last)
+            for layer in filter(is_strided_pointwise, self.modules()):
+                if type(layer) is nn.Conv2d and layer.padding in ((0, 0), "valid"):
+                    layer.__class__ = PixelsFirst
+            if not any(map(is_strided_pointwise, self.modules())):  # of a class of its own, or padded
+                self.to(memory_format=torch.channels_last)
 
     def is_logging_step(self, batch_idx: int) -> bool:
         """Whether this batch ends an optimizer step that is logged; logging costs 0.4 ms per key."""

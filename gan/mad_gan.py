@@ -28,8 +28,10 @@ class Generators(nn.Module):
         features, count = self.trunk(latents), len(self.heads)
         if each or torch.compiler.is_exporting():  # a graph for batches of any size has no samples to leave out
             samples = torch.stack([head(features) for head in self.heads], 1)  # (N, k, ...)
+            if each:
+                return samples.flatten(0, 1)
             rows = torch.arange(latents.shape[0], device=latents.device)
-            return samples.flatten(0, 1) if each else samples[rows, rows % count]
+            return samples[rows, rows % count]
         outputs = [head(features[n::count]) for n, head in enumerate(self.heads) if n < len(latents)]
         return torch.cat(outputs)[self.original_order(len(latents))]
 

@@ -236,6 +236,33 @@ def test_strided_pointwise_convolutions_equal_the_contiguous_ones(channels: int,
     torch.testing.assert_close(*results)
 
 
+class OwnConvolution(nn.Conv2d):
+    """What a user may have written, which is not to be replaced."""
+
+
+@pytest.mark.parametrize(
+    ("layer", "is_replaced"),
+    [
+        (nn.Conv2d(4, 8, 1, stride=2, padding="valid"), True),
+        (nn.Conv2d(4, 8, 1, stride=2, padding=1), False),
+        (OwnConvolution(4, 8, 1, stride=2), False),
+    ],
+    ids=["valid", "padded", "of its own class"],
+)
+def test_strided_pointwise_convolution_that_cannot_be_replaced_keeps_a_net_from_channels_last(
+    layer: nn.Conv2d, is_replaced: bool
+) -> None:
+    net = ImageClassifier()
+    net.layers = nn.Sequential(nn.Conv2d(2, 4, 3), layer)
+    images = torch.rand(3, 2, 9, 9)
+    expected, kind = net.layers(images), type(layer)
+    for _ in range(2):
+        net.setup("fit")
+        torch.testing.assert_close(net.layers(images), expected)
+    assert (type(layer) is kind) is not is_replaced
+    assert any(map(is_channels_last, net.parameters())) is is_replaced
+
+
 NARROW_NETS = """
 from functools import partial
 import torch

@@ -487,3 +487,16 @@ def test_minibatch_layer_is_calibrated_without_dropout() -> None:
     assert modes == [False]
     assert dropped(discriminator[0]) == [0.2, 0.5, 0.5]
     assert discriminator[0].training
+
+
+@pytest.mark.parametrize("pair", [MLP(), DCGAN(0.1), Stacked()], ids=lambda pair: type(pair).__name__)
+def test_unrolled_discriminator_is_that_of_its_pair_without_dropout(pair: NetworkPair) -> None:
+    """All of its look-ahead steps are of one function; Metz et al. 2017 keep batch normalization."""
+    of_pair, unrolled = (
+        [type(layer) for layer in net.modules() if not isinstance(layer, nn.Dropout | nn.Identity)]
+        for net in (pair.discriminator(), UnrolledGAN(network=pair).discriminator)
+    )
+    assert unrolled == of_pair
+    assert not [
+        module for module in UnrolledGAN(network=pair).discriminator.modules() if isinstance(module, nn.Dropout)
+    ]

@@ -4,6 +4,7 @@ import math
 import signal
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from command_line import PLAIN, assert_one_line, checkpoint_of, only_run, results_of, run, run_well
 from conftest import compose, small_run
 from hydra.utils import instantiate
+from stopping import Moment, stop
 from torch import Tensor, nn
 
 from datamodules.images import ImageData
@@ -188,33 +190,37 @@ def test_checkpoint_of_an_echo_state_network_holds_its_readout() -> None:
     assert results_of(other)["val/accuracy"] == pytest.approx(results["val/accuracy"])
 
 
+SMALL_RESERVOIR = (
+    *PLAIN,
+    "model=esn",
+    "model.units=50",
+    "data.batch_size=40",
+    "data/augment=crop",
+    "trainer.max_epochs=2",
+)
+STOPS = {  # of 10 batches per epoch
+    **{f"batch {batch}": Moment(EchoStateNetwork, "training_step", batch) for batch in (1, 7, 10, 14, 19, 20)},
+    **{f"validation {n}": Moment(EchoStateNetwork, "on_validation_epoch_end", n) for n in (1, 2)},
+    "the end": Moment(EchoStateNetwork, "on_train_end", 1),
+}
+
+
 @pytest.mark.extended
-@pytest.mark.parametrize("batch", [7, 10, 14])  # of 10 an epoch
-def test_a_pass_that_was_stopped_goes_on_to_the_same_readout(batch: int) -> None:
-    small = (*PLAIN, "model=esn", "model.units=50", "data.batch_size=40", "data/augment=crop")
-    run_well(*small, "trainer.max_epochs=2")
-    straight = only_run()
-    step = EchoStateNetwork.training_step
-
-    def interrupted(model: EchoStateNetwork, *arguments: Any) -> None:
-        step(model, *arguments)
-        if model.global_step == batch:
-            signal.raise_signal(signal.SIGINT)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(EchoStateNetwork, "training_step", interrupted)
-        assert run(*small, "trainer.max_epochs=2").status == 130
-    (stopped,) = (path.resolve() for path in straight.parent.iterdir() if path.resolve() != straight)
-    assert "ridge_sums" in checkpoint_of(stopped)
-    run_well(f"ckpt_path={stopped}/checkpoints/last.ckpt")
-    expected = checkpoint_of(straight)["state_dict"]
-    assert torch.equal(checkpoint_of(stopped)["state_dict"]["readout.weight"], expected["readout.weight"])
-    assert results_of(stopped)["val/accuracy"] == results_of(straight)["val/accuracy"]
+@pytest.mark.parametrize("moment", STOPS.values(), ids=STOPS)
+def test_a_pass_that_was_stopped_goes_on_to_the_same_readout(moment: Moment, tmp_path: Path) -> None:
+    straight, stopped = (f"hydra.run.dir={tmp_path}/{name}" for name in ("straight", "stopped"))
+    run_well(*SMALL_RESERVOIR, straight)
+    assert stop((*SMALL_RESERVOIR, stopped), moment, signal.SIGINT).status == 130
+    run_well(f"ckpt_path={tmp_path}/stopped/checkpoints/last.ckpt")
+    ends = [checkpoint_of(tmp_path / name)["state_dict"]["readout.weight"] for name in ("straight", "stopped")]
+    assert torch.equal(*ends)
+    results = [results_of(tmp_path / name)["val/accuracy"] for name in ("straight", "stopped")]
+    assert results[0] == results[1]
 
 
 @pytest.mark.parametrize("more", ["trainer.max_epochs=3", "trainer.max_epochs=-1", "trainer.max_epochs=null"])
 def test_finished_pass_is_not_gone_on_with_without_its_sums(more: str) -> None:
-    run_well(*PLAIN, "model=esn", "model.units=50", "data.batch_size=40", "data/augment=crop", "trainer.max_epochs=2")
+    run_well(*SMALL_RESERVOIR)
     folder = only_run()
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     last = f"ckpt_path={folder}/checkpoints/last.ckpt"
