@@ -1,4 +1,4 @@
-.PHONY: run test test-all lint fetch tensorboard clean
+.PHONY: run test test-all lint fetch tensorboard clean help
 
 PYTHON ?= python3
 BIN ?= .venv/bin
@@ -27,6 +27,9 @@ fetch: .venv/installed  ## MNIST and Fashion-MNIST into data/, or into DATA_ROOT
 
 tensorboard: .venv/installed  ## the dashboards of all runs, on this machine only
 	$(BIN)/tensorboard --logdir outputs $(ARGS)
+
+help:  ## what there is to make
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/make \1\t\2/p' Makefile
 
 clean:  ## remove the environment and the caches; outputs/ and data/ stay
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -42,8 +42,14 @@ def environment() -> dict[str, str]:
 
 
 def test_every_target_is_tested_here() -> None:
-    assert {"run", "test", "test-all", "lint", "fetch", "tensorboard", "clean"} == TARGETS
+    assert {"run", "test", "test-all", "lint", "fetch", "tensorboard", "clean", "help"} == TARGETS
     assert {*re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[0].split()} == TARGETS
+
+
+def test_make_help_lists_every_target_with_what_it_does(project: Path) -> None:
+    lines = dict(line.split("\t") for line in make(project, "help").splitlines())
+    assert lines.keys() == {f"make {target}" for target in TARGETS}
+    assert all(len(text) > 10 for text in lines.values())
 
 
 def test_targets_that_the_documents_name_exist() -> None:
