@@ -170,7 +170,7 @@ class Stage(NamedTuple):
 
     number: signal.Signals
     outcome: Outcome
-    status: str  # in results.json
+    status: str
     global_step: int
 
 
@@ -187,7 +187,7 @@ def signalled(place: Path, number: signal.Signals, *arguments: str) -> Stage:
     time.sleep(0.1)
     process.send_signal(number)
     outcome, folder = finish(process), only_run(place)
-    return Stage(number, outcome, results_of(folder)["status"], checkpoint_of(folder)["global_step"])
+    return Stage(number, outcome, read_run(folder)["status"], checkpoint_of(folder)["global_step"])
 
 
 def command_in(outcome: Outcome) -> list[str]:
@@ -207,7 +207,7 @@ def test_process_that_is_stopped_resumed_and_killed_ends_with_the_same_weights(
     for stage in done[:2]:
         assert (stage.outcome.status, stage.outcome.err) == (STATUS[stage.number], "")
         assert stage.status == "interrupted"
-    assert done[2].outcome.status == -signal.SIGKILL
+    assert (done[2].outcome.status, done[2].status) == (-signal.SIGKILL, "killed")
     steps = [0, *(stage.global_step for stage in done)]
     assert steps == sorted(set(steps))
     assert steps[-1] < 8 * 125
