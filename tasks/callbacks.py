@@ -173,10 +173,8 @@ class StopOnSignal(Callback):
             if self.received is not None and number == signal.SIGINT:
                 raise KeyboardInterrupt
             self.received = number
-            with suppress(OSError):  # whoever reads may have been stopped, too
-                os.write(
-                    1, b"\nStopping after this batch; press Ctrl-C again to stop at once\n"
-                )  # print() may be at work
+            with suppress(OSError):  # print() may be at work, and whoever reads may have been stopped, too
+                os.write(1, b"\nStopping after this batch; press Ctrl-C again to stop at once\n")
 
         for number in (signal.SIGINT, signal.SIGTERM):  # Lightning restores the earlier handlers when the fit ends
             signal.signal(number, stop)

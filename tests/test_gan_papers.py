@@ -497,6 +497,4 @@ def test_unrolled_discriminator_is_that_of_its_pair_without_dropout(pair: Networ
         for net in (pair.discriminator(), UnrolledGAN(network=pair).discriminator)
     )
     assert unrolled == of_pair
-    assert not [
-        module for module in UnrolledGAN(network=pair).discriminator.modules() if isinstance(module, nn.Dropout)
-    ]
+    assert not dropped(UnrolledGAN(network=pair).discriminator)

@@ -191,12 +191,8 @@ def test_checkpoint_of_an_echo_state_network_holds_its_readout() -> None:
 
 
 SMALL_RESERVOIR = (
-    *PLAIN,
-    "model=esn",
-    "model.units=50",
-    "data.batch_size=40",
-    "data/augment=crop",
-    "trainer.max_epochs=2",
+    *(*PLAIN, "model=esn", "model.units=50", "data.batch_size=40"),
+    *("data/augment=crop", "trainer.max_epochs=2"),
 )
 STOPS = {  # of 10 batches per epoch
     **{f"batch {batch}": Moment(EchoStateNetwork, "training_step", batch) for batch in (1, 7, 10, 14, 19, 20)},
@@ -211,6 +207,8 @@ def test_a_pass_that_was_stopped_goes_on_to_the_same_readout(moment: Moment, tmp
     straight, stopped = (f"hydra.run.dir={tmp_path}/{name}" for name in ("straight", "stopped"))
     run_well(*SMALL_RESERVOIR, straight)
     assert stop((*SMALL_RESERVOIR, stopped), moment, signal.SIGINT).status == 130
+    has_images_left = moment.method == "training_step" and moment.call < 20
+    assert ("ridge_sums" in checkpoint_of(tmp_path / "stopped")) or not has_images_left
     run_well(f"ckpt_path={tmp_path}/stopped/checkpoints/last.ckpt")
     ends = [checkpoint_of(tmp_path / name)["state_dict"]["readout.weight"] for name in ("straight", "stopped")]
     assert torch.equal(*ends)
