@@ -256,9 +256,22 @@ def check_value(key: str, value: Any, annotation: Any) -> None:
     if any("_target_" in inner for _, inner in parts_of(value) if isinstance(inner, dict)):
         return
     if (reason := fault_of(value, annotation, may_refer=True)) is not None:
-        options = sorted(file.stem for file in Path(CONF, *key.split(".")).glob("*.yaml"))
-        choose = f", choose an option with {key.replace('.', '/')}=NAME: {', '.join(options)}" if options else ""
-        raise ConfigError(key, f"{reason}{choose}", value)
+        raise ConfigError(key, f"{reason}{options_for(key)}", value)
+
+
+def options_for(key: str) -> str:
+    """How a key gets its value from a group of options; empty where no group has any for it.
+
+    >>> options_for("model.discriminator_optimizer").partition(": ")[0]
+    ', choose an option with +model/optimizer@model.discriminator_optimizer=NAME'
+    """
+    path, _, name = key.replace(".", "/").rpartition("/")
+    kind = name.rpartition("_")[2]  # discriminator_optimizer takes an optimizer
+    for group, choice in ((name, f"{path}/{name}"), (kind, f"+{path}/{kind}@{key}")):
+        options = sorted(file.stem for file in Path(CONF, path, group).glob("*.yaml"))
+        if options:
+            return f", choose an option with {choice}=NAME: {', '.join(options)}"
+    return ""
 
 
 def check_built(key: str, node: Mapping[str, Any], annotation: Any) -> None:

@@ -96,6 +96,13 @@ def test_mistake_is_answered_in_one_line_and_leaves_nothing_behind(mistake: str,
     assert not [file for file in Path().rglob("*") if file.is_file()]
 
 
+def test_rate_for_an_optimizer_that_is_none_is_answered_with_how_to_choose_one() -> None:
+    choice = "+model/optimizer@model.discriminator_optimizer"
+    rate = "model.discriminator_optimizer.lr=0.1"
+    assert_one_line(run("model=wgan", "trainer.accelerator=cpu", rate), f"choose an option with {choice}=NAME: adam, ")
+    assert "lr: 0.1" in run("model=wgan", f"{choice}=adam", rate, "--cfg", "job").out
+
+
 @pytest.mark.parametrize(
     ("mistake", "parts"),
     [
