@@ -31,7 +31,7 @@ from tasks.explain_page import (
     Picture,
     write_page,
 )
-from tasks.folders import short
+from tasks.folders import dashboard, short
 from tasks.plots import save_plot
 from tasks.predict import input_paths, read_images
 from tasks.results import evenly_spaced
@@ -107,7 +107,7 @@ def explain(
     write_page(folder, f"{type(model).__name__} on {data.name}", f"Weights: {cfg.ckpt_path}", pictures)
     Table(SHOWN, rows).print(min_width=80)
     print(f"written      {one_line(short(folder))}/{PAGE} and {len(pictures)} plots (.png)")
-    print("dashboard    tensorboard --logdir outputs")
+    print(one_line(f"dashboard    {dashboard(folder)}"))
     files = [f"{picture.name}.png" for picture in pictures]
     return facts | {"page": str(folder / PAGE), "plots": files, "examples": rows}
 

@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -161,3 +162,13 @@ def short(path: str | Path) -> str:
     """
     path = Path(path)
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def dashboard(folder: str | Path) -> str:
+    """The command that shows what is logged below a folder, for a run in outputs/ beside all other runs.
+
+    >>> dashboard("outputs/2026-11-29/10-00-00"), dashboard("/tmp/my runs")
+    ('tensorboard --logdir outputs', "tensorboard --logdir '/tmp/my runs'")
+    """
+    path, outputs = Path(folder).absolute(), Path("outputs").absolute()
+    return f"tensorboard --logdir {shlex.quote(short(outputs if path.is_relative_to(outputs) else path))}"

@@ -1,6 +1,7 @@
 """One table over many runs: task=leaderboard, and the end of every sweep."""
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ def write_table(runs: Path, target: Path, rows: list[Row]) -> None:
 
         save_plot(draw(drawn), target / "leaderboard.png")
     place, names = short(target.absolute()), "leaderboard.md, .csv and .png" if drawn else "leaderboard.md and .csv"
-    print(f"\ntable        {one_line(place)}/{names}\ndashboard    tensorboard --logdir {one_line(str(runs))}")
+    print(f"\ntable        {one_line(place)}/{names}")
+    print(one_line(f"dashboard    tensorboard --logdir {shlex.quote(str(runs))}"))
 
 
 def make_tables(rows: list[Row]) -> list[Table]:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from datamodules.contract import CheckedArguments
-from tasks.folders import short
+from tasks.folders import dashboard, short
 from tasks.tables import one_line
 
 FILE_STORE = "MLFLOW_ALLOW_FILE_STORE"  # without which MLflow 3 takes nothing but a database
@@ -106,16 +107,17 @@ def where_to_look(trainer: Trainer) -> list[str]:
 
 def place_of(logger: Logger) -> str | None:
     if isinstance(logger, TensorBoardLogger):
-        return "tensorboard --logdir outputs"
+        return dashboard(logger.log_dir)
     if isinstance(logger, CSVLogger):
         return f"{short(logger.log_dir)}/metrics.csv"
     if isinstance(logger, WandbLogger):
         run: Any = logger.experiment
-        return f"wandb sync {short(Path(run.dir).parent)}" if logger._offline else str(run.url)
+        return f"wandb sync {shlex.quote(short(Path(run.dir).parent))}" if logger._offline else str(run.url)
     if isinstance(logger, MLFlowLogger):
         uri = logger._tracking_uri
         is_local = uri.startswith("file:")
-        return f"{FILE_STORE}=true mlflow ui --backend-store-uri {short(uri[5:])}" if is_local else uri
+        store = shlex.quote(short(uri[5:]))
+        return f"{FILE_STORE}=true mlflow ui --backend-store-uri {store}" if is_local else uri
     return None
 
 
