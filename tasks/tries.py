@@ -188,10 +188,13 @@ def in_short(override: str) -> str:
     ('lr=0.1', 'discriminator_optimizer.lr=0.1')
     >>> in_short("data/augment=flip"), in_short("~data.augment.crop")
     ('augment=flip', '~data.augment.crop')
+    >>> in_short("+model/optimizer@model.discriminator_optimizer=wgan")
+    'discriminator_optimizer=wgan'
     """
     key, is_set, value = override.partition("=")
     if not is_set:
         return override
+    key = key.rpartition("@")[2]  # where an option is put
     return f"{re.sub(r'^(model|data|trainer)[./](optimizer[.])?', '', key)}={value}"
 
 

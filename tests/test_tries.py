@@ -60,6 +60,11 @@ def test_tries_of_a_recipe_that_has_changed_since_say_so_or_how_to_repeat_them(c
     (checkout / TRIES).write_text(json.dumps(tries))
     [row] = tries_table(published_tries(RECORDS), {}).rows
     assert "model.label_smoothing=0.3" in row["commands"][0]
+    tries[0]["config"]["model"]["lr_scheduler"] = None  # the recipe has one now
+    (checkout / TRIES).write_text(json.dumps(tries))
+    [row] = tries_table(published_tries(RECORDS), {}).rows
+    assert row["net"] == "lenet_fast"
+    assert "model.label_smoothing=0.3 model.lr_scheduler=null" in row["commands"][0]
     tries[0]["config"]["model"]["of_old"] = 1
     (checkout / TRIES).write_text(json.dumps(tries))
     [row] = tries_table(published_tries(RECORDS), {}).rows
