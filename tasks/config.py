@@ -267,7 +267,7 @@ def options_for(key: str) -> str:
     """
     path, _, name = key.replace(".", "/").rpartition("/")
     kind = name.rpartition("_")[2]  # discriminator_optimizer takes an optimizer
-    for group, choice in ((name, f"{path}/{name}"), (kind, f"+{path}/{kind}@{key}")):
+    for group, choice in ((name, key.replace(".", "/")), (kind, f"+{path}/{kind}@{key}")):
         options = sorted(file.stem for file in Path(CONF, path, group).glob("*.yaml"))
         if options:
             return f", choose an option with {choice}=NAME: {', '.join(options)}"

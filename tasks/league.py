@@ -254,11 +254,11 @@ MobileNet, the Clockwork RNN and the ESN; a rate is the best of two to four, som
 as published has the default's. Of the GANs' rates 0.01 was tried for five, an average of a classifier's weights for
 VGG and ResNet. Several steps of the generator to one of the discriminator were tried for minibatch discrimination,
 whose authors take three, EBGAN and DRAGAN, fewer steps of the critic for WGAN and WGAN-GP, and a rate of the
-discriminator's own for these two, DRAGAN, minibatch discrimination and the plain GAN; of the CGAN, the unrolled GAN
-and MAD-GAN nothing of the kind. That a rate is best over a few hundred steps says little of thousands: WGAN-GP's with
-one step of its critic, 0.001, is not that of the short tries. Not tried: flips that alternate from epoch to epoch, and
-GoogLeNet's 1x1 convolutions of one input as one. LeNet-5 as published has no row for Fashion-MNIST: its outputs are
-compared with drawings of the ten digits."""
+discriminator's own for these two, DRAGAN, minibatch discrimination and the plain GAN, Adam's first beta at 0 for
+WGAN-GP and DRAGAN; of the CGAN, the unrolled GAN and MAD-GAN nothing of the kind. That a rate is best over a few
+hundred steps says little of thousands: WGAN-GP's with one step of its critic, 0.001, is not that of the short tries.
+Not tried: flips that alternate from epoch to epoch, and GoogLeNet's 1x1 convolutions of one input as one. LeNet-5 as
+published has no row for Fashion-MNIST: its outputs are compared with drawings of the ten digits."""
 HEAD = """# The ten-minute league
 
 What each net reaches in at most ten minutes of one processor core, its validation and tests not counted. This page is
