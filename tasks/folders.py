@@ -170,5 +170,5 @@ def dashboard(folder: str | Path) -> str:
     >>> dashboard("outputs/2026-11-29/10-00-00"), dashboard("/tmp/my runs")
     ('tensorboard --logdir outputs', "tensorboard --logdir '/tmp/my runs'")
     """
-    path, outputs = Path(folder).absolute(), Path("outputs").absolute()
+    path, outputs = Path(os.path.abspath(folder)), Path("outputs").absolute()  # without `..`
     return f"tensorboard --logdir {shlex.quote(short(outputs if path.is_relative_to(outputs) else path))}"

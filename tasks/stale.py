@@ -70,13 +70,13 @@ def changes_of_recipe(overrides: Sequence[str], config: Mapping[str, Any]) -> li
     """
     cfg = followed(overrides)
     now, then = leaves(compared(plain_config(prepare(cfg.copy())))), leaves(compared(config))
-    replaced = [key for key in then if any(other.startswith(f"{key}.") for other in now)]  # null then, a mapping now
-    parts = {other for other in now for key in replaced if other.startswith(f"{key}.")}
-    if lost := (then.keys() ^ now.keys()) - {*replaced, *parts}:
+    for key in then.keys() - now.keys():
+        if parts := [other for other in now if other.startswith(f"{key}.")]:  # a mapping in the place of a null
+            now = {other: value for other, value in now.items() if other not in parts} | {key: ...}
+    if lost := then.keys() ^ now.keys():
         raise ValueError(f"the recipe of {command(*overrides)} has changed in {min(lost)}: run it again")
     named = {text.lstrip("+").partition("=")[0] for text in overrides}
-    differ = [key for key in then if key in replaced or then[key] != now[key]]
-    changed = [key for key in differ if key not in named and not is_derived(cfg, key)]
+    changed = [key for key in then if then[key] != now[key] and key not in named and not is_derived(cfg, key)]
     return [f"{key}={as_typed(then[key])}" for key in changed]
 
 

@@ -40,7 +40,7 @@ def inline_commands(file: Path) -> list[str]:
 
 def table(file: Path, first_column: str) -> list[list[str]]:
     """The cells of a table's rows, found by the title of its first column."""
-    text = re.search(rf"^\| {re.escape(first_column)} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", file.read_text(), re.MULTILINE)
+    text = re.search(rf"^\| {re.escape(first_column)} \|.*\n\|[-:|]+\|\n((?:\|.*\n)+)", file.read_text(), re.MULTILINE)
     assert text is not None
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text[1].splitlines()]
 

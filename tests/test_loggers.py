@@ -32,10 +32,20 @@ def test_two_loggers_get_the_same_and_the_last_lines_name_both() -> None:
     assert checkpoint_of(folder)["config"]["choices"]["trainer/logger"] == "[csv,tensorboard]"
 
 
-@pytest.mark.parametrize("place", ["outputs/kept/a run", "kept/a run", "{elsewhere}/a run"])
-def test_dashboard_is_that_of_the_folder_wherever_it_lies(place: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    place = place.format(elsewhere=tmp_path_factory.mktemp("elsewhere"))
-    logdir = "outputs" if place.startswith("outputs/") else f"'{place}'"
+@pytest.mark.parametrize(
+    ("place", "logdir"),
+    [
+        ("outputs/kept/a run", "outputs"),
+        ("kept/a run", "'kept/a run'"),
+        ("outputs/../a run", "'a run'"),
+        ("{elsewhere}/a run", "'{elsewhere}/a run'"),
+    ],
+)
+def test_dashboard_is_that_of_the_folder_wherever_it_lies(
+    place: str, logdir: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    place, logdir = place.format(elsewhere=elsewhere), logdir.format(elsewhere=elsewhere)
     out = run_well(*SHORT, *SMALL, "trainer/logger=tensorboard", f"hydra.run.dir='{place}'").out
     assert out.splitlines()[-1] == f"dashboard    tensorboard --logdir {logdir}"
     assert EventAccumulator(place).Reload().Tags()["scalars"]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -389,6 +390,25 @@ def test_table_of_results_has_the_accuracies_of_its_runs() -> None:
             row = groups[data, frozenset(words)]
             assert accuracy == format_mean(row["accuracy"], row["accuracy_sd"], ".2f", 0.01)
             assert (seeds.count(",") + 1, epochs) == (row["seeds"], f"{row['epochs']:.0f}")
+
+
+def test_table_of_results_has_the_multiples_of_the_plain_gans_fid_and_the_steps() -> None:
+    fids = {(row["experiment"], row["data"]): row["fid"] for row in ROWS}
+    configs = {(group.experiment, group.data): group.runs[0]["config"] for group in GROUPS}
+    rows = documents.table(ROOT / "docs" / "results.md", "GAN | MNIST | steps")
+    assert (
+        len(rows) == len(list((ROOT / RECORDS / "ten_minutes").glob("*gan*"))) - 1
+    )  # but for the class-conditional one
+    for title, *cells in rows:
+        name = re.sub("_discrimination$", "_gan", re.sub("[ -]", "_", title.lower()))
+        for data, multiple, steps in zip(("mnist", "fashion_mnist"), cells[::2], cells[1::2], strict=True):
+            key = (f"ten_minutes/{name}", data)
+            assert multiple == f"{fids[key] / fids['ten_minutes/gan', data]:.2f}", key
+            model, trainer, batch = (configs[key][part] for part in ("model", "trainer", "data"))
+            batches = math.ceil(55_000 / batch["batch_size"])
+            rounds = int(batches * (trainer["limit_train_batches"] or 1)) * trainer["max_epochs"]
+            made = rounds * model.get("generator_steps", 1) // model["discriminator_steps"]
+            assert steps == f"{made:,}", key
 
 
 def test_results_have_the_table_of_the_published_small_sets() -> None:
